@@ -1,0 +1,3 @@
+"""World-R1 backbones."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Camera paths: poses and intrinsics, the prompt vocabulary, file formats, metrics and plots."""

@@ -1,0 +1,96 @@
+"""Every exception that a user of World-R1 may see, and the exit code it stands for.
+
+A message says what went wrong, what was received (`!r`), what is allowed, and how to fix it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class WorldR1Error(Exception):
+    """Something failed that is not the user's mistake (exit code 1)."""
+
+    exit_code = 1
+
+
+class UserError(WorldR1Error):
+    """The input cannot be used as it is; the message says how to mend it (exit code 2)."""
+
+    exit_code = 2
+
+
+class VideoError(UserError):
+    """A video file or a frame tensor that cannot be read or does not have the documented form."""
+
+
+class TrajectoryError(UserError):
+    """Camera poses or intrinsics that are malformed, non-rigid or of the wrong length."""
+
+
+class ManifestError(UserError):
+    """A manifest that cannot be read, or does not validate; carries file, line and key path."""
+
+
+class UnknownNameError(UserError):
+    """A component name that nothing installed registers."""
+
+
+class DuplicateNameError(UserError):
+    """A component name that two installed distributions register."""
+
+
+class PluginError(UserError):
+    """A plugin that is needed here but failed to load, or broke its contract."""
+
+
+class MissingExtraError(UserError):
+    """An optional dependency that is needed here but not installed."""
+
+
+class WeightsError(UserError):
+    """Pretrained weights that cannot be found, fetched or loaded."""
+
+
+class OutputError(UserError):
+    """A place that cannot be written to."""
+
+
+class ScoreUnavailable(WorldR1Error):
+    """A score cannot be had for this clip; the message is the reason that stands beside the NaN.
+
+    Raise it in a reward, reconstructor or judge. It marks the clip as failed: the total is NaN too.
+    """
+
+
+class ScoreNotApplicable(ScoreUnavailable):
+    """The question makes no sense for this clip (no camera move is commanded, say); the total leaves it out."""
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """A sentence ` Did you mean 'x'?` for the closest allowed name, or the empty string."""
+    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: Module to import, e.g. `"open_clip"`.
+        extra: Requirement that provides it, e.g. `"worldr1-rewards[hps]"`.
+
+    Raises:
+        MissingExtraError: The module is not installed; the message names the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
+            raise
+        raise MissingExtraError(
+            f"Python package {module!r} is not installed, and this needs it. Install it with: pip install '{extra}'"
+        ) from error

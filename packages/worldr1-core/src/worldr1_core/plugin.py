@@ -1,0 +1,16 @@
+"""What core itself registers, through the same door as third parties."""
+
+from __future__ import annotations
+
+from worldr1_core.hookspecs import hookimpl
+
+
+@hookimpl
+def worldr1_register_commands() -> dict[str, str]:
+    """The commands that need no other package."""
+    return {
+        "plugins": "worldr1_core.commands.plugins:plugins",
+        "schema": "worldr1_core.commands.schema:schema",
+        "validate": "worldr1_core.commands.validate:validate",
+        "new-plugin": "worldr1_core.commands.new_plugin:new_plugin",
+    }

@@ -1,0 +1,127 @@
+"""What is installed: component names, where their classes live, and which distribution owns each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from worldr1_core.errors import DuplicateNameError, MissingExtraError, PluginError, UnknownNameError, suggest
+
+KINDS: Mapping[str, str] = {
+    "reward": "worldr1_register_rewards",
+    "reconstructor": "worldr1_register_reconstructors",
+    "judge": "worldr1_register_judges",
+    "backbone": "worldr1_register_backbones",
+    "noise conditioner": "worldr1_register_noise_conditioners",
+    "sampler": "worldr1_register_samplers",
+    "manifest section": "worldr1_register_manifest_sections",
+    "command": "worldr1_register_commands",
+}
+"""Component kind -> the hook that registers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The plugin that registers a name.
+
+    Attributes:
+        plugin: Name of its entry point.
+        distribution: Installed distribution, e.g. `"worldr1-rewards"`.
+        version: That distribution's version.
+    """
+
+    plugin: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version} (plugin {self.plugin!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered component: `name` is unique within `kind`, `target` is `"module:attribute"`."""
+
+    kind: str
+    name: str
+    target: str
+    owner: Owner
+
+    def load(self) -> Any:
+        """Import the component.
+
+        Raises:
+            MissingExtraError: An optional dependency is absent.
+            PluginError: The module cannot be imported or lacks the attribute.
+        """
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except MissingExtraError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything at import
+            raise PluginError(
+                f"{self.kind.capitalize()} {self.name!r} of {self.owner} cannot be loaded from {self.target!r}: "
+                f"{type(error).__name__}: {error}. Update or uninstall {self.owner.distribution!r}."
+            ) from error
+
+
+class Registry:
+    """Components by kind and name.
+
+    A name registered twice is kept as a conflict: it stops nothing until somebody asks for that name.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], list[Entry]] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Register a component.
+
+        Raises:
+            PluginError: Unknown kind, or a name or target that is not of the documented form.
+        """
+        if entry.kind not in KINDS:
+            raise PluginError(f"Unknown component kind {entry.kind!r}. Allowed: {sorted(KINDS)}.")
+        if not isinstance(entry.name, str) or not entry.name:
+            raise PluginError(f"A {entry.kind} name must be a non-empty string, received {entry.name!r}.")
+        if not isinstance(entry.target, str) or entry.target.count(":") != 1 or not all(entry.target.split(":")):
+            raise PluginError(f"The target of {entry.kind} {entry.name!r} must be 'module:attribute', received {entry.target!r}.")
+        self._entries.setdefault((entry.kind, entry.name), []).append(entry)
+
+    def names(self, kind: str) -> list[str]:
+        """Registered names of a kind, sorted; conflicting ones included."""
+        return sorted(name for entry_kind, name in self._entries if entry_kind == kind)
+
+    def entries(self) -> list[Entry]:
+        """Every registration, ordered by kind, name and owner."""
+        flat = [entry for group in self._entries.values() for entry in group]
+        return sorted(flat, key=lambda e: (list(KINDS).index(e.kind), e.name, str(e.owner)))
+
+    def conflicts(self) -> list[list[Entry]]:
+        """Groups of registrations that share one kind and name."""
+        return [group for _, group in sorted(self._entries.items()) if len(group) > 1]
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The single registration of a name.
+
+        Raises:
+            UnknownNameError: Nothing installed registers it.
+            DuplicateNameError: Two plugins register it; the message names both.
+        """
+        group = self._entries.get((kind, name), [])
+        if not group:
+            names = self.names(kind)
+            raise UnknownNameError(f"Unknown {kind} {name!r}. Installed: {names}.{suggest(name, names)}")
+        if len(group) > 1:
+            owners = " and ".join(str(entry.owner) for entry in group)
+            raise DuplicateNameError(
+                f"{kind.capitalize()} {name!r} is registered by {owners}. Uninstall one of them, or rename its component."
+            )
+        return group[0]
+
+    def load(self, kind: str, name: str) -> Any:
+        """Import the component registered under a name (see `find` and `Entry.load` for the errors)."""
+        return self.find(kind, name).load()

@@ -1,0 +1,95 @@
+"""The interface of rewards: a clip in, a score (or the reason why there is none) out."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from worldr1_core.clip import Clip
+from worldr1_core.component import Component
+from worldr1_core.errors import PluginError
+from worldr1_core.judge import Judge
+from worldr1_core.reconstructor import Reconstruction
+
+
+class Reads(StrEnum):
+    """What a reward may ask the scorer to provide; each is computed once a clip and shared."""
+
+    RECONSTRUCTION = "reconstruction"
+    JUDGE = "judge"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the scorer computed for a clip; a field is `None` unless the reward's `reads` names it."""
+
+    reconstruction: Reconstruction | None = None
+    judge: Judge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A reward's answer.
+
+    Attributes:
+        value: Finite score, higher is better; NaN exactly where `reason` is given.
+        reason: Why there is no score; `None` where there is one.
+        applicable: False where the question makes no sense for the clip: a total leaves such a score out, while a
+            failed one makes the total NaN.
+        details: Plain numbers and strings that explain the score.
+    """
+
+    value: float
+    reason: str | None = None
+    applicable: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value) != (self.reason is not None):
+            raise PluginError(
+                f"A score is either a number or NaN with a reason; received value {self.value!r} and reason {self.reason!r}. "
+                "Raise ScoreUnavailable('why') where a score cannot be had."
+            )
+        if math.isinf(self.value):
+            raise PluginError(f"A score must be finite, received {self.value!r}.")
+
+    @classmethod
+    def unavailable(cls, reason: str, *, applicable: bool = True, **details: Any) -> Score:
+        """A NaN with its reason."""
+        return cls(math.nan, reason, applicable, details)
+
+
+class Reward(Component, abc.ABC):
+    """Scores clips, higher is better.
+
+    Subclasses say in `reads` what they need besides the clip, and implement `score`. Raise `ScoreUnavailable` (failed)
+    or `ScoreNotApplicable` (the question makes no sense here) instead of inventing a number.
+    """
+
+    reads: ClassVar[frozenset[Reads]] = frozenset()
+
+    @abc.abstractmethod
+    def score(self, clip: Clip, evidence: Evidence) -> Score | float:
+        """Score one clip.
+
+        Args:
+            clip: Video, prompt and commanded path.
+            evidence: The parts named in `reads`.
+
+        Returns:
+            A finite float, or a `Score` that carries details.
+        """
+
+    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+        """Score many clips; override it where batching pays. One entry a clip, failures as exceptions, in order."""
+        results: list[Score | float | Exception] = []
+        for clip, clip_evidence in zip(clips, evidence, strict=True):
+            try:
+                results.append(self.score(clip, clip_evidence))
+            except Exception as error:  # noqa: BLE001 - returned to the scorer, which turns it into NaN with its reason
+                results.append(error)
+        return results

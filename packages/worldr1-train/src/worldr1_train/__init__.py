@@ -1,0 +1,3 @@
+"""World-R1 train."""
+
+__version__ = "0.1.0"
