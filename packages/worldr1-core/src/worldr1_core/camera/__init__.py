@@ -1,1 +1,24 @@
-"""Camera paths: poses and intrinsics, the prompt vocabulary, file formats, metrics and plots."""
+"""Camera paths: poses and intrinsics, the prompt vocabulary, file formats, flow and plots."""
+
+from worldr1_core.camera.geometry import default_intrinsics, scale_intrinsics
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import (
+    Move,
+    MoveConstants,
+    detect_moves,
+    strip_moves,
+    trajectory_from_moves,
+    trajectory_from_prompt,
+)
+
+__all__ = [
+    "CameraTrajectory",
+    "Move",
+    "MoveConstants",
+    "default_intrinsics",
+    "detect_moves",
+    "scale_intrinsics",
+    "strip_moves",
+    "trajectory_from_moves",
+    "trajectory_from_prompt",
+]
