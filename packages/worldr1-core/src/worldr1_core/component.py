@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,7 +34,9 @@ class Component:
 
     def __init__(self, config: Any = None, *, device: str = "cpu", **options: Any) -> None:
         if config is not None and options:
-            raise UserError(f"{type(self).__name__} takes a config or options, not both; received {sorted(options)!r} too.")
+            raise UserError(
+                f"{type(self).__name__} takes a config or options, not both; received {sorted(options)!r} too."
+            )
         self.config = self._validate(options) if config is None else config
         if not isinstance(self.config, self.Config):
             raise UserError(
@@ -47,21 +50,24 @@ class Component:
         try:
             return cls.Config.model_validate(options)
         except ValidationError as error:
-            lines = [describe_validation_issue(dict(issue), cls.Config) for issue in error.errors()]
+            lines = [describe_validation_issue(dict(issue), cls.Config.model_fields) for issue in error.errors()]
             raise UserError(f"Options of {cls.__name__}: " + "; ".join(lines)) from error
 
 
-def describe_validation_issue(issue: dict[str, Any], model: type[BaseModel] | None) -> str:
+def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] = ()) -> str:
     """One pydantic error as a sentence: key, what was received, what is allowed, and a suggestion for a typo.
 
     Args:
         issue: An entry of `ValidationError.errors()`.
-        model: The model that was validated, for the allowed keys; `None` if it is not known.
+        allowed: The keys that the validated model knows at its top level.
     """
-    key = ".".join(str(part) for part in issue["loc"]) or "(top level)"
-    if issue["type"] == "extra_forbidden" and model is not None and len(issue["loc"]) == 1:
-        allowed = sorted(model.model_fields)
-        return f"unknown key {key!r}. Allowed: {allowed}.{suggest(str(issue['loc'][-1]), allowed)}"
+    path = issue["loc"]
+    key = ".".join(str(part) for part in path) or "(top level)"
+    if issue["type"] == "extra_forbidden":
+        known = sorted(allowed) if len(path) == 1 else []
+        return f"unknown key {key!r}." + (
+            f" Allowed: {known}.{suggest(str(path[-1]), known)}" if known else " Remove it."
+        )
     if issue["type"] == "missing":
-        return f"key {key!r} is missing"
-    return f"{key!r}: {issue['msg']}, received {issue['input']!r}"
+        return f"key {key!r} is missing."
+    return f"{key!r}: {issue['msg']}, received {issue['input']!r}."

@@ -60,7 +60,12 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Insta
         else:
             installed.plugins.append(owner)
     for group in installed.registry.conflicts():
-        log.warning("two plugins register one name", kind=group[0].kind, name=group[0].name, owners=[str(e.owner) for e in group])
+        log.warning(
+            "two plugins register one name",
+            kind=group[0].kind,
+            name=group[0].name,
+            owners=[str(e.owner) for e in group],
+        )
     return installed
 
 
@@ -72,9 +77,8 @@ def installed() -> Installed:
 
 def _owner(entry_point: metadata.EntryPoint) -> Owner:
     distribution = entry_point.dist
-    if distribution is None:
-        return Owner(entry_point.name, "unknown distribution", "?")
-    return Owner(entry_point.name, distribution.name, distribution.version)
+    name, version = ("unknown distribution", "?") if distribution is None else (distribution.name, distribution.version)
+    return Owner(entry_point.name, name, version, entry_point.module)
 
 
 def _register(module: Any, owner: Owner, installed: Installed) -> None:
@@ -83,7 +87,10 @@ def _register(module: Any, owner: Owner, installed: Installed) -> None:
     manager.register(module, name=str(owner))
     manager.check_pending()
     if not manager.get_hookcallers(module):
-        raise PluginError(f"the entry point implements no hook. Decorate at least one of {sorted(KINDS.values())} with worldr1_core.hookimpl.")
+        raise PluginError(
+            "the entry point implements no hook. Decorate at least one of "
+            f"{sorted(KINDS.values())} with worldr1_core.hookimpl."
+        )
     staged = Registry()
     for kind, hook_name in KINDS.items():
         for answer in getattr(manager.hook, hook_name)():

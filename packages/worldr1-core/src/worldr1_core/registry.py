@@ -30,11 +30,13 @@ class Owner:
         plugin: Name of its entry point.
         distribution: Installed distribution, e.g. `"worldr1-rewards"`.
         version: That distribution's version.
+        module: Module that the entry point names.
     """
 
     plugin: str
     distribution: str
     version: str
+    module: str
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version} (plugin {self.plugin!r})"
@@ -61,7 +63,7 @@ class Entry:
             return getattr(importlib.import_module(module_name), attribute)
         except MissingExtraError:
             raise
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything at import
+        except Exception as error:
             raise PluginError(
                 f"{self.kind.capitalize()} {self.name!r} of {self.owner} cannot be loaded from {self.target!r}: "
                 f"{type(error).__name__}: {error}. Update or uninstall {self.owner.distribution!r}."
@@ -88,7 +90,9 @@ class Registry:
         if not isinstance(entry.name, str) or not entry.name:
             raise PluginError(f"A {entry.kind} name must be a non-empty string, received {entry.name!r}.")
         if not isinstance(entry.target, str) or entry.target.count(":") != 1 or not all(entry.target.split(":")):
-            raise PluginError(f"The target of {entry.kind} {entry.name!r} must be 'module:attribute', received {entry.target!r}.")
+            raise PluginError(
+                f"The target of {entry.kind} {entry.name!r} must be 'module:attribute', received {entry.target!r}."
+            )
         self._entries.setdefault((entry.kind, entry.name), []).append(entry)
 
     def names(self, kind: str) -> list[str]:
@@ -118,7 +122,8 @@ class Registry:
         if len(group) > 1:
             owners = " and ".join(str(entry.owner) for entry in group)
             raise DuplicateNameError(
-                f"{kind.capitalize()} {name!r} is registered by {owners}. Uninstall one of them, or rename its component."
+                f"{kind.capitalize()} {name!r} is registered by {owners}. "
+                "Uninstall one of them, or rename its component."
             )
         return group[0]
 

@@ -51,8 +51,8 @@ class Score:
     def __post_init__(self) -> None:
         if math.isnan(self.value) != (self.reason is not None):
             raise PluginError(
-                f"A score is either a number or NaN with a reason; received value {self.value!r} and reason {self.reason!r}. "
-                "Raise ScoreUnavailable('why') where a score cannot be had."
+                "A score is either a number or NaN with a reason; "
+                f"received value {self.value!r} and reason {self.reason!r}. Raise ScoreUnavailable('why') where a score cannot be had."
             )
         if math.isinf(self.value):
             raise PluginError(f"A score must be finite, received {self.value!r}.")

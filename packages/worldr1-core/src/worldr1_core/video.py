@@ -40,7 +40,9 @@ class Video:
             raise VideoError(f"{name}: {count} values are NaN or infinite. Decode or generate the video again.")
         low, high = float(frames.min()), float(frames.max())
         if low < -1e-4 or high > 1 + 1e-4:
-            raise VideoError(f"{name}: values must lie in [0, 1], received [{low:.4g}, {high:.4g}]. Rescale the frames.")
+            raise VideoError(
+                f"{name}: values must lie in [0, 1], received [{low:.4g}, {high:.4g}]. Rescale the frames."
+            )
         if not self.fps > 0:
             raise VideoError(f"{name}: fps must be positive, received {self.fps!r}.")
 

@@ -1,0 +1,89 @@
+"""The `worldr1` program: a group whose commands are registered by the installed packages.
+
+Exit codes: 0 done, 1 something failed, 2 the input must be mended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from worldr1_core import __version__
+from worldr1_core.errors import WorldR1Error
+from worldr1_core.log import LEVELS, configure_logging
+from worldr1_core.plugins import installed
+
+
+def _shown(error: WorldR1Error) -> click.ClickException:
+    shown = click.ClickException(str(error))
+    shown.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the instance
+    return shown
+
+
+class PluginGroup(click.Group):
+    """A click group that looks its commands up in the plugin registry."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the registered commands."""
+        return installed().registry.names("command")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command.
+
+        Raises:
+            click.ClickException: It is registered, but cannot be imported or two plugins claim it.
+        """
+        registry = installed().registry
+        if cmd_name not in registry.names("command"):
+            return None
+        try:
+            command: click.Command = registry.load("command", cmd_name)
+        except WorldR1Error as error:
+            raise _shown(error) from error
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List every command; one that cannot be loaded stays in the list and says so."""
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                command = self.get_command(ctx, name)
+            except click.ClickException as error:
+                rows.append((name, f"cannot be loaded: {error.message}"))
+            else:
+                rows.append((name, command.get_short_help_str(formatter.width) if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn our errors into one line on stderr and their exit code."""
+        try:
+            return super().invoke(ctx)
+        except WorldR1Error as error:
+            raise _shown(error) from error
+
+
+@click.group(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="worldr1")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    help="Lowest level logged to stderr.",
+)
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
+def cli(log_level: str, log_json: bool) -> None:
+    """Score, generate, train and evaluate videos that hold together in 3D.
+
+    Results go to stdout as JSON, logs and progress to stderr. Exit code 2 means that the input must be mended, 1 that
+    something failed.
+    """
+    configure_logging(log_level, json=log_json)
+
+
+def main() -> None:
+    """Entry point of the `worldr1` script."""
+    configure_logging("warning")
+    cli()

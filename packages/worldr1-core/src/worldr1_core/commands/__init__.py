@@ -1,0 +1,1 @@
+"""The commands of the `worldr1` program that core provides."""

@@ -1,0 +1,85 @@
+"""`worldr1 plugins`: what is installed, from where, which version, and what failed and why."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata, util
+from typing import Any
+
+import click
+
+from worldr1_core.plugins import Installed, installed
+from worldr1_core.registry import Owner
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plugins(as_json: bool) -> None:
+    """List installed plugins, what they register, and what failed to load."""
+    report = describe(installed())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _print_tables(report)
+
+
+def describe(found: Installed) -> dict[str, Any]:
+    """The plugins as plain data.
+
+    Returns:
+        `plugins` (name, distribution, version, location, summary), `components` (kind, name, target, distribution),
+        `failures` (plugin, distribution, version, error) and `conflicts` (kind, name, owners).
+    """
+    registry = found.registry
+    return {
+        "plugins": [_describe_owner(owner) for owner in found.plugins],
+        "components": [
+            {"kind": e.kind, "name": e.name, "target": e.target, "distribution": e.owner.distribution}
+            for e in registry.entries()
+        ],
+        "failures": [{**_describe_owner(failure.owner), "error": failure.error} for failure in found.failures],
+        "conflicts": [
+            {"kind": group[0].kind, "name": group[0].name, "owners": [str(e.owner) for e in group]}
+            for group in registry.conflicts()
+        ],
+    }
+
+
+def _describe_owner(owner: Owner) -> dict[str, Any]:
+    try:
+        summary = metadata.metadata(owner.distribution)["Summary"]
+    except metadata.PackageNotFoundError:
+        summary = None
+    try:
+        spec = util.find_spec(owner.module)
+    except (ImportError, ValueError):
+        spec = None
+    return {
+        "plugin": owner.plugin,
+        "distribution": owner.distribution,
+        "version": owner.version,
+        "location": spec.origin if spec else None,
+        "summary": summary,
+    }
+
+
+def _print_tables(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 160, soft_wrap=False)
+    for title, rows, columns in (
+        ("Plugins", report["plugins"], ("distribution", "version", "plugin", "summary", "location")),
+        ("Components", report["components"], ("kind", "name", "distribution", "target")),
+        ("Failed to load", report["failures"], ("distribution", "version", "plugin", "error")),
+        ("Names registered twice", report["conflicts"], ("kind", "name", "owners")),
+    ):
+        if not rows:
+            continue
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*[", ".join(v) if isinstance(v := row[column], list) else str(v or "") for column in columns])
+        console.print(table)
+        console.print()

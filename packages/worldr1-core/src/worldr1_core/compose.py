@@ -1,0 +1,127 @@
+"""Manifest to objects: the named components are imported, configured and put on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from worldr1_core.component import Component
+from worldr1_core.errors import ManifestError, PluginError, UserError
+from worldr1_core.judge import Judge
+from worldr1_core.manifest import ComponentSpec, Manifest, RewardSpec
+from worldr1_core.reconstructor import Reconstructor
+from worldr1_core.registry import Registry
+from worldr1_core.reward import Reads, Reward
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedReward:
+    """A reward under its registered name, with its factor in the total."""
+
+    name: str
+    weight: float
+    reward: Reward
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringComponents:
+    """What it takes to score clips."""
+
+    rewards: list[WeightedReward]
+    reconstructor: Reconstructor | None
+    judge: Judge | None
+
+
+def resolve_device(device: str) -> str:
+    """Turn `auto` into `cuda` where there is one, else `cpu`; check that another choice is available.
+
+    Raises:
+        UserError: CUDA or MPS is asked for and this machine or this torch build has none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"Device {device!r} is asked for, but torch {torch.__version__} sees no CUDA device. Use `device: cpu`."
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            f"Device {device!r} is asked for, but torch {torch.__version__} sees no MPS device. Use `device: cpu`."
+        )
+    return device
+
+
+def build(spec: ComponentSpec, kind: str, interface: type[C], registry: Registry, device: str) -> C:
+    """Import and configure one component.
+
+    Args:
+        spec: Its name and options.
+        kind: Its kind in the registry.
+        interface: The class it must derive from.
+        registry: Where names are looked up.
+        device: Torch device.
+
+    Raises:
+        PluginError: The registered class does not implement the interface.
+        UserError: Unknown name, absent extra, or options out of range.
+    """
+    component: Any = registry.load(kind, spec.name)
+    if not (isinstance(component, type) and issubclass(component, interface)):
+        owner = registry.find(kind, spec.name).owner
+        raise PluginError(
+            f"{kind.capitalize()} {spec.name!r} of {owner} must be a class derived from "
+            f"{interface.__module__}.{interface.__name__}, received {component!r}."
+        )
+    return component(**spec.options, device=device)
+
+
+def compose_scoring(manifest: Manifest, registry: Registry, *, only: Iterable[str] | None = None) -> ScoringComponents:
+    """Build the rewards of a manifest and what they read.
+
+    Args:
+        manifest: What to compose.
+        registry: Where names are looked up.
+        only: Names of the rewards to use; those that the manifest does not list take their defaults and weight 1.
+
+    Raises:
+        ManifestError: There is no reward, or a reward reads a component that the manifest does not name.
+    """
+    specs = {spec.name: spec for spec in manifest.rewards}
+    chosen = (
+        list(specs.values())
+        if only is None
+        else [specs.get(name) or RewardSpec.model_validate({"name": name}) for name in dict.fromkeys(only)]
+    )
+    if not chosen:
+        raise ManifestError(
+            "No reward to score with. Name at least one under `rewards:`, e.g. `- {name: reconstruction}`."
+        )
+    device = resolve_device(manifest.device)
+    rewards = [WeightedReward(s.name, s.weight, build(s, "reward", Reward, registry, device)) for s in chosen]
+    readers = {part: [r.name for r in rewards if part in r.reward.reads] for part in Reads}
+    return ScoringComponents(
+        rewards=rewards,
+        reconstructor=_build_read(
+            manifest.reconstructor, Reconstructor, readers[Reads.RECONSTRUCTION], registry, device
+        ),
+        judge=_build_read(manifest.judge, Judge, readers[Reads.JUDGE], registry, device),
+    )
+
+
+def _build_read(
+    spec: ComponentSpec | None, interface: type[C], readers: list[str], registry: Registry, device: str
+) -> C | None:
+    if not readers:
+        return None
+    kind = interface.__name__.lower()
+    if spec is None:
+        raise ManifestError(
+            f"Reward {readers[0]!r} reads a {kind}, and the manifest names none. "
+            f"Add `{kind}: {{name: …}}`; installed: {registry.names(kind)}."
+        )
+    return build(spec, kind, interface, registry, device)

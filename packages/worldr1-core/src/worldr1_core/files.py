@@ -1,0 +1,110 @@
+"""Writing files so that nothing is ever half-written: a temporary neighbour first, then one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from worldr1_core.errors import OutputError
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary file path beside `path` that becomes `path` when the block ends without an error.
+
+    Args:
+        path: The file to write; its folders are made. The temporary name keeps the suffix.
+
+    Raises:
+        OutputError: The place cannot be written to.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{str(path)!r} is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(path)!r}: {error}. Choose a place you may write to.") from error
+    try:
+        yield temporary
+        _publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that replaces `path` when the block ends without an error.
+
+    Args:
+        path: The folder to write; an existing one is replaced as a whole.
+
+    Raises:
+        OutputError: The place cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(path)!r}: {error}. Choose a place you may write to.") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.is_dir():
+            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+            os.replace(path, retired / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(retired)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(path)!r}: {error}. Choose a place you may write to.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file as a whole or not at all (see `atomic_path`)."""
+    with atomic_path(path) as temporary:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"Cannot write {str(path)!r}: {error}. Choose a place you may write to.") from error
+
+
+def check_writable_folder(path: str | Path) -> None:
+    """Make a folder and try it, before any expensive work.
+
+    Raises:
+        OutputError: It cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OutputError(f"Cannot write to folder {str(path)!r}: {error}. Choose a place you may write to.") from error
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    try:
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(path)!r}: {error}. Choose a place you may write to.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

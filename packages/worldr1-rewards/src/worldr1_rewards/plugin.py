@@ -1,0 +1,37 @@
+"""What worldr1-rewards registers: rewards, reconstructors, judges and the `score` command."""
+
+from __future__ import annotations
+
+from worldr1_core import hookimpl
+
+
+@hookimpl
+def worldr1_register_rewards() -> dict[str, str]:
+    """The four rewards of the method."""
+    return {
+        "reconstruction": "worldr1_rewards.rewards.reconstruction:ReconstructionReward",
+        "trajectory": "worldr1_rewards.rewards.trajectory:TrajectoryReward",
+        "meta-view": "worldr1_rewards.rewards.meta_view:MetaViewReward",
+        "preference": "worldr1_rewards.rewards.preference:PreferenceReward",
+    }
+
+
+@hookimpl
+def worldr1_register_reconstructors() -> dict[str, str]:
+    """The weights-free default."""
+    return {"direct": "worldr1_rewards.reconstructors.direct:DirectReconstructor"}
+
+
+@hookimpl
+def worldr1_register_judges() -> dict[str, str]:
+    """Vision-language models, here or behind an endpoint."""
+    return {
+        "transformers": "worldr1_rewards.judges.transformers_judge:TransformersJudge",
+        "openai": "worldr1_rewards.judges.openai_judge:OpenAIJudge",
+    }
+
+
+@hookimpl
+def worldr1_register_commands() -> dict[str, str]:
+    """`worldr1 score`."""
+    return {"score": "worldr1_rewards.cli:score"}
