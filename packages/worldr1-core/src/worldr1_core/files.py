@@ -82,15 +82,16 @@ def atomic_write_text(path: str | Path, text: str) -> None:
 
 
 def check_writable_folder(path: str | Path) -> None:
-    """Make a folder and try it, before any expensive work.
+    """Try, before any expensive work, whether a folder can be made and written to; leaves nothing behind.
 
     Raises:
-        OutputError: It cannot be made or written to.
+        OutputError: It cannot.
     """
-    path = Path(path)
+    existing = Path(path).absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path):
+        with tempfile.TemporaryDirectory(prefix=".worldr1-", dir=existing):
             pass
     except OSError as error:
         raise OutputError(f"Cannot write to folder {str(path)!r}: {error}. Choose a place you may write to.") from error

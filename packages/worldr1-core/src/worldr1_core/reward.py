@@ -52,7 +52,8 @@ class Score:
         if math.isnan(self.value) != (self.reason is not None):
             raise PluginError(
                 "A score is either a number or NaN with a reason; "
-                f"received value {self.value!r} and reason {self.reason!r}. Raise ScoreUnavailable('why') where a score cannot be had."
+                f"received value {self.value!r} and reason {self.reason!r}. "
+                "Raise ScoreUnavailable('why') where a score cannot be had."
             )
         if math.isinf(self.value):
             raise PluginError(f"A score must be finite, received {self.value!r}.")

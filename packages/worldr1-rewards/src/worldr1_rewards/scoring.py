@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import structlog
+
 from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, WeightedReward, compose_scoring
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable, UserError
@@ -147,7 +148,7 @@ class Scorer:
             answers = weighted.reward.score_batch([w.clip for w in ready], evidence)
         except UserError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes the reason of every clip in the batch, and is logged
             answers = [error] * len(ready)
         if len(answers) != len(ready):
             raise PluginError(

@@ -1,0 +1,57 @@
+"""The JSON line of a scored clip."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import platform
+from importlib import metadata
+from typing import Any
+
+from worldr1_core.plugins import installed
+from worldr1_rewards.scoring import ClipScores
+
+
+def score_record(result: ClipScores) -> dict[str, Any]:
+    """A result as plain data: `video`, `prompt`, `scores`, `total`, `reasons`, `timings`, `details`, `versions`.
+
+    A score that cannot be had is `None`, and `reasons` says why.
+    """
+    return {
+        "video": result.clip.name,
+        "prompt": result.clip.prompt,
+        "scores": {name: _number(score.value) for name, score in result.scores.items()},
+        "total": _number(result.total),
+        "reasons": dict(result.reasons),
+        "timings": {name: round(seconds, 4) for name, seconds in result.timings.items()},
+        "details": {name: _plain(score.details) for name, score in result.scores.items() if score.details},
+        "versions": versions(),
+    }
+
+
+def score_line(result: ClipScores) -> str:
+    """`score_record` as one line of strict JSON."""
+    return json.dumps(score_record(result), ensure_ascii=False, allow_nan=False)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions that a score depends on: Python, torch, and every distribution that registers a plugin."""
+    owners = {owner.distribution: owner.version for owner in installed().plugins}
+    return {"python": platform.python_version(), "torch": metadata.version("torch"), **owners}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON values: mappings and sequences are walked, NaN becomes `None`, other objects their text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
