@@ -1,0 +1,31 @@
+# Tasks of a developer; `just` lists them.
+export OMP_NUM_THREADS := "1"
+
+default:
+    @just --list
+
+# Install everything into .venv
+sync:
+    uv sync
+
+# Format, lint and type-check
+check:
+    uv run ruff format .
+    uv run ruff check --fix .
+    uv run mypy
+
+# The test suite (what CI runs)
+test *ARGS:
+    uv run pytest -n auto {{ARGS}}
+
+# The slow tests
+test-slow *ARGS:
+    uv run pytest -n auto -m slow {{ARGS}}
+
+# Build the four wheels into dist/
+build:
+    uv build --all-packages --out-dir dist
+
+# Every benchmark, quickly
+bench:
+    for script in benchmarks/*.py; do uv run python "$script" --quick; done
