@@ -1,0 +1,183 @@
+"""Loading pretrained weights, with every way it fails turned into one clear error.
+
+Missing weights are never replaced by random ones: the transformers library fills parameters that a checkpoint lacks and
+only logs it, so the loading report is checked here.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from worldr1_core.errors import WeightsError
+
+LOADING_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
+"""What loaders raise for weights that are absent, unreachable, cut short, of another architecture, or not weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where weights come from.
+
+    Attributes:
+        name: Hub id (`owner/name`), or a local file or folder.
+        revision: Branch, tag or commit on the hub; `None` for the default branch.
+        local_files_only: Never ask the network.
+    """
+
+    name: str
+    revision: str | None = None
+    local_files_only: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the name is that of a file or folder here, existing or evidently meant as one."""
+        looks_like_path = self.name.startswith(("/", "./", "../", "~")) or self.name.endswith(
+            (".pt", ".pth", ".safetensors")
+        )
+        return looks_like_path or self.path.exists()
+
+    @property
+    def path(self) -> Path:
+        """The name as a path, with `~` expanded."""
+        return Path(self.name).expanduser()
+
+    def fail(self, what: str, error: BaseException | str) -> WeightsError:
+        """The error to raise: what could not be loaded, why, and what to do."""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if self.is_local:
+            fix = "Check the path and that the files are complete; download them again if they are damaged."
+        elif self.local_files_only:
+            fix = f"Download it once with `hf download {self.name}`, or set local_files_only to false."
+        else:
+            fix = (
+                "Check the name and the network. For a machine without one, fetch it elsewhere with "
+                f"`hf download {self.name}` and name the folder instead."
+            )
+        return WeightsError(f"Cannot load {what} from {self.name!r}: {reason.rstrip('.')}. {fix}")
+
+
+def from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> Any:
+    """Call a transformers class's `from_pretrained`, without remote code.
+
+    Args:
+        factory: Class such as `AutoProcessor`.
+        source: Hub id or folder.
+        what: What is loaded, for the message.
+        **options: Passed on.
+
+    Raises:
+        WeightsError: Nothing usable is there, or it cannot be reached.
+    """
+    name = str(source.path) if source.is_local else source.name
+    if source.is_local and not source.path.is_dir():
+        raise source.fail(what, "there is no such folder")
+    if not source.is_local:
+        options["revision"] = source.revision or "main"
+    try:
+        return factory.from_pretrained(
+            name, trust_remote_code=False, local_files_only=source.local_files_only, **options
+        )
+    except LOADING_ERRORS as error:
+        raise source.fail(what, error) from error
+
+
+def model_from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> torch.nn.Module:
+    """Like `from_pretrained` for a model, refusing one whose checkpoint does not fill every parameter.
+
+    Raises:
+        WeightsError: As `from_pretrained`, or parameters are missing or of another shape.
+    """
+    model, report = from_pretrained(factory, source, what, output_loading_info=True, **options)
+    absent = sorted(report["missing_keys"])
+    wrong = sorted(str(entry[0]) for entry in report["mismatched_keys"])
+    if absent or wrong:
+        raise source.fail(
+            what, f"the checkpoint does not fit the model: missing {absent[:3]}, of another shape {wrong[:3]}"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def find_file(source: Source, filename: str, what: str) -> Path:
+    """Path of one weights file: given itself, inside a given folder, or fetched from the hub.
+
+    Raises:
+        WeightsError: There is no such file, or it cannot be fetched.
+    """
+    if source.is_local:
+        path = source.path / filename if source.path.is_dir() else source.path
+        if not path.is_file():
+            raise source.fail(what, f"there is no file {path.name!r}")
+        return path
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(
+            source.name, filename, revision=source.revision or "main", local_files_only=source.local_files_only
+        )
+    except LOADING_ERRORS as error:
+        raise source.fail(what, error) from error
+    if found is None:
+        raise source.fail(what, f"it has no file {filename!r}")
+    return Path(found)
+
+
+def read_state_dict(path: Path, source: Source, what: str) -> dict[str, Tensor]:
+    """Tensors of a checkpoint file, `.safetensors` or a pickle restricted to tensors.
+
+    A training checkpoint's `state_dict` or `model` entry is unwrapped.
+
+    Raises:
+        WeightsError: The file is damaged, holds something other than tensors, or would run code.
+    """
+    try:
+        loaded: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except LOADING_ERRORS as error:
+        raise source.fail(what, error) from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise source.fail(what, f"{path.name} holds no dictionary of tensors")
+    return dict(loaded)
+
+
+def fill_strictly(
+    build: Callable[[], torch.nn.Module], state: Mapping[str, Tensor], source: Source, what: str
+) -> torch.nn.Module:
+    """Build a module without allocating its parameters, and give it exactly the tensors of a checkpoint.
+
+    Raises:
+        WeightsError: Keys or shapes differ.
+    """
+    with torch.device("meta"):
+        module = build()
+    try:
+        module.load_state_dict(dict(state), strict=True, assign=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise source.fail(what, f"the checkpoint does not fit the model: {detail[:300]}") from error
+    return module.eval().requires_grad_(False)
