@@ -49,7 +49,7 @@ class CameraTrajectory:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "c2w", _check_poses(self.c2w))
-        object.__setattr__(self, "image_size", _check_size(self.image_size))
+        object.__setattr__(self, "image_size", check_image_size(self.image_size))
         if self.intrinsics is not None:
             object.__setattr__(self, "intrinsics", check_intrinsics(self.intrinsics))
         depth = self.scene_depth
@@ -153,6 +153,20 @@ def check_intrinsics(intrinsics: Any, name: str = "intrinsics") -> Tensor:
     return matrix
 
 
+def check_image_size(size: Any) -> tuple[int, int] | None:
+    """Validate `(H, W)`; `None` stays `None`.
+
+    Raises:
+        TrajectoryError: It is not two positive integers.
+    """
+    if size is None:
+        return None
+    pair = list(size) if isinstance(size, (tuple, list)) else []
+    if len(pair) != 2 or not all(_is_number(n) and math.isfinite(n) and n == int(n) and n > 0 for n in pair):
+        raise TrajectoryError(f"image_size must be two positive integers (H, W), received {size!r}.")
+    return int(pair[0]), int(pair[1])
+
+
 def as_float64(values: Any, name: str) -> Tensor:
     """Numbers in any nested form as a detached float64 tensor on the CPU.
 
@@ -213,18 +227,6 @@ def _check_rotations(rotations: Tensor) -> None:
 def _orthogonality_residual(rotations: Tensor) -> Tensor:
     gram = rotations.transpose(-1, -2) @ rotations - torch.eye(3, dtype=rotations.dtype)
     return gram.abs().amax(dim=(-1, -2))
-
-
-def _check_size(size: Any) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    if (
-        not isinstance(size, (tuple, list))
-        or len(size) != 2
-        or not all(_is_number(n) and n == int(n) and n > 0 for n in size)
-    ):
-        raise TrajectoryError(f"image_size must be two positive integers (H, W), received {size!r}.")
-    return int(size[0]), int(size[1])
 
 
 def _is_number(value: Any) -> bool:

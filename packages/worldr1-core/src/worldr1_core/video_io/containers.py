@@ -9,6 +9,7 @@ FFmpeg does and as the usual export functions of generation libraries encode. Fi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -85,9 +86,7 @@ def _decode(path: Path, container: Any, stream: Any, max_frames: int | None) -> 
     stream.thread_type = "AUTO"
     times: list[float | None] = []
     size: tuple[int, ...] = ()
-    for index, frame in enumerate(container.decode(stream)):
-        if index == max_frames:
-            return
+    for index, frame in enumerate(itertools.islice(container.decode(stream), max_frames)):
         if frame.is_corrupt:
             raise VideoError(f"{path}: frame {index} is damaged. Download or generate the file again.")
         image = _to_rgb(frame)
@@ -96,7 +95,8 @@ def _decode(path: Path, container: Any, stream: Any, max_frames: int | None) -> 
         size = image.shape
         times.append(frame.time)
         yield image
-    _check_complete(path, container, stream, times)
+    if max_frames is None or len(times) < max_frames:
+        _check_complete(path, container, stream, times)
 
 
 def _to_rgb(frame: Any) -> NDArray[np.uint8]:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from worldr1_core.errors import VideoError
+from worldr1_core.natural_order import natural_key
 
 CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FILE_SUFFIXES = CONTAINER_SUFFIXES + ARRAY_SUFFIXES
-
-
-def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key of a file name in which numbers count as numbers: `frame_2` before `frame_10`."""
-    parts = re.split(r"(\d+)", path.name.casefold())
-    key = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-    return key, path.name
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -69,4 +62,6 @@ def _clips_in(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
+    return sorted(
+        (p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda entry: natural_key(entry.name)
+    )
