@@ -5,10 +5,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from worldr1_core.component import Component
+
+if TYPE_CHECKING:  # see worldr1_core.reward
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

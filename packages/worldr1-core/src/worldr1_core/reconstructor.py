@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.clip import Clip
 from worldr1_core.component import Component
+
+if TYPE_CHECKING:  # see worldr1_core.reward
+    from torch import Tensor
+
+    from worldr1_core.camera.trajectory import CameraTrajectory
+    from worldr1_core.clip import Clip
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from worldr1_core.clip import Clip
 from worldr1_core.component import Component
 from worldr1_core.errors import PluginError
-from worldr1_core.judge import Judge
-from worldr1_core.reconstructor import Reconstruction
+
+if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch until a clip is scored
+    from worldr1_core.clip import Clip
+    from worldr1_core.judge import Judge
+    from worldr1_core.reconstructor import Reconstruction
 
 
 class Reads(StrEnum):
