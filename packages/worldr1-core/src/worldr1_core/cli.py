@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from worldr1_core import __version__
-from worldr1_core.errors import WorldR1Error
+from worldr1_core.errors import PluginError, WorldR1Error, suggest
 from worldr1_core.log import LEVELS, configure_logging
 from worldr1_core.plugins import installed
 
@@ -38,10 +38,22 @@ class PluginGroup(click.Group):
         if cmd_name not in registry.names("command"):
             return None
         try:
-            command: click.Command = registry.load("command", cmd_name)
+            command = registry.load("command", cmd_name)
+            if not isinstance(command, click.Command):
+                owner = registry.find("command", cmd_name).owner
+                raise PluginError(f"Command {cmd_name!r} of {owner} must be a click command, received {command!r}.")
         except WorldR1Error as error:
             raise _shown(error) from error
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name; a misspelt one is an error that suggests the closest."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            raise click.UsageError(f"Unknown command {args[0]!r}. Installed: {names}.{suggest(args[0], names)}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List every command; one that cannot be loaded stays in the list and says so."""
@@ -57,7 +69,12 @@ class PluginGroup(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; turn our errors into one line on stderr and their exit code."""
+        """Run a command; turn our errors into one line on stderr and their exit code.
+
+        Logging is set up first: the command is looked up, and plugins are discovered, before the group's own function
+        runs.
+        """
+        configure_logging(ctx.params["log_level"], json=ctx.params["log_json"])
         try:
             return super().invoke(ctx)
         except WorldR1Error as error:
@@ -80,7 +97,6 @@ def cli(log_level: str, log_json: bool) -> None:
     Results go to stdout as JSON, logs and progress to stderr. Exit code 2 means that the input must be mended, 1 that
     something failed.
     """
-    configure_logging(log_level, json=log_json)
 
 
 def main() -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worldr1_core.errors import UserError, suggest
+from worldr1_core.errors import PluginError, UserError, shorten, suggest
+from worldr1_core.registry import Registry
+
+M = TypeVar("M", bound=BaseModel)
+
+INTERFACES: Mapping[str, str] = {
+    "reward": "worldr1_core.reward:Reward",
+    "reconstructor": "worldr1_core.reconstructor:Reconstructor",
+    "judge": "worldr1_core.judge:Judge",
+}
+"""Kind -> the interface that its components derive from; the other kinds derive from `Component` itself."""
 
 
 class ComponentConfig(BaseModel):
@@ -54,6 +66,39 @@ class Component:
             raise UserError(f"Options of {cls.__name__}: " + "; ".join(lines)) from error
 
 
+def load_component(registry: Registry, kind: str, name: str) -> type[Component]:
+    """Import a component's class and check that a manifest can use it.
+
+    Raises:
+        PluginError: It is not a class of its kind's interface, or its `Config` is not a `ComponentConfig` or claims a
+            key that the manifest needs.
+        UserError: The name cannot be found or loaded (see `Registry.load`).
+    """
+    loaded: Any = registry.load(kind, name)
+    label = f"{kind.capitalize()} {name!r} of {registry.find(kind, name).owner}"
+    module, _, attribute = INTERFACES.get(kind, f"{__name__}:Component").partition(":")
+    interface = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(loaded, type) and issubclass(loaded, interface)):
+        raise PluginError(f"{label} must be a class derived from {module}.{attribute}, received {loaded!r}.")
+    component: type[Component] = loaded
+    config: Any = component.Config
+    if not (isinstance(config, type) and issubclass(config, ComponentConfig)):
+        raise PluginError(f"{label}: its Config must derive from {__name__}.ComponentConfig, received {config!r}.")
+    taken = {"name", "config", "device", *(("weight",) if kind == "reward" else ())} & config.model_fields.keys()
+    if taken:
+        raise PluginError(f"{label}: its Config must not have the fields {sorted(taken)}, which the manifest needs.")
+    return component
+
+
+def validate_document(model: type[M], data: Any) -> M:
+    """Validate plain YAML values as the JSON schema of `model` would: `"8"` is no number and `true` is not 1.
+
+    Raises:
+        ValidationError: pydantic's.
+    """
+    return model.model_validate_json(json.dumps(data), strict=True)
+
+
 def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] = ()) -> str:
     """One pydantic error as a sentence: key, what was received, what is allowed, and a suggestion for a typo.
 
@@ -70,4 +115,4 @@ def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] =
         )
     if issue["type"] == "missing":
         return f"key {key!r} is missing."
-    return f"{key!r}: {issue['msg']}, received {issue['input']!r}."
+    return f"{key!r}: {issue['msg']}, received {shorten(issue['input'])}."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
-from worldr1_core.component import Component
-from worldr1_core.errors import ManifestError, PluginError, UserError
+from worldr1_core.component import Component, load_component
+from worldr1_core.errors import ManifestError, PluginError, UserError, WorldR1Error, describe_exception
 from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest, RewardSpec
 from worldr1_core.reconstructor import Reconstructor
@@ -41,7 +41,7 @@ def resolve_device(device: str) -> str:
     """Turn `auto` into `cuda` where there is one, else `cpu`; check that another choice is available.
 
     Raises:
-        UserError: CUDA or MPS is asked for and this machine or this torch build has none.
+        UserError: CUDA or MPS is asked for and this machine or this torch build has none, or fewer devices.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,6 +53,9 @@ def resolve_device(device: str) -> str:
         raise UserError(
             f"Device {device!r} is asked for, but torch {torch.__version__} sees no MPS device. Use `device: cpu`."
         )
+    index, count = device.partition(":")[2], torch.cuda.device_count() if device.startswith("cuda") else 0
+    if index and int(index) >= count:
+        raise UserError(f"Device {device!r} is asked for, but there are {count}: cuda:0 to cuda:{count - 1}.")
     return device
 
 
@@ -67,17 +70,24 @@ def build(spec: ComponentSpec, kind: str, interface: type[C], registry: Registry
         device: Torch device.
 
     Raises:
-        PluginError: The registered class does not implement the interface.
+        PluginError: The registered class does not implement the interface, or breaks when it is set up.
         UserError: Unknown name, absent extra, or options out of range.
     """
-    component: Any = registry.load(kind, spec.name)
-    if not (isinstance(component, type) and issubclass(component, interface)):
-        owner = registry.find(kind, spec.name).owner
+    component = load_component(registry, kind, spec.name)
+    owner = registry.find(kind, spec.name).owner
+    if not issubclass(component, interface):
         raise PluginError(
             f"{kind.capitalize()} {spec.name!r} of {owner} must be a class derived from "
             f"{interface.__module__}.{interface.__name__}, received {component!r}."
         )
-    return component(**spec.options, device=device)
+    try:
+        return component(**spec.options, device=device)
+    except WorldR1Error:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{kind.capitalize()} {spec.name!r} of {owner} cannot be set up: {describe_exception(error)}."
+        ) from error
 
 
 def compose_scoring(manifest: Manifest, registry: Registry, *, only: Iterable[str] | None = None) -> ScoringComponents:
@@ -86,17 +96,21 @@ def compose_scoring(manifest: Manifest, registry: Registry, *, only: Iterable[st
     Args:
         manifest: What to compose.
         registry: Where names are looked up.
-        only: Names of the rewards to use; those that the manifest does not list take their defaults and weight 1.
+        only: Names of the rewards to use, in this order; one that the manifest does not list takes its defaults and
+            weight 1.
 
     Raises:
         ManifestError: There is no reward, or a reward reads a component that the manifest does not name.
+        UnknownNameError: `only` holds a name that nothing installed registers.
     """
     specs = {spec.name: spec for spec in manifest.rewards}
-    chosen = (
-        list(specs.values())
-        if only is None
-        else [specs.get(name) or RewardSpec.model_validate({"name": name}) for name in dict.fromkeys(only)]
-    )
+    if only is None:
+        chosen = list(specs.values())
+    else:
+        names = list(dict.fromkeys([only] if isinstance(only, str) else only))
+        for name in names:
+            registry.find("reward", name)
+        chosen = [specs[name] if name in specs else RewardSpec.model_validate({"name": name}) for name in names]
     if not chosen:
         raise ManifestError(
             "No reward to score with. Name at least one under `rewards:`, e.g. `- {name: reconstruction}`."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -74,6 +75,23 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
     """A sentence ` Did you mean 'x'?` for the closest allowed name, or the empty string."""
     matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def shorten(value: object) -> str:
+    """`repr(value)` in at most a few hundred characters, however large the value is."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxdict, short.maxlist, short.maxtuple = 3, 6, 6, 6
+    short.maxstring = short.maxother = short.maxlong = 100
+    return short.repr(value)
+
+
+def describe_exception(error: BaseException) -> str:
+    """`Type: message`; the type alone where there is no message, or none that can be had."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a third party's exception may fail to print itself
+        message = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from worldr1_core.component import describe_validation_issue
-from worldr1_core.errors import ManifestError, WorldR1Error
+from worldr1_core.component import describe_validation_issue, load_component, validate_document
+from worldr1_core.errors import ManifestError, PluginError, WorldR1Error, describe_exception, shorten
 from worldr1_core.registry import Registry
 from worldr1_core.yaml_source import KeyPath, YamlSource, parse_yaml
 
@@ -42,7 +42,7 @@ class ComponentSpec(BaseModel):
 class RewardSpec(ComponentSpec):
     """A reward by name, with its share in the total."""
 
-    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="Factor of this reward in the total.")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="Factor in the total; 0 reports the score only.")
 
 
 class Manifest(BaseModel):
@@ -90,7 +90,9 @@ def load_manifest(path: str | Path, registry: Registry) -> Manifest:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"Manifest {str(path)!r} is not a text file in UTF-8: {error}.") from error
+    except (OSError, ValueError) as error:
         raise ManifestError(f"Manifest {str(path)!r} cannot be read: {error}.") from error
     return parse_manifest(text, registry, name=str(path))
 
@@ -98,22 +100,39 @@ def load_manifest(path: str | Path, registry: Registry) -> Manifest:
 def parse_manifest(text: str, registry: Registry, *, name: str = "manifest") -> Manifest:
     """Validate a manifest given as text (see `load_manifest`)."""
     source = parse_yaml(text, name)
+    if source.data is None:
+        raise ManifestError(f"{name}: the manifest is empty. Start it with `version: 1`.")
     if not isinstance(source.data, dict):
-        raise ManifestError(f"{name}: a manifest is a mapping that starts with `version: 1`, received {source.data!r}.")
+        raise ManifestError(
+            f"{name}: a manifest is a mapping that starts with `version: 1`, received {shorten(source.data)}."
+        )
     data = dict(source.data)
-    issues: list[str] = []
+    issues = list(source.issues)
     sections = _read_sections(data, registry, source, issues)
     manifest: Manifest | None = None
     try:
-        manifest = Manifest.model_validate({**data, "sections": sections})
+        manifest = validate_document(Manifest, data).model_copy(update={"sections": sections})
     except ValidationError as error:
         allowed = {*Manifest.model_fields, *registry.names("manifest section")} - {"sections"}
-        issues += [_locate(source, i["loc"], dict(i), allowed) for i in error.errors()]
-    if manifest is not None:
-        issues += _check_components(manifest, registry, source)
+        issues += [_locate_outline(source, data, dict(i), allowed) for i in error.errors()]
+    issues += _check_components(data, registry, source)
     if issues or manifest is None:
         raise ManifestError("\n".join(issues))
     return manifest
+
+
+def load_section(registry: Registry, name: str) -> type[BaseModel]:
+    """Import the model of a section that a package registers.
+
+    Raises:
+        PluginError: It is not a pydantic model.
+        UserError: The name cannot be found or loaded (see `Registry.load`).
+    """
+    model: Any = registry.load("manifest section", name)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        owner = registry.find("manifest section", name).owner
+        raise PluginError(f"Manifest section {name!r} of {owner} must be a pydantic model class, received {model!r}.")
+    return model
 
 
 def _read_sections(data: dict[str, Any], registry: Registry, source: YamlSource, issues: list[str]) -> dict[str, Any]:
@@ -124,37 +143,71 @@ def _read_sections(data: dict[str, Any], registry: Registry, source: YamlSource,
         )
         del data["sections"]
     for key in [k for k in data if k in registry.names("manifest section")]:
+        value = data.pop(key)
         try:
-            model = registry.load("manifest section", key)
-            sections[key] = model.model_validate(data.pop(key))
-        except ValidationError as error:
-            issues += [_locate(source, (key, *i["loc"]), dict(i), model.model_fields, skip=1) for i in error.errors()]
+            model = load_section(registry, key)
         except WorldR1Error as error:
-            data.pop(key, None)
             issues.append(f"{source.locate((key,))}: {key}: {error}")
+            continue
+        owner = f"manifest section {key!r} of {registry.find('manifest section', key).owner}"
+        section, mistakes = _validate_part(model, value, (key,), owner, source)
+        sections[key] = section
+        issues += mistakes
     return sections
 
 
-def _check_components(manifest: Manifest, registry: Registry, source: YamlSource) -> list[str]:
+def _check_components(data: dict[str, Any], registry: Registry, source: YamlSource) -> list[str]:
+    """Mistakes in the components, also where other parts of the manifest are wrong: all are told at once."""
     issues: list[str] = []
     seen: set[str] = set()
-    for path, kind, spec in manifest.components():
+    for path, kind, name, options in _named_components(data):
         where = f"{source.locate((*path, 'name'))}: {'.'.join(map(str, path))}"
-        if kind == "reward":
-            if spec.name in seen:
-                issues.append(f"{where}: reward {spec.name!r} stands twice. Keep one, and choose its weight.")
-            seen.add(spec.name)
+        if kind == "reward" and name in seen:
+            issues.append(f"{where}: reward {name!r} stands twice. Keep one, and choose its weight.")
+        seen.update({name} if kind == "reward" else ())
         try:
-            component = registry.load(kind, spec.name)
+            component = load_component(registry, kind, name)
         except WorldR1Error as error:
             issues.append(f"{where}: {error}")
             continue
-        try:
-            component.Config.model_validate(spec.options)
-        except ValidationError as error:
-            fields = component.Config.model_fields
-            issues += [_locate(source, (*path, *i["loc"]), dict(i), fields, skip=len(path)) for i in error.errors()]
+        owner = f"{kind} {name!r} of {registry.find(kind, name).owner}"
+        issues += _validate_part(component.Config, options, path, owner, source)[1]
     return issues
+
+
+def _named_components(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str, dict[str, Any]]]:
+    """(key path, kind, name, options) of every component that can be told by its name."""
+    rewards = data.get("rewards")
+    places: list[tuple[KeyPath, str, Any]] = [((key,), kind, data.get(key)) for key, kind in COMPONENT_KEYS.items()]
+    places += [(("rewards", i), "reward", item) for i, item in enumerate(rewards if isinstance(rewards, list) else [])]
+    for path, kind, value in places:
+        if isinstance(value, dict) and isinstance(value.get("name"), str) and value["name"]:
+            outline = RewardSpec.model_fields if kind == "reward" else ComponentSpec.model_fields
+            yield path, kind, value["name"], {key: option for key, option in value.items() if key not in outline}
+
+
+def _validate_part(
+    model: type[BaseModel], value: Any, path: KeyPath, owner: str, source: YamlSource
+) -> tuple[BaseModel | None, list[str]]:
+    """The validated model of a plugin, or the mistakes; a validator that breaks is told as a mistake too."""
+    try:
+        return validate_document(model, value), []
+    except ValidationError as error:
+        fields = model.model_fields
+        return None, [_locate(source, (*path, *i["loc"]), dict(i), fields, skip=len(path)) for i in error.errors()]
+    except Exception as error:  # noqa: BLE001 - a third party's validator; its failure is reported, with its owner
+        where = f"{source.locate(path)}: {'.'.join(map(str, path))}"
+        return None, [f"{where}: checking {owner} failed: {describe_exception(error)}."]
+
+
+def _locate_outline(source: YamlSource, data: dict[str, Any], issue: dict[str, Any], allowed: Iterable[str]) -> str:
+    path: KeyPath = issue["loc"]
+    if issue["type"] == "model_type" and path and path[0] in {*COMPONENT_KEYS, "rewards"}:
+        key = ".".join(map(str, path))
+        return f"{source.locate(path)}: {key}: write `{{name: …}}` and its options, received {shorten(issue['input'])}."
+    if path == ("version",) and "version" in data:
+        return f"{source.locate(path)}: 'version': this release reads version 1, received {shorten(issue['input'])}."
+    return _locate(source, path, issue, allowed)
 
 
 def _locate(source: YamlSource, path: KeyPath, issue: dict[str, Any], allowed: Iterable[str], *, skip: int = 0) -> str:

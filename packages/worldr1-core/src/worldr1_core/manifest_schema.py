@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
-from worldr1_core.errors import WorldR1Error
-from worldr1_core.manifest import COMPONENT_KEYS, ComponentSpec, Manifest, RewardSpec
+from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+
+from worldr1_core.component import load_component
+from worldr1_core.errors import PluginError, WorldR1Error
+from worldr1_core.manifest import COMPONENT_KEYS, ComponentSpec, Manifest, RewardSpec, load_section
 from worldr1_core.registry import Registry
 
 
@@ -33,10 +38,11 @@ def manifest_schema(registry: Registry) -> tuple[dict[str, Any], dict[str, str]]
     properties.pop("sections", None)
     for name in registry.names("manifest section"):
         try:
-            _merge(registry.load("manifest section", name).model_json_schema(), f"section {name}", definitions)
-            properties[name] = {"$ref": f"#/$defs/section {name}"}
+            own = _own_schema(load_section(registry, name))
         except WorldR1Error as error:
-            failures[f"section {name}"] = str(error)
+            failures[f"manifest section {name}"] = str(error)
+        else:
+            properties[name] = _merge(own, f"section.{name}", definitions)
     for unused in ("ComponentSpec", "RewardSpec"):
         definitions.pop(unused, None)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -52,43 +58,59 @@ def _variants(
 ) -> list[dict[str, Any]]:
     variants = []
     for name in registry.names(kind):
-        label = f"{kind} {name}"
         try:
-            component = registry.load(kind, name)
+            component = load_component(registry, kind, name)
+            own = _own_schema(component.Config)
         except WorldR1Error as error:
-            failures[label] = str(error)
+            failures[f"{kind} {name}"] = str(error)
             continue
-        own = component.Config.model_json_schema()
-        outline = spec.model_json_schema()["properties"]
         own["properties"] = {
-            **outline,
+            **spec.model_json_schema()["properties"],
             "name": {"const": name, "description": _summary(component)},
             **own.get("properties", {}),
         }
         own["required"] = ["name", *own.get("required", [])]
-        own["additionalProperties"] = False
-        _merge(own, label, definitions)
-        variants.append({"$ref": f"#/$defs/{label}"})
+        variants.append(_merge(own, f"{kind.replace(' ', '-')}.{name}", definitions))
     return variants
 
 
-def _merge(own: dict[str, Any], label: str, definitions: dict[str, Any]) -> None:
+def _own_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a plugin's model, with an object at its top level.
+
+    Raises:
+        PluginError: A field has a type that JSON cannot hold.
+    """
+    try:
+        schema = model.model_json_schema()
+    except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
+        raise PluginError(f"{model.__qualname__} has no JSON schema: {error}") from error
+    if "$ref" in schema:  # a model that contains itself
+        name = schema.pop("$ref").removeprefix("#/$defs/")
+        schema = {**schema["$defs"][name], **schema}
+    return schema
+
+
+def _merge(own: dict[str, Any], label: str, definitions: dict[str, Any]) -> dict[str, str]:
+    """Move a schema into `definitions` under `label`, its own definitions beside it; a reference to it."""
     nested = own.pop("$defs", {})
-    renamed = {name: f"{label} {name}" for name in nested}
+    references = {f"#/$defs/{name}": _reference(f"{label}.{name}") for name in nested}
     for name, body in nested.items():
-        definitions[renamed[name]] = _rename(body, renamed)
-    definitions[label] = {**_rename(own, renamed), "title": label}
+        definitions[f"{label}.{name}"] = _redirect(body, references)
+    definitions[label] = {**_redirect(own, references), "title": label}
+    return {"$ref": _reference(label)}
 
 
-def _rename(value: Any, renamed: dict[str, str]) -> Any:
+def _reference(label: str) -> str:
+    """A JSON pointer in a URI fragment, whatever characters a name holds."""
+    return "#/$defs/" + quote(label.replace("~", "~0").replace("/", "~1"))
+
+
+def _redirect(value: Any, references: dict[str, str]) -> Any:
     if isinstance(value, dict):
-        return {
-            key: f"#/$defs/{renamed[item.removeprefix('#/$defs/')]}"
-            if key == "$ref" and isinstance(item, str)
-            else _rename(item, renamed)
-            for key, item in value.items()
-        }
-    return [_rename(item, renamed) for item in value] if isinstance(value, list) else value
+        return {key: _redirect(item, references) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redirect(item, references) for item in value]
+    return references.get(value, value) if isinstance(value, str) else value
 
 
 def _summary(component: type) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -12,10 +15,12 @@ import pluggy
 import structlog
 
 from worldr1_core import hookspecs
-from worldr1_core.errors import PluginError
+from worldr1_core.errors import PluginError, describe_exception, suggest
 from worldr1_core.registry import KINDS, Entry, Owner, Registry
 
 log = structlog.get_logger(__name__)
+
+UNKNOWN_DISTRIBUTION = "unknown distribution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +49,22 @@ class Installed:
 def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Installed:
     """Load every plugin and collect what it registers.
 
+    A plugin that fails in any way, `SystemExit` at import included, is recorded and logged and stops nothing. What
+    plugins print while they load goes to stderr: stdout belongs to results.
+
     Args:
         entry_points: Entry points to load; those of the group `worldr1` when left out.
     """
-    found = metadata.entry_points(group=hookspecs.ENTRY_POINT_GROUP) if entry_points is None else entry_points
     installed = Installed(Registry())
-    for entry_point in sorted(set(found), key=lambda e: (_owner(e).distribution, e.name)):
-        owner = _owner(entry_point)
+    if entry_points is None:
+        entry_points = _installed_entry_points(installed)
+    owned = [(_owner(entry_point), entry_point) for entry_point in dict.fromkeys(entry_points)]
+    for owner, entry_point in sorted(owned, key=lambda pair: (pair[0].distribution, pair[0].plugin, pair[0].module)):
         try:
-            _register(entry_point.load(), owner, installed)
-        except Exception as error:  # noqa: BLE001 - one broken plugin must not take the others down
-            reason = f"{type(error).__name__}: {error}"
-            installed.failures.append(Failure(owner, reason))
-            log.warning("plugin failed to load", plugin=str(owner), error=reason)
+            with contextlib.redirect_stdout(sys.stderr):
+                _register(_load(entry_point), owner, installed)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken plugin must not take the others down
+            _fail(installed, owner, error)
         else:
             installed.plugins.append(owner)
     for group in installed.registry.conflicts():
@@ -75,17 +83,61 @@ def installed() -> Installed:
     return discover()
 
 
+def _fail(installed: Installed, owner: Owner, error: BaseException) -> None:
+    reason = describe_exception(error)
+    installed.failures.append(Failure(owner, reason))
+    log.warning("plugin failed to load", plugin=str(owner), error=reason)
+
+
+def _installed_entry_points(installed: Installed) -> list[metadata.EntryPoint]:
+    """The entry points of our group, one distribution at a time: corrupt metadata of one hides no other."""
+    found: list[metadata.EntryPoint] = []
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        try:
+            ours = [e for e in distribution.entry_points if e.group == hookspecs.ENTRY_POINT_GROUP]
+        except Exception as error:  # noqa: BLE001 - the metadata of any installed package may be corrupt
+            _fail(installed, Owner("entry points", *_identity(distribution), module=""), error)
+            continue
+        if ours:
+            name = re.sub(r"[-_.]+", "-", _identity(distribution)[0]).lower()
+            if name == UNKNOWN_DISTRIBUTION or name not in seen:  # else shadowed by one earlier on the path
+                found += ours
+            seen.add(name)
+    return found
+
+
+def _identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
+    try:
+        if distribution is not None:
+            return str(distribution.name or UNKNOWN_DISTRIBUTION), str(distribution.version or "?")
+    except Exception as error:  # noqa: BLE001 - a distribution without readable metadata still has entry points
+        log.debug("unreadable package metadata", error=str(error))
+    return UNKNOWN_DISTRIBUTION, "?"
+
+
 def _owner(entry_point: metadata.EntryPoint) -> Owner:
-    distribution = entry_point.dist
-    name, version = ("unknown distribution", "?") if distribution is None else (distribution.name, distribution.version)
-    return Owner(entry_point.name, name, version, entry_point.module)
+    module = entry_point.value.partition(":")[0].partition("[")[0].strip()
+    return Owner(entry_point.name, *_identity(entry_point.dist), module=module)
+
+
+def _load(entry_point: metadata.EntryPoint) -> Any:
+    if entry_point.pattern.match(entry_point.value) is None:
+        raise PluginError(
+            f"the entry point must be 'module' or 'module:attribute', received {entry_point.value!r}. "
+            "Mend it in the plugin's pyproject.toml."
+        )
+    return entry_point.load()
 
 
 def _register(module: Any, owner: Owner, installed: Installed) -> None:
     manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name=str(owner))
-    manager.check_pending()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(_explain_pending(module, manager, error)) from error
     if not manager.get_hookcallers(module):
         raise PluginError(
             "the entry point implements no hook. Decorate at least one of "
@@ -100,3 +152,11 @@ def _register(module: Any, owner: Owner, installed: Installed) -> None:
                 staged.add(Entry(kind, name, target, owner))
     for entry in staged.entries():
         installed.registry.add(entry)
+
+
+def _explain_pending(module: Any, manager: pluggy.PluginManager, error: Exception) -> str:
+    known = sorted(KINDS.values())
+    names = [caller.name for caller in manager.get_hookcallers(module) or [] if caller.name not in known]
+    if not names:
+        return str(error)
+    return f"unknown hook {names[0]!r}. Allowed: {known}.{suggest(names[0], known)}"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worldr1_core.errors import DuplicateNameError, MissingExtraError, PluginError, UnknownNameError, suggest
+from worldr1_core.errors import (
+    DuplicateNameError,
+    MissingExtraError,
+    PluginError,
+    UnknownNameError,
+    describe_exception,
+    suggest,
+)
 
 KINDS: Mapping[str, str] = {
     "reward": "worldr1_register_rewards",
@@ -20,6 +29,14 @@ KINDS: Mapping[str, str] = {
     "command": "worldr1_register_commands",
 }
 """Component kind -> the hook that registers it."""
+
+RESERVED: Mapping[str, frozenset[str]] = {
+    "manifest section": frozenset(
+        ["version", "seed", "device", "backbone", "noise", "reconstructor", "judge", "rewards", "prompts", "sections"]
+    ),
+    "reward": frozenset({"total", "reconstructor"}),
+}
+"""Names that no plugin may register: core's own manifest keys, and the keys that stand beside rewards in results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +77,14 @@ class Entry:
         """
         module_name, _, attribute = self.target.partition(":")
         try:
-            return getattr(importlib.import_module(module_name), attribute)
+            with contextlib.redirect_stdout(sys.stderr):
+                return getattr(importlib.import_module(module_name), attribute)
         except MissingExtraError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.kind.capitalize()} {self.name!r} of {self.owner} cannot be loaded from {self.target!r}: "
-                f"{type(error).__name__}: {error}. Update or uninstall {self.owner.distribution!r}."
+                f"{describe_exception(error)}. Update or uninstall {self.owner.distribution!r}."
             ) from error
 
 
@@ -83,12 +101,14 @@ class Registry:
         """Register a component.
 
         Raises:
-            PluginError: Unknown kind, or a name or target that is not of the documented form.
+            PluginError: Unknown kind, a reserved name, or a name or target that is not of the documented form.
         """
         if entry.kind not in KINDS:
             raise PluginError(f"Unknown component kind {entry.kind!r}. Allowed: {sorted(KINDS)}.")
         if not isinstance(entry.name, str) or not entry.name:
             raise PluginError(f"A {entry.kind} name must be a non-empty string, received {entry.name!r}.")
+        if entry.name in RESERVED.get(entry.kind, ()):
+            raise PluginError(f"The name {entry.name!r} is reserved and cannot be a {entry.kind}. Choose another one.")
         if not isinstance(entry.target, str) or entry.target.count(":") != 1 or not all(entry.target.split(":")):
             raise PluginError(
                 f"The target of {entry.kind} {entry.name!r} must be 'module:attribute', received {entry.target!r}."

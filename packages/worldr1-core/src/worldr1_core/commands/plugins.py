@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import metadata, util
 from typing import Any
 
@@ -46,28 +47,38 @@ def describe(found: Installed) -> dict[str, Any]:
 
 
 def _describe_owner(owner: Owner) -> dict[str, Any]:
-    try:
-        summary = metadata.metadata(owner.distribution)["Summary"]
-    except metadata.PackageNotFoundError:
-        summary = None
-    try:
-        spec = util.find_spec(owner.module)
-    except (ImportError, ValueError):
-        spec = None
     return {
         "plugin": owner.plugin,
         "distribution": owner.distribution,
         "version": owner.version,
-        "location": spec.origin if spec else None,
-        "summary": summary,
+        "location": _location(owner.module),
+        "summary": _summary(owner.distribution),
     }
+
+
+def _summary(distribution: str) -> str | None:
+    try:
+        return metadata.metadata(distribution)["Summary"]
+    except Exception:  # noqa: BLE001 - metadata may be absent or corrupt; the plugin is listed all the same
+        return None
+
+
+def _location(module: str) -> str | None:
+    """File of a module; of its top-level package if it is not loaded, for nothing broken may be imported again."""
+    try:
+        spec = sys.modules[module].__spec__ if module in sys.modules else util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    return spec.origin if spec else None
 
 
 def _print_tables(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 160, soft_wrap=False)
+    # Plain text: an extra such as `worldr1-rewards[hps]` in an error is no markup. A pipe gets every row on one line.
+    console = Console(markup=False, emoji=False, highlight=False)
+    console = console if console.is_terminal else Console(markup=False, emoji=False, highlight=False, width=10_000)
     for title, rows, columns in (
         ("Plugins", report["plugins"], ("distribution", "version", "plugin", "summary", "location")),
         ("Components", report["components"], ("kind", "name", "distribution", "target")),
