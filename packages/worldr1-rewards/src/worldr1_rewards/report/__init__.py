@@ -1,0 +1,5 @@
+"""The static HTML report of `worldr1 score --report`: one file, no network, nothing trusted."""
+
+from worldr1_rewards.report.writer import ReportWriter
+
+__all__ = ["ReportWriter"]

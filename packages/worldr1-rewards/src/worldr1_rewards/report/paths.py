@@ -1,0 +1,264 @@
+"""Camera paths as small SVG drawings that take the page's colours, light or dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_rewards.report.markup import number, text
+from worldr1_rewards.report.views import pick_frames
+
+WIDTH, HEIGHT = 340, 264
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 30, 34
+_NUM_CAMERAS = 5
+_STYLES = {
+    "commanded": 'stroke="var(--commanded,#0072b2)" stroke-dasharray="5 4"',
+    "estimated": 'stroke="var(--estimated,#d55e00)"',
+}
+_FILLS = {"commanded": "var(--commanded,#0072b2)", "estimated": "var(--estimated,#d55e00)"}
+_SMALLEST_VIEW = 0.1
+"""Least width of the map in scene depths, so that the tremor of a fixed camera does not look like a journey."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """One path, ready to draw: positions `(T, 3)` in scene depths, viewing directions `(T, 3)`."""
+
+    name: str
+    positions: Tensor
+    forward: Tensor
+    half_angle: float
+
+    @property
+    def yaw(self) -> Tensor:
+        """Turn to the right since frame 0 in degrees, unwrapped."""
+        angle = torch.atan2(self.forward[:, 0], self.forward[:, 2])
+        steps = torch.remainder(angle.diff() + math.pi, 2 * math.pi) - math.pi
+        return torch.rad2deg(torch.cat([torch.zeros_like(angle[:1]), steps.cumsum(0)]))
+
+    @property
+    def pitch(self) -> Tensor:
+        """Turn downwards in degrees."""
+        return torch.rad2deg(torch.asin(self.forward[:, 1].clamp(-1, 1)))
+
+    @property
+    def travel(self) -> Tensor:
+        """Distance from the first camera, in scene depths."""
+        return (self.positions - self.positions[0]).norm(dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class PathDrawing:
+    """Drawings of a clip's camera paths.
+
+    Attributes:
+        panels: Complete `<svg>` elements, to be put side by side: a map from above, turn and travel over time.
+        names: Which paths are drawn: `"commanded"`, `"estimated"`.
+        fitted: Whether the commanded path, which names no unit, was scaled to the estimate for the drawing.
+    """
+
+    panels: list[str]
+    names: list[str]
+    fitted: bool
+
+
+def draw_paths(estimated: CameraTrajectory | None, commanded: CameraTrajectory | None) -> PathDrawing:
+    """Draw one or two camera paths, both seen from their first camera and measured in scene depths.
+
+    Args:
+        estimated: What the reconstruction found, or `None`.
+        commanded: What the prompt or a file asks for, or `None`.
+    """
+    paths, fitted = _prepare(estimated, commanded)
+    if not paths:
+        return PathDrawing([], [], False)
+    panels = [_map_panel(paths, "Seen from above", axis=2, caption="forward")]
+    height = max(float(path.positions[:, 1].abs().max()) for path in paths)
+    if height > max(0.02, 0.1 * max(float(path.travel.max()) for path in paths)):
+        panels.append(_map_panel(paths, "Seen from behind", axis=1, caption="down"))
+    panels.append(_chart_panel(paths, "Turn to the right, degrees", lambda path: path.yaw, 2.0))
+    if max(float(path.pitch.abs().max()) for path in paths) > 2.0:
+        panels.append(_chart_panel(paths, "Turn downwards, degrees", lambda path: path.pitch, 2.0))
+    panels.append(_chart_panel(paths, "Distance from the start, scene depths", lambda path: path.travel, 0.02))
+    return PathDrawing(panels, [path.name for path in paths], fitted)
+
+
+def standalone_svg(drawing: PathDrawing) -> str:
+    """The panels in a row over their legend, as the text of an SVG file with a white ground."""
+    placed = "".join(
+        panel.replace("<svg ", f'<svg x="{index * WIDTH}" y="0" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        for index, panel in enumerate(drawing.panels)
+    )
+    keys = "".join(
+        f'<path d="M{_LEFT + 110 * index} {HEIGHT + 10}h24" fill="none" stroke-width="2" {_STYLES[name]}/>'
+        f'<text x="{_LEFT + 32 + 110 * index}" y="{HEIGHT + 14}">{name}</text>'
+        for index, name in enumerate(drawing.names)
+    )
+    size = f'width="{WIDTH * len(drawing.panels)}" height="{HEIGHT + 26}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} color="#222" font-family="system-ui,sans-serif">'
+        f'<rect {size} fill="#fff"/>{placed}<g font-size="12.5">{keys}</g></svg>\n'
+    )
+
+
+def _prepare(estimated: CameraTrajectory | None, commanded: CameraTrajectory | None) -> tuple[list[_Path], bool]:
+    found = None if estimated is None else _to_path("estimated", estimated, estimated.scene_depth or 1.0)
+    if commanded is None:
+        return ([found] if found else []), False
+    wanted = _to_path("commanded", commanded, commanded.scene_depth or 1.0)
+    fit = commanded.scene_depth is None and found is not None and float(wanted.travel.max()) > 0
+    if fit and found is not None:
+        ratio = float(found.travel.max() / wanted.travel.max())
+        wanted = _Path("commanded", wanted.positions * ratio, wanted.forward, wanted.half_angle)
+    return [wanted, *([found] if found else [])], fit
+
+
+def _to_path(name: str, trajectory: CameraTrajectory, unit: float) -> _Path:
+    relative = trajectory.relative()
+    half_angle = math.atan(0.5 / 1.2)
+    if trajectory.intrinsics is not None and trajectory.image_size is not None:
+        half_angle = math.atan(0.5 * trajectory.image_size[1] / float(trajectory.intrinsics[0, 0]))
+    return _Path(name, relative.positions / unit, relative.rotations[:, :, 2], half_angle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Data ranges of a panel and where they lie in it."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    y_down: bool = False
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Drawing coordinates of a data point."""
+        across = _LEFT + (x - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - _LEFT - _RIGHT)
+        share = (y - self.y[0]) / (self.y[1] - self.y[0])
+        if not self.y_down:
+            share = 1 - share
+        return across, _TOP + share * (HEIGHT - _TOP - _BOTTOM)
+
+    def line(self, xs: Tensor, ys: Tensor) -> str:
+        """Points of a polyline."""
+        points = (self.at(x, y) for x, y in zip(xs.tolist(), ys.tolist(), strict=True))
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -> str:
+    """A map of the camera centres: x to the right, `axis` upwards (or downwards, for the image's own y)."""
+    axes = _equal_axes([path.positions[:, [0, axis]] for path in paths], y_down=axis == 1)
+    body = [_grid(axes, "right, scene depths", caption)]
+    reach = 0.09 * (axes.x[1] - axes.x[0])
+    for path in paths:
+        xs, ys = path.positions[:, 0], path.positions[:, axis]
+        body.append(f'<polyline points="{axes.line(xs, ys)}" fill="none" stroke-width="2" {_STYLES[path.name]}/>')
+        for frame in pick_frames(len(xs), _NUM_CAMERAS):
+            if axis == 2:
+                body.append(_camera(path, frame, axes, reach))
+            else:
+                body.append(_dot(axes.at(float(xs[frame]), float(ys[frame])), path.name, 2.5))
+        body.append(_dot(axes.at(float(xs[0]), float(ys[0])), path.name, 4))
+    ends = "; ".join(
+        f"{path.name} ends {number(float(path.positions[-1, 0]))} to the right and "
+        f"{number(float(path.positions[-1, axis]))} {caption}"
+        for path in paths
+    )
+    return _svg(title, f"Camera path, {title.lower()}, in scene depths: {ends}.", "".join(body))
+
+
+def _camera(path: _Path, frame: int, axes: _Axes, reach: float) -> str:
+    """The wedge of a camera's field of view."""
+    x, _, z = path.positions[frame].tolist()
+    heading = math.atan2(float(path.forward[frame, 0]), float(path.forward[frame, 2]))
+    corners = [
+        axes.at(x + reach * math.sin(heading + side), z + reach * math.cos(heading + side))
+        for side in (-path.half_angle, path.half_angle)
+    ]
+    centre = axes.at(x, z)
+    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in (centre, *corners))
+    style = _STYLES[path.name].split(" stroke-dasharray")[0]
+    return f'<polygon points="{points}" fill="{_FILLS[path.name]}" fill-opacity=".12" stroke-width="1" {style}/>'
+
+
+def _dot(place: tuple[float, float], name: str, radius: float) -> str:
+    return f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}" fill="{_FILLS[name]}"/>'
+
+
+def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], Tensor], least: float) -> str:
+    """A measure over the frames; `least` is the smallest span of its axis."""
+    series = [values(path) for path in paths]
+    low = min(0.0, *(float(line.min()) for line in series))
+    high = max(0.0, *(float(line.max()) for line in series))
+    pad = max(0.06 * (high - low), (least - (high - low)) / 2, 1e-6)
+    last = max(len(line) for line in series) - 1
+    axes = _Axes((0.0, max(1.0, float(last))), (low - pad, high + pad))
+    body = [_grid(axes, "frame", "", whole_x=True)]
+    for path, line in zip(paths, series, strict=True):
+        frames = torch.arange(len(line), dtype=torch.float64)
+        body.append(f'<polyline points="{axes.line(frames, line)}" fill="none" stroke-width="2" {_STYLES[path.name]}/>')
+    ends = "; ".join(f"{p.name} ends at {number(float(line[-1]))}" for p, line in zip(paths, series, strict=True))
+    return _svg(title, f"{title}, over {last + 1} frames: {ends}.", "".join(body))
+
+
+def _equal_axes(points: Sequence[Tensor], *, y_down: bool) -> _Axes:
+    """Ranges in which both directions have the same scale and every path fits."""
+    everything = torch.cat(list(points))
+    low, high = everything.amin(0), everything.amax(0)
+    middle = (low + high) / 2
+    inner = (WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM)
+    span = high - low
+    unit = 1.3 * max(float(span[0]) / inner[0], float(span[1]) / inner[1], _SMALLEST_VIEW / inner[1])
+    half = (unit * inner[0] / 2, unit * inner[1] / 2)
+    x, y = middle.tolist()
+    return _Axes((x - half[0], x + half[0]), (y - half[1], y + half[1]), y_down)
+
+
+def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """Three to six round numbers inside a range."""
+    raw = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
+    if whole:
+        step = max(1.0, round(step))
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _grid(axes: _Axes, x_label: str, y_label: str, *, whole_x: bool = False) -> str:
+    floor, ceiling = HEIGHT - _BOTTOM, _TOP
+    out = ['<g stroke="currentColor" stroke-opacity=".13">']
+    words = ['<g fill="currentColor" fill-opacity=".72" font-size="10.5">']
+    for tick in _ticks(*axes.x, whole=whole_x):
+        x = axes.at(tick, axes.y[0])[0]
+        out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ceiling}" y2="{floor}"/>')
+        words.append(f'<text x="{x:.1f}" y="{floor + 14}" text-anchor="middle">{_label(tick)}</text>')
+    for tick in _ticks(*axes.y):
+        y = axes.at(axes.x[0], tick)[1]
+        out.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        words.append(f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>')
+    middle = (_LEFT + WIDTH - _RIGHT) / 2
+    words.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{text(x_label)}</text>')
+    if y_label:
+        centre = (ceiling + floor) / 2
+        words.append(
+            f'<text x="11" y="{centre}" text-anchor="middle" transform="rotate(-90 11 {centre})">{text(y_label)}</text>'
+        )
+    return "".join([*out, "</g>", *words, "</g>"])
+
+
+def _label(tick: float) -> str:
+    return f"{tick:g}".replace("-", "−")
+
+
+def _svg(title: str, description: str, body: str) -> str:
+    """One panel with its title, and in words what it shows."""
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(description)}" '
+        'font-family="system-ui,sans-serif">'
+        f'<text x="{_LEFT}" y="16" font-size="12.5" font-weight="600" fill="currentColor">{text(title)}</text>'
+        f"{body}</svg>"
+    )
