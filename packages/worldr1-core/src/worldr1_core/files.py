@@ -28,7 +28,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if path.is_dir():
             raise IsADirectoryError(f"{str(path)!r} is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix[-40:], dir=path.parent)
         os.close(handle)
         temporary = Path(name)
     except OSError as error:
@@ -53,17 +53,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
     except OSError as error:
         raise OutputError(f"Cannot write {str(path)!r}: {error}. Choose a place you may write to.") from error
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.is_dir():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, retired / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(retired)
+            _replace_folder(temporary, path)
         else:
             os.replace(temporary, path)
     except OSError as error:
@@ -95,6 +92,20 @@ def check_writable_folder(path: str | Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"Cannot write to folder {str(path)!r}: {error}. Choose a place you may write to.") from error
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Put a folder in another's place; the other comes back if that fails."""
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-old-", dir=path.parent))
+    try:
+        os.replace(path, retired / "old")
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            os.replace(retired / "old", path)
+            raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worldr1_core.component import Component
-from worldr1_core.errors import PluginError
+from worldr1_core.errors import shorten
 
 if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch until a clip is scored
     from worldr1_core.clip import Clip
@@ -38,11 +38,15 @@ class Score:
     """A reward's answer.
 
     Attributes:
-        value: Finite score, higher is better; NaN exactly where `reason` is given.
+        value: Finite score, higher is better; NaN exactly where `reason` is given. A numpy scalar or a 0-dim tensor is
+            kept as a plain float.
         reason: Why there is no score; `None` where there is one.
         applicable: False where the question makes no sense for the clip: a total leaves such a score out, while a
             failed one makes the total NaN.
         details: Plain numbers and strings that explain the score.
+
+    Raises:
+        ValueError: The value is no finite number and there is no reason, or a number has a reason or does not apply.
     """
 
     value: float
@@ -51,19 +55,35 @@ class Score:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if math.isnan(self.value) != (self.reason is not None):
-            raise PluginError(
+        number = as_number(self.value)
+        if number is None:
+            raise ValueError(f"A score is a float, received {shorten(self.value)}.")
+        object.__setattr__(self, "value", number)
+        if math.isnan(number) != (self.reason is not None):
+            raise ValueError(
                 "A score is either a number or NaN with a reason; "
                 f"received value {self.value!r} and reason {self.reason!r}. "
                 "Raise ScoreUnavailable('why') where a score cannot be had."
             )
-        if math.isinf(self.value):
-            raise PluginError(f"A score must be finite, received {self.value!r}.")
+        if math.isinf(number):
+            raise ValueError(f"A score must be finite, received {number!r}.")
+        if self.reason is None and not self.applicable:
+            raise ValueError(f"A score of {number!r} cannot be inapplicable. Raise ScoreNotApplicable('why') instead.")
 
     @classmethod
     def unavailable(cls, reason: str, *, applicable: bool = True, **details: Any) -> Score:
         """A NaN with its reason."""
         return cls(math.nan, reason, applicable, details)
+
+
+def as_number(value: object) -> float | None:
+    """A Python or numpy number, or a 0-dim tensor, as a float; `None` for anything else, booleans included.
+
+    Arrays are told by `shape` and `item`, so that plugins need not import torch.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 class Reward(Component, abc.ABC):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -77,9 +77,8 @@ def parse_yaml(text: str, name: str) -> YamlSource:
         hint = " Indent with spaces." if "'\\t'" in str(error.problem) else ""
         raise ManifestError(f"{name}{line}: not valid YAML: {error.problem or error}.{hint}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
         raise ManifestError(
-            f"{name}:{line}: not valid YAML: {error.reason} (code {error.character:#04x}). "
+            f"{name}:{text.count(chr(10), 0, error.position) + 1}: not valid YAML: {error.reason} (code {error.character:#04x}). "
             "Save the file as plain UTF-8."
         ) from error
     except RecursionError as error:
@@ -138,8 +137,8 @@ def _index(node: yaml.Node, path: KeyPath, source: YamlSource) -> None:
 class _Loader(yaml.SafeLoader):
     """`SafeLoader` with the scalars of YAML 1.2's core schema, and no tag beyond JSON's types."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as PyYAML declares it
-    yaml_constructors: dict[str, Any] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
 
 def _scalar(kind: str, convert: Callable[[str], Any]) -> Callable[[_Loader, yaml.ScalarNode], Any]:
@@ -174,6 +173,6 @@ for _tag, _construct in (
     (_NULL, yaml.SafeLoader.construct_yaml_null),
     (_MAP, yaml.SafeLoader.construct_yaml_map),
     (_SEQ, yaml.SafeLoader.construct_yaml_seq),
-    (None, yaml.SafeLoader.construct_undefined),
 ):
     _Loader.add_constructor(_tag, _construct)
+_Loader.add_constructor(None, _Loader.construct_undefined)  # type: ignore[type-var]

@@ -9,19 +9,29 @@ from dataclasses import dataclass, field
 from importlib import resources
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, WeightedReward, compose_scoring
-from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable, UserError
+from worldr1_core.errors import (
+    PluginError,
+    ScoreNotApplicable,
+    ScoreUnavailable,
+    UserError,
+    describe_exception,
+    shorten,
+)
 from worldr1_core.manifest import load_manifest, parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.registry import Registry
-from worldr1_core.reward import Evidence, Reads, Score
+from worldr1_core.reward import Evidence, Reads, Score, as_number
 
 log = structlog.get_logger(__name__)
+
+E = TypeVar("E", bound=Exception)
 
 DEFAULT_MANIFEST = "default.yaml"
 
@@ -33,7 +43,8 @@ class ClipScores:
     Attributes:
         clip: The clip.
         scores: Reward name -> score, in the manifest's order.
-        total: Weighted sum over the applicable scores; NaN if one failed or none applies.
+        total: Weighted sum over the applicable scores; NaN if one failed or none applies. A reward of weight 0 is
+            reported, and does not touch the total.
         reasons: Name (or `"total"`) -> why it is NaN.
         timings: Step name -> seconds.
         reconstruction: The shared reconstruction, for renders and reports; `None` if nothing read it or it failed.
@@ -81,7 +92,8 @@ class Scorer:
 
         Args:
             path: Manifest file; the shipped weights-free default when left out.
-            rewards: Names of the rewards to use, out of the manifest's order and others with their defaults.
+            rewards: Names of the rewards to use, in this order; one that the manifest does not list takes its defaults
+                and weight 1.
             registry: Where names are looked up; what is installed when left out.
 
         Raises:
@@ -104,18 +116,26 @@ class Scorer:
             batch_size: Clips handed to a reward together, >= 1; more pays for rewards that run a network.
 
         Raises:
-            UserError: The pipeline cannot work for any clip (absent weights or extra).
+            UserError: The arguments are not of this form, or the pipeline cannot work for any clip (absent weights or
+                extra).
         """
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, received {batch_size!r}.")
-        source = iter(clips)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+        if not isinstance(clips, Iterable):
+            raise UserError(f"score takes clips, received one {type(clips).__name__}. Put it in a list.")
+        return self._stream(iter(clips), batch_size)
+
+    def _stream(self, source: Iterator[Clip], batch_size: int) -> Iterator[ClipScores]:
         while batch := [_Work(clip) for clip in islice(source, batch_size)]:
-            for work in batch:
-                self._reconstruct(work)
-            for weighted in self.components.rewards:
-                self._apply(weighted, batch)
+            self._score_batch(batch)
             while batch:
                 yield self._finish(batch.pop(0))
+
+    def _score_batch(self, batch: list[_Work]) -> None:
+        for work in batch:
+            self._reconstruct(work)
+        for weighted in self.components.rewards:
+            self._apply(weighted, batch)
 
     def _reconstruct(self, work: _Work) -> None:
         reconstructor = self.components.reconstructor
@@ -123,14 +143,17 @@ class Scorer:
             return
         start = time.perf_counter()
         try:
-            work.reconstruction = reconstructor.reconstruct(work.clip)
+            found = reconstructor.reconstruct(work.clip)
+            if not isinstance(found, Reconstruction):
+                raise TypeError(f"{type(reconstructor).__name__} returned {shorten(found)}, not a Reconstruction")
+            work.reconstruction = found
         except UserError:
             raise
         except ScoreUnavailable as error:
-            work.failure = error
+            work.failure = _without_frames(error)
         except Exception as error:
             log.warning("reconstruction failed", clip=work.clip.name, exc_info=True)
-            work.failure = ScoreUnavailable(f"reconstruction failed: {type(error).__name__}: {error}")
+            work.failure = ScoreUnavailable(f"reconstruction failed: {describe_exception(error)}")
         work.timings["reconstructor"] = time.perf_counter() - start
 
     def _apply(self, weighted: WeightedReward, batch: Sequence[_Work]) -> None:
@@ -144,17 +167,7 @@ class Scorer:
         judge = self.components.judge if Reads.JUDGE in weighted.reward.reads else None
         evidence = [Evidence(w.reconstruction if reads_scene else None, judge) for w in ready]
         start = time.perf_counter()
-        try:
-            answers = weighted.reward.score_batch([w.clip for w in ready], evidence)
-        except UserError:
-            raise
-        except Exception as error:  # noqa: BLE001 - becomes the reason of every clip in the batch, and is logged
-            answers = [error] * len(ready)
-        if len(answers) != len(ready):
-            raise PluginError(
-                f"Reward {weighted.name!r} returned {len(answers)} scores for {len(ready)} clips. "
-                "score_batch must return one entry a clip, in order."
-            )
+        answers = _ask(weighted, [w.clip for w in ready], evidence)
         seconds = (time.perf_counter() - start) / len(ready)
         for work, answer in zip(ready, answers, strict=True):
             work.scores[weighted.name] = _to_score(answer, weighted, work.clip)
@@ -170,13 +183,35 @@ class Scorer:
         return ClipScores(work.clip, scores, total, reasons, work.timings, work.reconstruction)
 
     def _total(self, scores: Mapping[str, Score]) -> tuple[float, str | None]:
-        failed = [name for name, score in scores.items() if score.reason is not None and score.applicable]
+        weighted = [w for w in self.components.rewards if w.weight > 0]
+        failed = [w.name for w in weighted if scores[w.name].reason is not None and scores[w.name].applicable]
         if failed:
             return math.nan, f"no score of {', '.join(failed)}"
-        counted = [w for w in self.components.rewards if scores[w.name].reason is None]
+        counted = [w for w in weighted if scores[w.name].reason is None]
         if not counted:
-            return math.nan, "no reward applies to this clip"
-        return sum(w.weight * scores[w.name].value for w in counted), None
+            return math.nan, "no reward applies to this clip" if weighted else "every reward has weight 0"
+        total = sum(w.weight * scores[w.name].value for w in counted)
+        return (total, None) if math.isfinite(total) else (math.nan, "the weighted sum is too large for a float")
+
+
+def _ask(weighted: WeightedReward, clips: list[Clip], evidence: list[Evidence]) -> list[object]:
+    """One answer a clip. A batch that fails as a whole is asked again clip by clip, so that one spoils no other."""
+    try:
+        answers: list[object] = list(weighted.reward.score_batch(clips, evidence))
+    except UserError:
+        raise
+    except Exception as error:
+        if len(clips) == 1:
+            return [error]
+        log.warning("batch failed; scoring its clips one by one", reward=weighted.name, exc_info=True)
+    else:
+        if len(answers) != len(clips):
+            raise PluginError(
+                f"Reward {weighted.name!r} returned {len(answers)} scores for {len(clips)} clips. "
+                "score_batch must return one entry a clip, in order."
+            )
+        return answers
+    return [_ask(weighted, [clip], [known])[0] for clip, known in zip(clips, evidence, strict=True)]
 
 
 def _to_score(answer: object, weighted: WeightedReward, clip: Clip) -> Score:
@@ -186,12 +221,23 @@ def _to_score(answer: object, weighted: WeightedReward, clip: Clip) -> Score:
     if isinstance(answer, UserError):
         raise answer
     if isinstance(answer, ScoreUnavailable):
-        return Score.unavailable(str(answer), applicable=not isinstance(answer, ScoreNotApplicable))
+        reason = str(_without_frames(answer)) or f"reward {weighted.name!r} gave no reason"
+        return Score.unavailable(reason, applicable=not isinstance(answer, ScoreNotApplicable))
     if isinstance(answer, Exception):
         log.warning("reward failed", reward=weighted.name, clip=clip.name, exc_info=answer)
-        return Score.unavailable(f"{type(answer).__name__}: {answer}")
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
-        return Score.unavailable(f"reward {weighted.name!r} returned {answer!r}; a score is a float or a Score")
-    if not math.isfinite(answer):
-        return Score.unavailable(f"reward {weighted.name!r} returned {answer!r} without a reason")
-    return Score(float(answer))
+        return Score.unavailable(describe_exception(_without_frames(answer)))
+    number = as_number(answer)
+    if number is None:
+        return Score.unavailable(f"reward {weighted.name!r} returned {shorten(answer)}; a score is a float or a Score")
+    if not math.isfinite(number):
+        return Score.unavailable(f"reward {weighted.name!r} returned {number!r} without a reason")
+    return Score(number)
+
+
+def _without_frames(error: E) -> E:
+    """The exception without its traceback, which would keep clips and reconstructions alive in a reference cycle."""
+    linked: BaseException | None = error
+    while linked is not None:
+        linked.__traceback__ = None
+        linked = linked.__cause__ or linked.__context__
+    return error
