@@ -1,0 +1,142 @@
+"""Image metrics between frames and their re-render, each averaged only over pixels that the re-render covers.
+
+All functions take `(N, C, H, W)` images in [0, 1] and return one value an image, `(N,)`; NaN where nothing is covered.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worldr1_core.errors import VideoError
+
+MAX_PSNR = 100.0
+"""PSNR reported for identical images, in dB."""
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+
+
+def masked_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Weighted mean over all but the first dimension.
+
+    Args:
+        values: `(N, H, W)`.
+        weight: `(N, H, W)`, >= 0; equal weights when left out.
+
+    Returns:
+        `(N,)`; NaN where the weights sum to 0.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0, 5.0]]]), torch.tensor([[[1.0, 0.0]]]))
+        tensor([1.])
+    """
+    if weight is None:
+        return values.flatten(1).mean(1)
+    return (values * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
+def psnr(prediction: Tensor, target: Tensor, coverage: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio, 10 log10(1 / MSE), in dB.
+
+    Args:
+        prediction: `(N, C, H, W)` in [0, 1].
+        target: The same shape.
+        coverage: `(N, H, W)` in [0, 1], weight of every pixel.
+
+    Returns:
+        `(N,)` in dB, at most `MAX_PSNR`; higher is better.
+
+    Raises:
+        VideoError: The shapes differ.
+
+    Example:
+        >>> psnr(torch.full((1, 3, 4, 4), 0.6), torch.full((1, 3, 4, 4), 0.5)).round()
+        tensor([20.])
+    """
+    _check(prediction, target, coverage)
+    error = masked_mean((prediction - target).square().mean(1), coverage)
+    return -10 * torch.log10(error.clamp(min=10 ** (-MAX_PSNR / 10)))
+
+
+def ssim(prediction: Tensor, target: Tensor, coverage: Tensor | None = None) -> Tensor:
+    """Structural similarity (Wang et al., 2004): Gaussian window of 11 pixels, sigma 1.5, mean over the channels.
+
+    Only windows that lie inside the image count. With `coverage`, a window weighs as much as its least covered pixel.
+
+    Args:
+        prediction: `(N, C, H, W)` in [0, 1].
+        target: The same shape.
+        coverage: `(N, H, W)` in [0, 1].
+
+    Returns:
+        `(N,)` in [-1, 1]; higher is better.
+
+    Raises:
+        VideoError: The shapes differ.
+    """
+    _check(prediction, target, coverage)
+    window = min(SSIM_WINDOW, *(side - 1 + side % 2 for side in target.shape[-2:]))
+    similarity = ssim_map(prediction, target, window)
+    weight = None
+    if coverage is not None:
+        weight = -functional.max_pool2d(-coverage[:, None], window, stride=1)[:, 0]
+    return masked_mean(similarity, weight)
+
+
+def ssim_map(prediction: Tensor, target: Tensor, window: int = SSIM_WINDOW) -> Tensor:
+    """SSIM of every whole window, `(N, H - window + 1, W - window + 1)`; see `ssim`."""
+    mean_a, mean_b = _window(prediction, window), _window(target, window)
+    var_a = _window(prediction.square(), window) - mean_a.square()
+    var_b = _window(target.square(), window) - mean_b.square()
+    covariance = _window(prediction * target, window) - mean_a * mean_b
+    c1, c2 = SSIM_K1**2, SSIM_K2**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+    return (luminance * (2 * covariance + c2) / (var_a + var_b + c2)).mean(1)
+
+
+def contrast_psnr(prediction: Tensor, target: Tensor, coverage: Tensor | None = None, floor: float = 0.02) -> Tensor:
+    """PSNR of errors measured in units of the target's own contrast: a soft scene is judged as strictly as a rich one.
+
+    The error is divided by the target's standard deviation over the covered pixels, plus `floor`; 0 dB means that the
+    prediction is no better than a flat image of the right mean colour.
+
+    Args:
+        prediction: `(N, C, H, W)` in [0, 1].
+        target: The same shape.
+        coverage: `(N, H, W)` in [0, 1].
+        floor: Contrast of an image without texture, so that its noise is not magnified; in (0, 1].
+
+    Returns:
+        `(N,)` in dB, at most `MAX_PSNR`; higher is better.
+
+    Raises:
+        VideoError: The shapes differ.
+    """
+    _check(prediction, target, coverage)
+    error = masked_mean((prediction - target).square().mean(1), coverage)
+    channel_means = torch.stack([masked_mean(channel, coverage) for channel in target.unbind(1)], dim=1)
+    variance = masked_mean((target - channel_means[..., None, None]).square().mean(1), coverage)
+    ratio = error / (variance.sqrt() + floor).square()
+    return -10 * torch.log10(ratio.clamp(min=10 ** (-MAX_PSNR / 10)))
+
+
+def _window(images: Tensor, window: int) -> Tensor:
+    """Gaussian means of whole windows."""
+    offsets = torch.arange(window, dtype=images.dtype, device=images.device) - window // 2
+    kernel = torch.exp(-0.5 * (offsets / SSIM_SIGMA).square())
+    kernel = kernel / kernel.sum()
+    flat = images.flatten(0, 1)[:, None]
+    flat = functional.conv2d(functional.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return flat[:, 0].unflatten(0, images.shape[:2])
+
+
+def _check(prediction: Tensor, target: Tensor, coverage: Tensor | None) -> None:
+    if prediction.ndim != 4 or prediction.shape != target.shape:
+        raise VideoError(
+            f"Images to compare must both be (N, C, H, W), received {tuple(prediction.shape)!r} and "
+            f"{tuple(target.shape)!r}."
+        )
+    expected = (target.shape[0], *target.shape[2:])
+    if coverage is not None and coverage.shape != expected:
+        raise VideoError(f"coverage must be {expected!r}, received {tuple(coverage.shape)!r}.")

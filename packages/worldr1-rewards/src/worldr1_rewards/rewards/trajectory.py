@@ -1,0 +1,131 @@
+"""The reward `trajectory`: did the camera go where the prompt sent it (S_traj of the paper)?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import PluginError, ScoreNotApplicable, TrajectoryError
+from worldr1_core.reconstructor import Reconstruction
+from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_rewards.rewards.path_agreement import Tolerances, compare_paths, translates
+
+RELIEF_QUANTILES = (0.05, 0.95)
+MAX_RELIEF_SAMPLES = 4096
+
+
+class TrajectoryReward(Reward):
+    """S_traj = exp(-error) in [0, 1], for the commanded path exactly 1 (paper, section on rewards).
+
+    The error adds the angle between travelled and commanded directions, over whole paths and over eighths of the clip,
+    and the geodesic error of the orientations. It is multiplied by how much of the commanded travel and turn was made
+    (1 from the whole on, about a half at the shares in the options), so that neither standing still nor half the speed
+    pays. Travel is compared in units of scene depth where both sides know theirs; where one does not, only its
+    direction counts. A target at rest rewards rest; a pan must not travel.
+
+    A 2D slide or zoom over one picture moves a plane: where a translation is commanded, the score is multiplied by
+    r³ / (r³ + relief³), r being the relief of the estimated inverse depth. A real but flat scene pays for that too.
+    """
+
+    class Config(ComponentConfig):
+        """Options of `trajectory`."""
+
+        direction_scale: float = Field(
+            0.25, gt=0, le=2, description="Direction error (1 - cosine) that multiplies the score by 1/e."
+        )
+        rotation_scale: float = Field(
+            4.0, gt=0, le=180, description="Rotation error in degrees that multiplies the score by 1/e."
+        )
+        drift_scale: float = Field(
+            0.1, gt=0, le=10, description="Uncommanded travel, in scene depths, that multiplies the score by 1/e."
+        )
+        travel_half: float = Field(
+            0.6,
+            gt=0,
+            lt=1,
+            description="Share of a short commanded travel that earns about half; a smaller one for long ways.",
+        )
+        turn_half: float = Field(0.35, gt=0, lt=1, description="Share of the commanded angle that earns about half.")
+        relief: float = Field(
+            0.13,
+            ge=0,
+            le=1,
+            description="Relief of inverse depth that earns half where a translation is commanded; 0 switches it off.",
+        )
+
+    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreNotApplicable: No path is commanded.
+            TrajectoryError: The commanded path has another number of poses than the clip has frames.
+        """
+        if clip.target is None:
+            raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
+        reconstruction = evidence.reconstruction
+        if reconstruction is None:
+            raise PluginError("The reward 'trajectory' needs a reconstruction, and the scorer passed none.")
+        return self.follow(reconstruction, clip.target)
+
+    def follow(self, reconstruction: Reconstruction, target: CameraTrajectory) -> Score:
+        """Score an estimated path against a commanded one.
+
+        Raises:
+            TrajectoryError: They have different numbers of poses.
+        """
+        estimate = with_scene_depth(reconstruction)
+        if estimate.num_frames != target.num_frames:
+            raise TrajectoryError(
+                f"The commanded path has {target.num_frames} poses, but the clip has {estimate.num_frames} frames. "
+                "Give one pose a frame, or resample the path."
+            )
+        options = self.config
+        tolerances = Tolerances(
+            direction=options.direction_scale,
+            rotation=options.rotation_scale,
+            drift=options.drift_scale,
+            travel=options.travel_half,
+            turn=options.turn_half,
+        )
+        agreement = compare_paths(estimate, target, tolerances, has_parallax=reconstruction.has_parallax)
+        relief = inverse_depth_relief(reconstruction)
+        solid = self._solidity(relief) if translates(target) else 1.0
+        details = {key: value for key, value in asdict(agreement).items() if value is not None and key != "score"}
+        if relief is not None:
+            details["relief"] = relief
+        return Score(agreement.score * solid, details={**details, "solidity": solid})
+
+    def _solidity(self, relief: float | None) -> float:
+        """Factor in [0, 1] of the relief; 1 where the reconstructor has no depth to judge by."""
+        if relief is None or self.config.relief == 0:
+            return 1.0
+        return float(relief**3 / (relief**3 + self.config.relief**3))
+
+
+def with_scene_depth(reconstruction: Reconstruction) -> CameraTrajectory:
+    """The estimated path with its unit: `trajectory.scene_depth`, else the median depth of frame 0, else unknown."""
+    path = reconstruction.trajectory
+    if path.scene_depth is not None or reconstruction.depth is None:
+        return path
+    return replace(path, scene_depth=float(reconstruction.depth[0].median()))
+
+
+def inverse_depth_relief(reconstruction: Reconstruction) -> float | None:
+    """Spread of inverse depth, (95th - 5th percentile) / median, the median over the frames; 0 for a facing plane.
+
+    `None` where the reconstructor gives no depth.
+    """
+    if reconstruction.depth is None:
+        return None
+    inverse = 1 / reconstruction.depth.flatten(1).float().clamp(min=1e-6)
+    inverse = inverse[:, :: max(1, inverse.shape[1] // MAX_RELIEF_SAMPLES)]
+    low, high = torch.quantile(inverse, torch.tensor(RELIEF_QUANTILES, device=inverse.device), dim=1)
+    return float(((high - low) / inverse.median(1).values).median())
