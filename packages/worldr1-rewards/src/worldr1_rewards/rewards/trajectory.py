@@ -60,6 +60,7 @@ class TrajectoryReward(Reward):
         )
 
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    config: Config
 
     def score(self, clip: Clip, evidence: Evidence) -> Score:
         """Score one clip.
