@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from worldr1_core.camera.formats import save_trajectory
 from worldr1_core.camera.geometry import default_intrinsics
@@ -95,25 +94,24 @@ def _publish(staging: Path, folder: Path, names: list[str]) -> None:
 def _writers(result: ClipScores, views: ClipViews) -> dict[str, Callable[[Path], object]]:
     """File name -> what writes it, for the files that there is something to put into."""
     clip, reconstruction, fps = result.clip, result.reconstruction, result.clip.video.fps
-    writers: dict[str, Callable[[Path], object]] = {
-        "scores.json": lambda path: path.write_text(score_line(result) + "\n", encoding="utf-8")
-    }
-    if reconstruction is None:
-        return writers
-    estimated = estimated_trajectory(result, reconstruction)
-    drawing = standalone_svg(draw_paths(estimated, clip.target))
-    writers["trajectory.json"] = lambda path: save_trajectory(estimated, path)
-    writers["trajectory.svg"] = lambda path: path.write_text(drawing, encoding="utf-8")
+    writers: dict[str, Callable[[Path], object]] = {}
+    if reconstruction is not None:
+        estimated = estimated_trajectory(result, reconstruction)
+        drawing = standalone_svg(draw_paths(estimated, clip.target))
+        writers["trajectory.json"] = lambda path: save_trajectory(estimated, path)
+        writers["trajectory.svg"] = lambda path: path.write_text(drawing, encoding="utf-8")
     if views.rerender is not None and views.coverage is not None:
         shown = with_holes(views.rerender, views.coverage < MIN_COVERAGE)
         writers["rerender.mp4"] = lambda path: write_video(Video(shown, fps), path)
     if views.depth is not None:
         depth = views.depth
-        coloured = colour_depth(depth, depth_ends(depth)).clamp(0, 1)
+        coloured = colour_depth(depth, depth_ends(depth))
         writers["depth.mp4"] = lambda path: write_video(Video(coloured, fps), path)
-        writers["depth.npz"] = lambda path: _write_depth(path, depth)
+        writers["depth.npz"] = lambda path: np.savez_compressed(path, depth=depth.numpy())
     if views.rerender is not None or views.depth is not None:
         writers["comparison.png"] = lambda path: _write_comparison(path, views)
+    # Last, so that a folder with scores is a complete one.
+    writers["scores.json"] = lambda path: path.write_text(score_line(result) + "\n", encoding="utf-8")
     return writers
 
 
@@ -128,10 +126,6 @@ def estimated_trajectory(result: ClipScores, reconstruction: Reconstruction) -> 
         image_size=estimate.image_size or size,
         scene_depth=estimate.scene_depth or 1.0,
     )
-
-
-def _write_depth(path: Path, depth: Tensor) -> None:
-    np.savez_compressed(path, depth=depth.numpy().astype(np.float32))
 
 
 def _write_comparison(path: Path, views: ClipViews) -> None:

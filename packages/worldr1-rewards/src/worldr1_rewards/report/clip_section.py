@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from worldr1_core.reward import Score
-from worldr1_rewards.report.markup import definitions, number, seconds, text
+from worldr1_rewards.report.markup import breakable, definitions, number, seconds, text
 from worldr1_rewards.report.paths import draw_paths
 from worldr1_rewards.report.pictures import (
     DEPTH_MAP,
@@ -47,12 +47,12 @@ def _section(index: int, result: ClipScores, body: str) -> str:
     clip = result.clip
     height, width = clip.video.size
     name = short_name(clip.name)
-    origin = f'<span class="origin">{text(clip.name)}</span> · ' if clip.name != name else ""
+    origin = f'<span class="origin">{breakable(clip.name)}</span> · ' if clip.name != name else ""
     form = f"{clip.video.num_frames} frames, {width} × {height}, {clip.video.fps:g} fps"
     prompt = text(clip.prompt) if clip.prompt.strip() else "<i>No prompt</i>"
     return (
         f'<article class="clip" id="clip-{index}" aria-labelledby="name-{index}"><header>'
-        f'<h2 id="name-{index}" dir="auto">{text(name)}</h2><a class="up" href="#top">Summary ↑</a>'
+        f'<h2 id="name-{index}" dir="auto">{breakable(name)}</h2><a class="up" href="#top">Summary ↑</a>'
         f'<p class="prompt" dir="auto">{prompt}</p>'
         f'<p class="note">{origin}{form}</p></header>'
         f"{_cards(result)}{body}</article>"
@@ -68,7 +68,7 @@ def _cards(result: ClipScores) -> str:
 
 def _card(name: str, score: Score, css: str, note: str = "") -> str:
     if score.reason is None:
-        bars = bar(score.value, (0.0, 1.0)) if 0 <= score.value <= 1 else ""
+        bars = bar(score.value, (0.0, 1.0)) if 0 <= score.value <= 1 and not note else ""
         value = f'<span class="value">{number(score.value)}</span>{bars}'
     else:
         word, state = ("No score", "warn") if score.applicable else ("Not applicable", "muted")

@@ -25,6 +25,11 @@ def text(value: object) -> str:
     return html.escape(_UNSAFE.sub("\ufffd", str(value)), quote=True)
 
 
+def breakable(name: str) -> str:
+    """An escaped name that may wrap after its punctuation."""
+    return re.sub(r"(?<=[_./\\-])(?=\w)", "<wbr>", text(name))
+
+
 def number(value: float, digits: int = 3) -> str:
     """A score or measure for reading, never in exponents unless it must be.
 

@@ -16,11 +16,12 @@ from worldr1_rewards.report.views import pick_frames
 WIDTH, HEIGHT = 340, 264
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 30, 34
 _NUM_CAMERAS = 5
-_STYLES = {
-    "commanded": 'stroke="var(--commanded,#0072b2)" stroke-dasharray="5 4"',
-    "estimated": 'stroke="var(--estimated,#d55e00)"',
+_COLOURS = {"commanded": "var(--commanded,#0072b2)", "estimated": "var(--estimated,#d55e00)"}
+_LINES = {
+    # A broad pale band under a thin line: both stay in sight where they coincide.
+    "commanded": f'fill="none" stroke-width="6" stroke-opacity=".4" stroke="{_COLOURS["commanded"]}"',
+    "estimated": f'fill="none" stroke-width="2" stroke="{_COLOURS["estimated"]}"',
 }
-_FILLS = {"commanded": "var(--commanded,#0072b2)", "estimated": "var(--estimated,#d55e00)"}
 _SMALLEST_VIEW = 0.1
 """Least width of the map in scene depths, so that the tremor of a fixed camera does not look like a journey."""
 
@@ -79,7 +80,7 @@ def draw_paths(estimated: CameraTrajectory | None, commanded: CameraTrajectory |
         return PathDrawing([], [], False)
     panels = [_map_panel(paths, "Seen from above", axis=2, caption="forward")]
     height = max(float(path.positions[:, 1].abs().max()) for path in paths)
-    if height > max(0.02, 0.1 * max(float(path.travel.max()) for path in paths)):
+    if height > max(0.05, 0.1 * max(float(path.travel.max()) for path in paths)):
         panels.append(_map_panel(paths, "Seen from behind", axis=1, caption="down"))
     panels.append(_chart_panel(paths, "Turn to the right, degrees", lambda path: path.yaw, 2.0))
     if max(float(path.pitch.abs().max()) for path in paths) > 2.0:
@@ -95,8 +96,8 @@ def standalone_svg(drawing: PathDrawing) -> str:
         for index, panel in enumerate(drawing.panels)
     )
     keys = "".join(
-        f'<path d="M{_LEFT + 110 * index} {HEIGHT + 10}h24" fill="none" stroke-width="2" {_STYLES[name]}/>'
-        f'<text x="{_LEFT + 32 + 110 * index}" y="{HEIGHT + 14}">{name}</text>'
+        f'<path d="M{_LEFT + 130 * index} {HEIGHT + 10}h24" {_LINES[name]}/>'
+        f'<text x="{_LEFT + 32 + 130 * index}" y="{HEIGHT + 14}">{name}</text>'
         for index, name in enumerate(drawing.names)
     )
     size = f'width="{WIDTH * len(drawing.panels)}" height="{HEIGHT + 26}"'
@@ -155,7 +156,7 @@ def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -
     reach = 0.09 * (axes.x[1] - axes.x[0])
     for path in paths:
         xs, ys = path.positions[:, 0], path.positions[:, axis]
-        body.append(f'<polyline points="{axes.line(xs, ys)}" fill="none" stroke-width="2" {_STYLES[path.name]}/>')
+        body.append(f'<polyline points="{axes.line(xs, ys)}" {_LINES[path.name]}/>')
         for frame in pick_frames(len(xs), _NUM_CAMERAS):
             if axis == 2:
                 body.append(_camera(path, frame, axes, reach))
@@ -163,8 +164,8 @@ def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -
                 body.append(_dot(axes.at(float(xs[frame]), float(ys[frame])), path.name, 2.5))
         body.append(_dot(axes.at(float(xs[0]), float(ys[0])), path.name, 4))
     ends = "; ".join(
-        f"{path.name} ends {number(float(path.positions[-1, 0]))} to the right and "
-        f"{number(float(path.positions[-1, axis]))} {caption}"
+        f"{path.name} ends {_amount(float(path.positions[-1, 0]))} to the right and "
+        f"{_amount(float(path.positions[-1, axis]))} {caption}"
         for path in paths
     )
     return _svg(title, f"Camera path, {title.lower()}, in scene depths: {ends}.", "".join(body))
@@ -180,12 +181,12 @@ def _camera(path: _Path, frame: int, axes: _Axes, reach: float) -> str:
     ]
     centre = axes.at(x, z)
     points = " ".join(f"{px:.1f},{py:.1f}" for px, py in (centre, *corners))
-    style = _STYLES[path.name].split(" stroke-dasharray")[0]
-    return f'<polygon points="{points}" fill="{_FILLS[path.name]}" fill-opacity=".12" stroke-width="1" {style}/>'
+    colour = _COLOURS[path.name]
+    return f'<polygon points="{points}" fill="{colour}" fill-opacity=".12" stroke="{colour}"/>'
 
 
 def _dot(place: tuple[float, float], name: str, radius: float) -> str:
-    return f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}" fill="{_FILLS[name]}"/>'
+    return f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}" fill="{_COLOURS[name]}"/>'
 
 
 def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], Tensor], least: float) -> str:
@@ -199,8 +200,8 @@ def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], T
     body = [_grid(axes, "frame", "", whole_x=True)]
     for path, line in zip(paths, series, strict=True):
         frames = torch.arange(len(line), dtype=torch.float64)
-        body.append(f'<polyline points="{axes.line(frames, line)}" fill="none" stroke-width="2" {_STYLES[path.name]}/>')
-    ends = "; ".join(f"{p.name} ends at {number(float(line[-1]))}" for p, line in zip(paths, series, strict=True))
+        body.append(f'<polyline points="{axes.line(frames, line)}" {_LINES[path.name]}/>')
+    ends = "; ".join(f"{p.name} ends at {_amount(float(line[-1]))}" for p, line in zip(paths, series, strict=True))
     return _svg(title, f"{title}, over {last + 1} frames: {ends}.", "".join(body))
 
 
@@ -248,6 +249,10 @@ def _grid(axes: _Axes, x_label: str, y_label: str, *, whole_x: bool = False) -> 
             f'<text x="11" y="{centre}" text-anchor="middle" transform="rotate(-90 11 {centre})">{text(y_label)}</text>'
         )
     return "".join([*out, "</g>", *words, "</g>"])
+
+
+def _amount(value: float) -> str:
+    return number(round(value, 4) + 0.0)  # rounding noise is no travel, and -0 is 0
 
 
 def _label(tick: float) -> str:

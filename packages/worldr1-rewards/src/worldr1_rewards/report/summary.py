@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from worldr1_core.reward import Score
-from worldr1_rewards.report.markup import json_for_attribute, number, text
+from worldr1_rewards.report.markup import breakable, json_for_attribute, number, text
 from worldr1_rewards.report.pictures import data_uri, to_image
 from worldr1_rewards.report.views import resize
 from worldr1_rewards.scoring import ClipScores
@@ -131,9 +131,10 @@ def _table(rows: Sequence[SummaryRow], names: Sequence[str], columns: Mapping[st
 
 def _row(row: SummaryRow, names: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> str:
     name, prompt = text(row.name), text(row.prompt)
+    image = f'<img src="{row.thumbnail}" alt="" height="{THUMBNAIL_HEIGHT}">'
+    link = f'<a href="#clip-{row.index}">{image}<span dir="auto">{breakable(row.name)}</span></a>'
     cells = [
-        f'<th scope="row" class="clip" data-key="{name}"><a href="#clip-{row.index}">'
-        f'<img src="{row.thumbnail}" alt="" height="{THUMBNAIL_HEIGHT}"><span dir="auto">{name}</span></a></th>',
+        f'<th scope="row" class="clip" data-key="{name}">{link}</th>',
         f'<td class="prompt" data-key="{prompt}"><div dir="auto">{prompt or "<i>none</i>"}</div></td>',
     ]
     for column in names:
