@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,8 +44,8 @@ class Video:
             raise VideoError(
                 f"{name}: values must lie in [0, 1], received [{low:.4g}, {high:.4g}]. Rescale the frames."
             )
-        if not self.fps > 0:
-            raise VideoError(f"{name}: fps must be positive, received {self.fps!r}.")
+        if not 0 < self.fps < math.inf:
+            raise VideoError(f"{name}: fps must be positive and finite, received {self.fps!r}.")
 
     @property
     def num_frames(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,15 @@ def plot_trajectories(
     figure = require("matplotlib.figure", extra=_EXTRA).Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
     above = figure.add_subplot(1, 2, 1)
     perspective = figure.add_subplot(1, 2, 2, projection="3d")
-    centre, radius = _bounds(trajectories.values())
+    scene = _Scene.around(list(trajectories.values()))
     for index, (label, trajectory) in enumerate(trajectories.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        style = {"color": colour, "zorder": 3 + index}
         # Later paths are drawn thinner, so that one on top of another leaves both in sight.
+        style = {"color": _COLOURS[index % len(_COLOURS)], "zorder": 3 + index}
         width = max(3.2 - 1.4 * index, 1.2)
-        _draw(above, trajectory, label, style, width, 0.16 * radius, _from_above)
-        _draw(perspective, trajectory, label, style, width, 0.16 * radius, _z_up)
-    _dress(above, perspective, centre, radius)
+        _draw(above, trajectory, label, style, width, scene.frustum, _from_above)
+        _draw(perspective, trajectory, label, style, width, scene.frustum, _z_up)
+    _dress_above(above, scene)
+    _dress_perspective(perspective, scene)
     figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     if title:
         figure.suptitle(title)
@@ -117,31 +118,56 @@ def _frustum(c2w: NDArray[np.float64], size: float) -> NDArray[np.float64]:
     return line @ c2w[:3, :3].T + c2w[:3, 3]
 
 
-def _bounds(trajectories: Any) -> tuple[NDArray[np.float64], float]:
-    """Centre and half side of the cube that holds every path and its frusta."""
-    points = torch.cat([trajectory.positions for trajectory in trajectories])
-    low, high = points.amin(0), points.amax(0)
-    spread = float((high - low).max()) / 2
-    return ((low + high) / 2).numpy(), 1.25 * spread if spread > 0 else 1.0
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What must be in sight: centre and half side of a cube, and how deep the frusta are drawn."""
+
+    centre: NDArray[np.float64]
+    radius: float
+    frustum: float
+    still: bool
+
+    @classmethod
+    def around(cls, trajectories: list[CameraTrajectory]) -> _Scene:
+        """The cube that holds every path with its frusta; cameras that stay in place fill it with their frusta."""
+        c2w = torch.cat([trajectory.c2w for trajectory in trajectories]).numpy()
+        spread = float(np.ptp(c2w[:, :3, 3], axis=0).max())
+        still = spread < 1e-9
+        frustum = 1.0 if still else 0.1 * spread
+        points = np.concatenate([_frustum(matrix, frustum) for matrix in c2w])
+        low, high = points.min(axis=0), points.max(axis=0)
+        return cls((low + high) / 2, 0.54 * float((high - low).max()), frustum, still)
 
 
-def _dress(above: Any, perspective: Any, centre: NDArray[np.float64], radius: float) -> None:
-    x, z, up = centre[0], centre[2], -centre[1]
-    above.set(xlabel="x (right)", ylabel="z (forward)", title="from above", aspect="equal")
-    above.set_xlim(x - radius, x + radius)
-    above.set_ylim(z - radius, z + radius)
-    above.grid(color="0.9", linewidth=0.8)
-    above.set_axisbelow(True)
-    above.spines[["top", "right"]].set_visible(False)
-    perspective.set(xlabel="x (right)", ylabel="z (forward)", zlabel="-y (up)", title="in perspective")
-    perspective.set_xlim(x - radius, x + radius)
-    perspective.set_ylim(z - radius, z + radius)
-    perspective.set_zlim(up - radius, up + radius)
-    perspective.set_box_aspect((1, 1, 1))
-    perspective.view_init(elev=28, azim=-62)
-    perspective.tick_params(labelsize=7)
-    for axis in (perspective.xaxis, perspective.yaxis, perspective.zaxis):
-        axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
+def _dress_above(axes: Any, scene: _Scene) -> None:
+    x, z = scene.centre[0], scene.centre[2]
+    title = "from above (the camera stays in place)" if scene.still else "from above"
+    axes.set(xlabel="x (right)", ylabel="z (forward)", title=title, aspect="equal")
+    axes.set_xlim(x - scene.radius, x + scene.radius)
+    axes.set_ylim(z - scene.radius, z + scene.radius)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.locator_params(nbins=6)
+    if scene.still:
+        axes.tick_params(labelbottom=False, labelleft=False)
+
+
+def _dress_perspective(axes: Any, scene: _Scene) -> None:
+    x, z, up = scene.centre[0], scene.centre[2], -scene.centre[1]
+    axes.set(xlabel="x (right)", ylabel="z (forward)", zlabel="-y (up)", title="in perspective")
+    axes.set_xlim(x - scene.radius, x + scene.radius)
+    axes.set_ylim(z - scene.radius, z + scene.radius)
+    axes.set_zlim(up - scene.radius, up + scene.radius)
+    axes.set_box_aspect((1, 1, 1), zoom=0.92)
+    axes.view_init(elev=30, azim=-62)
+    axes.locator_params(nbins=4)
+    axes.tick_params(labelsize=8, pad=0)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
+        axis.line.set_color("0.6")
+        if scene.still:
+            axis.set_ticklabels([])
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -82,7 +82,7 @@ _PATTERN = re.compile(
     r"(?<![\w-])(?:" + "|".join(f"(?P<{m.value}>{m.value.replace('_', _GAP)})" for m in Move) + r")(?![\w-])",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
+_SENTENCE = re.compile(r"[^.!?]+[.!?]*|[.!?]+")
 
 
 def detect_moves(prompt: str, *, strict: bool = False) -> list[Move]:

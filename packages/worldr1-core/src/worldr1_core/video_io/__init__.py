@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -87,8 +88,8 @@ def write_video(
     path = Path(path)
     suffix = path.suffix.lower()
     rate = video.fps if fps is None else fps
-    if not rate > 0:
-        raise OutputError(f"fps must be positive, received {fps!r}.")
+    if not 0 < rate < math.inf:
+        raise OutputError(f"fps must be positive and finite, received {fps!r}.")
     if not 0 <= crf <= 51:
         raise OutputError(f"crf must lie in [0, 51], received {crf!r}.")
     if suffix and suffix not in WRITABLE_SUFFIXES:

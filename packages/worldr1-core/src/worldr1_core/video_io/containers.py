@@ -161,7 +161,8 @@ def _encoding(suffix: str, size: tuple[int, int], crf: int, lossless: bool) -> t
         return "libvpx-vp9", subsampled, {"crf": str(crf), "b": "0", **speed}
     if lossless:
         return "libx264rgb", "rgb24", {"crf": "0", "preset": "medium"}
-    return "libx264", subsampled, {"crf": str(crf), "preset": "medium"}
+    # H.264 readers take chroma samples to sit at the left of their pixel pair unless told that the scaler centres them.
+    return "libx264", subsampled, {"crf": str(crf), "preset": "medium", "chroma_sample_location": "center"}
 
 
 def _encode(

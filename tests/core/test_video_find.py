@@ -1,0 +1,71 @@
+"""Which clips a path stands for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worldr1_core.errors import VideoError
+from worldr1_core.natural_order import natural_key
+from worldr1_core.video_io import find_videos
+
+
+def make(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return root
+
+
+def found(root):
+    return [str(path.relative_to(root)) for path in find_videos(root)]
+
+
+def test_a_file_is_itself(tmp_path):
+    make(tmp_path, "clip.mp4")
+    assert find_videos(str(tmp_path / "clip.mp4")) == [tmp_path / "clip.mp4"]
+
+
+def test_a_folder_of_videos_is_many_in_natural_order(tmp_path):
+    make(tmp_path, "clip10.mp4", "clip9.webm", "Clip1.GIF", "clip2.safetensors", "notes.txt", ".hidden.mp4")
+    assert found(tmp_path) == ["Clip1.GIF", "clip2.safetensors", "clip9.webm", "clip10.mp4"]
+
+
+def test_a_folder_of_images_is_one_clip(tmp_path):
+    make(tmp_path, "0.png", "1.png", "poses.npy", "trajectory.json")
+    assert find_videos(tmp_path) == [tmp_path]
+
+
+def test_sub_folders_are_searched(tmp_path):
+    make(tmp_path, "b/0.png", "b/1.png", "a/x.mp4", "a/deep/y.mov", "empty/readme.md", "c.mkv")
+    assert found(tmp_path) == ["a/deep/y.mov", "a/x.mp4", "b", "c.mkv"]
+
+
+def test_images_beside_videos_are_ambiguous(tmp_path):
+    make(tmp_path, "poster.jpg", "clip.mp4")
+    with pytest.raises(VideoError, match=r"holds images \('poster.jpg', ...\) and video files \('clip.mp4', ...\)"):
+        find_videos(tmp_path)
+
+
+def test_nothing_found_is_an_error(tmp_path):
+    make(tmp_path, "readme.md", "sub/notes.txt")
+    with pytest.raises(VideoError, match="holds no clips"):
+        find_videos(tmp_path)
+    with pytest.raises(VideoError, match="no such file or folder"):
+        find_videos(tmp_path / "none")
+
+
+def test_numbers_count_as_numbers():
+    names = ["a2b10", "a2b9", "a10", "a1", "A3", "2", "10", "x"]
+    assert sorted(names, key=natural_key) == ["2", "10", "a1", "a2b9", "a2b10", "A3", "a10", "x"]
+
+
+@given(st.lists(st.text(max_size=12), max_size=12))
+def test_any_names_can_be_ordered(names):
+    assert sorted(sorted(names, key=natural_key, reverse=True), key=natural_key) == sorted(names, key=natural_key)
+
+
+@given(st.lists(st.integers(0, 10**20), min_size=2, max_size=9))
+def test_numbered_names_are_ordered_by_number(numbers):
+    names = [f"frame_{number}.png" for number in numbers]
+    assert sorted(names, key=natural_key) == [f"frame_{number}.png" for number in sorted(numbers)]
