@@ -121,6 +121,54 @@ def contrast_psnr(prediction: Tensor, target: Tensor, coverage: Tensor | None = 
     return -10 * torch.log10(ratio.clamp(min=10 ** (-MAX_PSNR / 10)))
 
 
+def unexplained_share(
+    prediction: Tensor, target: Tensor, coverage: Tensor | None = None, *, side: int = 32, floor: float = 0.02
+) -> Tensor:
+    """Squared error over the target's variance, after averaging both down to a coarse size.
+
+    0 is a perfect prediction, 1 one that is no better than a flat image of the right mean colour. The coarse size makes
+    the figure comparable between resolutions, and blind to sensor noise and to the pixels at the rims of objects.
+
+    Args:
+        prediction: `(N, C, H, W)` in [0, 1].
+        target: The same shape.
+        coverage: `(N, H, W)` in [0, 1], weight of every pixel.
+        side: Shorter side in pixels at which images are compared; smaller images are compared as they are.
+        floor: Standard deviation added to the target's own, so that an image without texture is not magnified.
+
+    Returns:
+        `(N,)`, >= 0; lower is better; NaN where nothing is covered.
+
+    Raises:
+        VideoError: The shapes differ.
+    """
+    _check(prediction, target, coverage)
+    weight = torch.ones_like(target[:, 0]) if coverage is None else coverage
+    small_target, small_weight = shrink(target, weight, side)
+    small_prediction, _ = shrink(prediction, weight, side)
+    return 10 ** (-contrast_psnr(small_prediction, small_target, small_weight, floor) / 10)
+
+
+def shrink(images: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Weighted area average to a shorter side of `side` pixels.
+
+    Args:
+        images: `(N, C, H, W)`.
+        weight: `(N, H, W)`, >= 0.
+        side: Shorter side in pixels; smaller images stay as they are.
+
+    Returns:
+        Images `(N, C, h, w)`, 0 where nothing has weight, and mean weights `(N, h, w)`.
+    """
+    factor = min(images.shape[-2:]) / side
+    if factor <= 1:
+        return images, weight
+    size = [max(1, round(length / factor)) for length in images.shape[-2:]]
+    small_weight = functional.interpolate(weight[:, None], size=size, mode="area")
+    total = functional.interpolate(images * weight[:, None], size=size, mode="area")
+    return total / small_weight.clamp(min=1e-6), small_weight[:, 0]
+
+
 def _window(images: Tensor, window: int) -> Tensor:
     """Gaussian means of whole windows."""
     offsets = torch.arange(window, dtype=images.dtype, device=images.device) - window // 2

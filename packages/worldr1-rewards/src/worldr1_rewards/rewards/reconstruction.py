@@ -1,0 +1,152 @@
+"""The reward `reconstruction`: does one static 3D scene explain the clip (S_recon of the paper)?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import PluginError, ScoreUnavailable
+from worldr1_core.reconstructor import Reconstruction, Render
+from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_rewards import metrics
+from worldr1_rewards.rewards.lpips_net import lpips_distance
+from worldr1_rewards.rewards.path_agreement import achieved
+from worldr1_rewards.rewards.trajectory import TrajectoryReward
+
+PSNR_CEILING = 40.0
+"""PSNR in dB that counts as 1."""
+COVERAGE_HALF = 0.35
+"""Share of the pixels that, when only so many are explained, halves the score."""
+STATIC_CANDIDATES = 5
+"""Frames that are tried as the one static copy."""
+
+
+class ReconstructionReward(Reward):
+    """How well the clip's frames are re-rendered from its own 3D reconstruction, in [0, 1], higher is better.
+
+    score = quality(metric) x coverage factor x gate
+
+    - `photometric` (default, no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
+      variance of the frame, both at a coarse size. In units of the frame's own contrast a soft scene is judged as
+      strictly as a rich one; at a coarse size sensor noise and the rims of objects weigh little, while an object that
+      vanishes, a texture that slides or a jump of exposure weighs fully.
+    - `lpips`: 1 - LPIPS with AlexNet, mean over the frames, as in the paper. Needs downloaded weights.
+    - `psnr`: PSNR / 40 dB, at most 1. `ssim`: SSIM, at least 0.
+
+    Pixels that the re-render does not cover are left out of the quality, and cost through the coverage factor: it grows
+    smoothly from 0 to 1 with the covered share and is about a half at 0.35.
+
+    A reconstruction score by itself prefers less motion. The gate takes that away:
+
+    - `trajectory` (default): multiply by S_traj of the reward `trajectory`; where no path is commanded, `static-gain`.
+      A clip that is commanded to stay still is not punished for it.
+    - `static-gain`: multiply by the share of the error of the best static copy (one frame for the whole clip) that the
+      reconstruction removes.
+    - `none`: the bare score.
+    """
+
+    class Config(ComponentConfig):
+        """Options of `reconstruction`."""
+
+        metric: Literal["photometric", "lpips", "psnr", "ssim"] = Field(
+            "photometric", description="How re-render and frame are compared; only lpips needs weights."
+        )
+        gate: Literal["trajectory", "static-gain", "none"] = Field(
+            "trajectory", description="What keeps stillness from paying; trajectory needs a commanded path."
+        )
+        unexplained: float = Field(
+            0.02, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
+        )
+
+    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    config: Config
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreUnavailable: The re-render covers nothing of the clip.
+            WeightsError: `metric: lpips` without its weights.
+            TrajectoryError: The commanded path has another number of poses than the clip has frames.
+        """
+        reconstruction = evidence.reconstruction
+        if reconstruction is None:
+            raise PluginError("The reward 'reconstruction' needs a reconstruction, and the scorer passed none.")
+        frames = clip.video.frames
+        render = _checked(reconstruction.rerender(), frames)
+        coverage = float(render.coverage.mean())
+        if coverage == 0:
+            raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
+        quality, details = self._quality(render, frames)
+        covered = achieved(coverage, COVERAGE_HALF)
+        gate, gate_details = self._gate(clip, reconstruction, render)
+        details = {**details, "coverage": coverage, "quality": quality, **gate_details}
+        return Score(quality * covered * gate, details=details)
+
+    def _quality(self, render: Render, frames: Tensor) -> tuple[float, dict[str, float]]:
+        """Value in [0, 1] of the chosen metric, and the metric in its own unit."""
+        metric = self.config.metric
+        if metric == "photometric":
+            share = float(metrics.unexplained_share(render.frames, frames, render.coverage).nanmean())
+            return self.config.unexplained / (self.config.unexplained + share), {"unexplained": share}
+        if metric == "lpips":
+            shown = render.coverage[:, None] * render.frames + (1 - render.coverage[:, None]) * frames
+            distance = float(lpips_distance(shown.clamp(0, 1), frames, device=self.device).mean())
+            return min(1.0, max(0.0, 1 - distance)), {"lpips": distance}
+        measure: Callable[..., Tensor] = metrics.psnr if metric == "psnr" else metrics.ssim
+        value = float(measure(render.frames, frames, render.coverage).nanmean())
+        scaled = value / PSNR_CEILING if metric == "psnr" else value
+        return min(1.0, max(0.0, scaled)), {metric: value}
+
+    def _gate(self, clip: Clip, reconstruction: Reconstruction, render: Render) -> tuple[float, Mapping[str, float]]:
+        if self.config.gate == "none":
+            return 1.0, {}
+        if self.config.gate == "trajectory" and clip.target is not None:
+            value = TrajectoryReward().follow(reconstruction, clip.target).value
+            return value, {"gate_trajectory": value}
+        value = static_gain(render, clip.video.frames, self.config.unexplained)
+        return value, {"gate_static_gain": value}
+
+
+def static_gain(render: Render, frames: Tensor, floor: float) -> float:
+    """Share of the best static copy's error that the re-render removes, in [0, 1].
+
+    0 for a clip that stands still, whatever the re-render: there is nothing to gain.
+
+    Args:
+        render: Re-render of the clip.
+        frames: `(T, 3, H, W)`.
+        floor: Unexplained share of variance below which an error does not count.
+    """
+    indices = sorted({round(i) for i in torch.linspace(0, len(frames) - 1, STATIC_CANDIDATES).tolist()})
+    copies = [
+        float(metrics.unexplained_share(frames[i : i + 1].expand_as(frames), frames, render.coverage).nanmean())
+        for i in indices
+    ]
+    rest = min(copies)
+    own = float(metrics.unexplained_share(render.frames, frames, render.coverage).nanmean())
+    return max(0.0, (rest - own) / (rest + floor))
+
+
+def _checked(render: Render, frames: Tensor) -> Render:
+    """The re-render on the frames' device, in float32.
+
+    Raises:
+        PluginError: A reconstructor returned views of another form.
+    """
+    size = (frames.shape[0], *frames.shape[2:])
+    if render.frames.shape != frames.shape or tuple(render.coverage.shape) != size:
+        raise PluginError(
+            f"rerender() must return frames {tuple(frames.shape)!r} and coverage {size!r}, received "
+            f"{tuple(render.frames.shape)!r} and {tuple(render.coverage.shape)!r}."
+        )
+    images, coverage = render.frames.to(frames), render.coverage.to(frames)
+    if not bool(torch.isfinite(torch.where(coverage[:, None] > 0, images, 0)).all()):
+        raise ScoreUnavailable("the re-render holds NaN or infinite values")
+    return Render(torch.where(coverage[:, None] > 0, images, 0.0), coverage.clamp(0, 1), render.depth)
