@@ -63,10 +63,10 @@ def scored(
     prompt: str = "Camera push in. A quiet room.",
     *,
     frames: Tensor | None = None,
-    reconstruction: Reconstruction | None | str = "perfect",
+    reconstruction: Reconstruction | str | None = "perfect",
     scores: Mapping[str, Score] | None = None,
     reasons: Mapping[str, str] | None = None,
-    target: CameraTrajectory | None | str = "push_in",
+    target: CameraTrajectory | str | None = "push_in",
     total: float | None = None,
     intrinsics: Tensor | None = None,
 ) -> ClipScores:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rewards.report_samples import default_camera, failed, reconstruction_of, scored, smooth_frames
 
+from rewards.report_samples import default_camera, failed, reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory, trajectory_from_moves
 from worldr1_core.camera.formats import load_trajectory
 from worldr1_core.camera.geometry import pose, rotation_y
@@ -137,7 +137,7 @@ def test_equal_results_give_equal_files(tmp_path: Path) -> None:
 
 def test_unwritable_place_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match="Cannot write to .*file"):
+    with pytest.raises(OutputError, match=r"Cannot write to .*file"):
         write_clip_outputs(scored(), tmp_path / "file" / "room")
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -5,11 +5,12 @@ import hashlib
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from rewards.report_samples import Element, failed, parse, reconstruction_of, scored, smooth_frames
 
+from rewards.report_samples import Element, failed, parse, reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.errors import OutputError, ScoreUnavailable
 from worldr1_core.reward import Score
@@ -27,7 +28,7 @@ HOSTILE = [
 ]
 
 
-def page_of(tmp_path: Path, *results: ClipScores, **options: object) -> tuple[str, Element]:
+def page_of(tmp_path: Path, *results: ClipScores, **options: Any) -> tuple[str, Element]:
     report = ReportWriter(**options)
     for result in results:
         report.add(result)
@@ -222,7 +223,7 @@ def test_a_pan_says_that_depth_and_travel_are_not_determined(tmp_path: Path) -> 
 
 
 def test_a_commanded_path_without_a_unit_is_drawn_at_the_size_of_the_estimate(tmp_path: Path) -> None:
-    target = CameraTrajectory(scored().clip.target.c2w)  # type: ignore[union-attr]
+    target = CameraTrajectory(scored().clip.target.c2w)
     _, tree = page_of(tmp_path, scored(target=target))
     assert "names no unit" in tree.find("article")[0].text
 

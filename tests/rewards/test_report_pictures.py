@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import math
 
 import matplotlib
 import pytest
 import torch
 from PIL import Image
-from rewards.report_samples import reconstruction_of, scored, smooth_frames
 from torch import Tensor
 
+from rewards.report_samples import reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.errors import MissingExtraError, ScoreUnavailable
 from worldr1_core.reconstructor import Render
@@ -48,7 +49,7 @@ def test_picked_frames_are_even_and_hold_both_ends(num_frames: int, count: int) 
     picked = pick_frames(num_frames, count)
     assert len(picked) == min(num_frames, count)
     assert (picked[0], picked[-1]) == (0, num_frames - 1)
-    steps = {after - before for before, after in zip(picked, picked[1:], strict=False)}
+    steps = {after - before for before, after in itertools.pairwise(picked)}
     assert len(steps) <= 2
     assert min(steps, default=1) >= 1
 

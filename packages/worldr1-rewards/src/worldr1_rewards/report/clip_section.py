@@ -109,20 +109,18 @@ def _legend(name: str, ends: DepthRange | None, views: ClipViews) -> str:
         return f'<span class="legend">coverage {_percent(views.covered)}<i class="hole"></i>not covered</span>'
     if name == "error" and views.error is not None:
         mean = float(views.error.nanmean())
-        shown = f", mean {number(mean)}" if math.isfinite(mean) else ""
-        return (
-            f'<span class="legend">0{_ramp(ERROR_MAP)}{ERROR_CEILING:g} or more{shown}; colours run from 0 to 1</span>'
-        )
+        words = f"mean {number(mean)}, " if math.isfinite(mean) else ""
+        return _scale("0", ERROR_MAP, f"{ERROR_CEILING:g} or more", f"{words}of colours from 0 to 1")
     if name == "depth" and ends is not None:
-        return (
-            f'<span class="legend">far {number(ends.far, 2)}{_ramp(DEPTH_MAP)}near {number(ends.near, 2)}, '
-            f"middle {number(ends.middle, 2)}, in scene depths</span>"
-        )
+        words = f"middle {number(ends.middle, 2)}, in scene depths"
+        return _scale(f"far {number(ends.far, 2)}", DEPTH_MAP, f"near {number(ends.near, 2)}", words)
     return ""
 
 
-def _ramp(name: str) -> str:
-    return f'<i class="ramp" style="background:linear-gradient(90deg,{",".join(map_colours(name, 9))})"></i>'
+def _scale(low: str, name: str, high: str, words: str) -> str:
+    """A colour map between the values at its ends."""
+    ramp = f'<i class="ramp" style="background:linear-gradient(90deg,{",".join(map_colours(name, 9))})"></i>'
+    return f'<span class="legend"><span class="ends">{low}{ramp}{high}</span><span>{words}</span></span>'
 
 
 def _percent(share: float) -> str:

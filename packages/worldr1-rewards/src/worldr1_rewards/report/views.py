@@ -66,7 +66,9 @@ def clip_views(result: ClipScores) -> ClipViews:
     rerender = coverage = error = depth = None
     try:
         rerender, coverage = _rerender(result, reconstruction)
-        error = (rerender - frames).abs().mean(1).masked_fill(coverage < MIN_COVERAGE, torch.nan)
+        # Frame by frame: differences of a whole long video would take as much memory again.
+        error = torch.stack([(shown - frame).abs().mean(0) for shown, frame in zip(rerender, frames, strict=True)])
+        error.masked_fill_(coverage < MIN_COVERAGE, torch.nan)
     except ScoreUnavailable as failure:
         missing["rerender"] = str(failure)
     try:
@@ -96,7 +98,7 @@ def _checked(render: Render, frames: Tensor) -> tuple[Tensor, Tensor]:
             f"{len(frames)} input frames; expected (T, 3, H, W) and (T, H, W)"
         )
     size = frames.shape[-2:]
-    return resize(rerender, size).clamp(0, 1), resize(coverage[:, None], size)[:, 0].clamp(0, 1)
+    return resize(rerender, size).clamp_(0, 1), resize(coverage[:, None], size)[:, 0].clamp_(0, 1)
 
 
 def _depth(reconstruction: Reconstruction, num_frames: int) -> Tensor:
@@ -113,6 +115,7 @@ def _depth(reconstruction: Reconstruction, num_frames: int) -> Tensor:
 
 
 def _finite(values: Tensor) -> Tensor:
+    """A copy without NaN and infinities."""
     return torch.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
 
 
