@@ -7,7 +7,7 @@ only logs it, so the loading report is checked here.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,30 @@ def model_from_pretrained(factory: Any, source: Source, what: str, **options: An
     """
     model, report = from_pretrained(factory, source, what, output_loading_info=True, **options)
     absent = sorted(report["missing_keys"])
-    wrong = sorted(str(entry[0]) for entry in report["mismatched_keys"])
-    if absent or wrong:
-        raise source.fail(
-            what, f"the checkpoint does not fit the model: missing {absent[:3]}, of another shape {wrong[:3]}"
+    if absent:
+        raise source.fail(what, f"the checkpoint does not fit the model: it lacks {absent[:3]}")
+    return model.eval().requires_grad_(False)
+
+
+def model_from_tensors(
+    factory: Any, model_config: Any, state: Mapping[str, Tensor], source: Source, what: str, **options: Any
+) -> torch.nn.Module:
+    """A transformers model of a given configuration, filled with exactly the given tensors.
+
+    Parameters are never drawn first, so a large model needs its memory once.
+
+    Raises:
+        WeightsError: Keys or shapes differ from the model's.
+    """
+    try:
+        model, report = factory.from_pretrained(
+            None, config=model_config, state_dict=dict(state), output_loading_info=True, **options
         )
+    except LOADING_ERRORS as error:
+        raise source.fail(what, f"the checkpoint does not fit the model ({error})") from error
+    absent, alien = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if absent or alien:
+        raise source.fail(what, f"the checkpoint does not fit the model: it lacks {absent[:3]} and adds {alien[:3]}")
     return model.eval().requires_grad_(False)
 
 
@@ -165,18 +184,14 @@ def read_state_dict(path: Path, source: Source, what: str) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def fill_strictly(
-    build: Callable[[], torch.nn.Module], state: Mapping[str, Tensor], source: Source, what: str
-) -> torch.nn.Module:
-    """Build a module without allocating its parameters, and give it exactly the tensors of a checkpoint.
+def fill_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], source: Source, what: str) -> torch.nn.Module:
+    """Give a module exactly the tensors of a checkpoint, in the module's own type.
 
     Raises:
         WeightsError: Keys or shapes differ.
     """
-    with torch.device("meta"):
-        module = build()
     try:
-        module.load_state_dict(dict(state), strict=True, assign=True)
+        module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())
         raise source.fail(what, f"the checkpoint does not fit the model: {detail[:300]}") from error

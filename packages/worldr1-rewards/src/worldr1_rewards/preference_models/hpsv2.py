@@ -1,0 +1,75 @@
+"""HPSv2.1: a CLIP model tuned on human choices between pictures of one prompt (arXiv 2306.09341, checkpoint 2.1).
+
+Loaded into `open_clip`'s ViT-H-14 from the released checkpoint alone; none of `open_clip`'s own weights are fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from worldr1_core.errors import require
+from worldr1_rewards.pretrained import Source, fill_strictly, find_file, read_state_dict
+
+RELEASED = "xswu/HPSv2"
+FILENAME = "HPS_v2.1_compressed.pt"
+ARCHITECTURE = "ViT-H-14"
+
+LOWEST, HIGHEST = 0.1, 0.4
+"""Cosines that map to 0 and 1: unrelated pictures lie near the first, none of today's generators reaches the second."""
+
+
+class HPSv2:
+    """Cosine between picture and prompt in the tuned CLIP space.
+
+    Args:
+        source: Hub id, folder or file of the checkpoint.
+        device: Where to run.
+        dtype: Type to run in; float32 if `None`. The released code runs under CUDA's automatic mixed precision.
+
+    Raises:
+        MissingExtraError: `open_clip` is not installed.
+        WeightsError: The checkpoint is not there or does not fit.
+    """
+
+    def __init__(self, source: Source, *, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
+        open_clip = require("open_clip", extra="worldr1-rewards[hps]")
+        what = "HPSv2.1"
+        state = read_state_dict(find_file(source, FILENAME, what), source, what)
+        self.device, self.dtype = device, dtype or torch.float32
+        model = open_clip.create_model(ARCHITECTURE, pretrained=None, pretrained_text=False, output_dict=True)
+        self.model: Any = fill_strictly(model, state, source, what).to(device, self.dtype)
+        self.tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
+        self.preprocess = open_clip.image_transform(model.visual.image_size, is_train=False, resize_mode="longest")
+
+    def tokenize(self, prompt: str) -> Tensor:
+        """Token ids `(1, context_length)`; a prompt that spells the model's start or end token is freed of brackets."""
+        ids = self.tokenizer([prompt])
+        marks = (self.tokenizer.sot_token_id, self.tokenizer.eot_token_id)
+        if any(int((ids == mark).sum()) != 1 for mark in marks):
+            ids = self.tokenizer([re.sub(r"[<>&]", " ", prompt)])
+        return ids
+
+    @torch.inference_mode()
+    def score(self, images: Sequence[Image], prompts: Sequence[str]) -> Tensor:
+        """Cosines `(B,)` float32 in [-1, 1]; pictures are scaled to fit a square and padded with black."""
+        pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device, self.dtype)
+        tokens = torch.cat([self.tokenize(prompt) for prompt in prompts]).to(self.device)
+        seen = self.model.encode_image(pixels, normalize=True)
+        said = self.model.encode_text(tokens, normalize=True)
+        return (seen.float() * said.float()).sum(-1).cpu()
+
+    @staticmethod
+    def to_unit(raw: float) -> float:
+        """Cosine to [0, 1]: a straight line from `LOWEST` to `HIGHEST`, clamped outside.
+
+        Example:
+            >>> HPSv2.to_unit(0.0), round(HPSv2.to_unit(0.25), 6), HPSv2.to_unit(1.0)
+            (0.0, 0.5, 1.0)
+        """
+        return min(max((raw - LOWEST) / (HIGHEST - LOWEST), 0.0), 1.0)
