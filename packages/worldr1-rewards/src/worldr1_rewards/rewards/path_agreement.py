@@ -23,6 +23,8 @@ OVERSHOOT_WEIGHT = 0.25
 """What a degree beyond the commanded angle costs, relative to a degree short of it; up to half the angle beyond."""
 ROOM = 0.3
 """Commanded travel, in scene depths, from which on a real scene is expected to leave less room than commanded."""
+NOTHING = 0.01
+"""What remains where nothing is achieved: not 0, so that the errors still order clips that go the wrong way."""
 MIN_TRAVEL = 1e-3
 """Commanded travel, relative to the scene depth (or to the path's unit), that counts as a translation at all."""
 MIN_TURN = 0.5
@@ -109,7 +111,7 @@ def compare_paths(
         direction = _direction_error(places, goals, stride)
         travel = None if unit is None else unit * float((places * goals).sum() / goals.square().sum())
         if travel is None:
-            travelled = float(bool(places.abs().max() > 0))
+            travelled = achieved(float(bool(places.abs().max() > 0)), tolerances.travel)
         else:
             travelled = achieved(travel, travel_half(target, tolerances.travel))
         exponent += direction / tolerances.direction
@@ -129,10 +131,11 @@ def achieved(share: float, half: float) -> float:
 
     Example:
         >>> [round(achieved(s, 0.35), 2) for s in (-1.0, 0.0, 0.35, 1.0, 2.0)]
-        [0.0, 0.0, 0.56, 1.0, 1.0]
+        [0.01, 0.01, 0.57, 1.0, 1.0]
     """
     positive = max(0.0, share)
-    return min(1.0, (1 + half**2) * positive**2 / (positive**2 + half**2))
+    grown = (1 + half**2) * positive**2 / (positive**2 + half**2)
+    return min(1.0, NOTHING + (1 - NOTHING) * grown)
 
 
 def travel_half(target: CameraTrajectory, share: float) -> float:
