@@ -183,11 +183,8 @@ def test_a_score_that_no_clip_has_and_one_that_only_some_were_asked(tmp_path: Pa
 
 
 def test_without_a_total_lost_the_notice_is_no_alarm_and_many_reasons_are_cut(tmp_path: Path) -> None:
-    def result(index: int) -> ClipScores:
-        reason = Score.unavailable(f"reason {index}", applicable=False)
-        return scored(scores={"reconstruction": Score(0.5), "trajectory": reason})
-
-    _, tree = page_of(tmp_path, *(result(index) for index in range(15)))
+    absent = {f"r{index}": Score.unavailable(f"reason {index}", applicable=False) for index in range(15)}
+    _, tree = page_of(tmp_path, scored(scores={"reconstruction": Score(0.5), **absent}))
     notice = tree.find("div", class_="notice")[0]
     assert "warn" not in str(notice.attributes["class"])
     assert notice.text.startswith("Some scores are missing.")
