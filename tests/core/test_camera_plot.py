@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +88,16 @@ def test_unknown_suffixes_and_places_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         plot_trajectories(paths(), tmp_path / "file" / "path.png")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        plot_trajectories(paths(), tmp_path / "path.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):

@@ -23,6 +23,7 @@ def test_shape_and_rate_are_reported():
         ([[1.0]], "received 'list'"),
         (torch.zeros(5, 3, 6, 8, dtype=torch.uint8), "received torch.uint8. Divide uint8 by 255"),
         (torch.full((1, 3, 2, 2), math.nan), "12 values are NaN or infinite"),
+        (torch.tensor([0.5] * 11 + [-math.inf]).view(1, 3, 2, 2), "1 values are NaN or infinite"),
         (torch.full((1, 3, 2, 2), 1.1), r"must lie in \[0, 1\], received \[1.1, 1.1\]"),
         (torch.full((1, 3, 2, 2), -0.2), r"received \[-0.2, -0.2\]"),
     ],

@@ -336,6 +336,69 @@ def test_damaged_frames_inside_a_file(suffix, tmp_path):
         read_video(path)
 
 
+def test_a_header_without_any_frame(tmp_path):
+    path = cut(write_video(noise(30, 32, 48), tmp_path / "clip.mkv", crf=1), 0.04)
+    with pytest.raises(VideoError, match="no frame can be decoded"):
+        read_video(path)
+
+
+def jpeg(height: int, width: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (50, 60, 70)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def mux_jpegs(container: av.container.OutputContainer, stream: av.VideoStream, sizes: list[tuple[int, int]]) -> None:
+    for index, size in enumerate(sizes):
+        packet = av.Packet(jpeg(*size))
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, 16)
+        container.mux(packet)
+
+
+def test_frames_that_change_size(tmp_path):
+    with av.open(str(tmp_path / "clip.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=16)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuvj420p"
+        mux_jpegs(container, stream, [(32, 32), (32, 32), (32, 48)])
+    with pytest.raises(VideoError, match=r"frame 2 changes size from \(32, 32\) to \(32, 48\)"):
+        read_video(tmp_path / "clip.avi")
+
+
+def test_a_cover_picture_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=16)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 16000
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))
+        mux_jpegs(container, cover, [(32, 32)])
+    with pytest.raises(VideoError, match="holds no video stream"):
+        read_video(tmp_path / "song.mp4")
+
+
+def test_a_matroska_file_of_another_writer_is_checked_by_its_overall_duration(tmp_path):
+    path = write_video(noise(30, 32, 48), tmp_path / "clip.mkv")
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMETHIN"))
+    assert read_video(path).num_frames == 30
+    with pytest.raises(VideoError, match=r"is truncated: the header promises 1\.2"):
+        read_video(cut(path, 0.7))
+
+
+def test_a_live_recording_that_promises_nothing_is_read(tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("libx264", rate=16)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for index in range(8):
+            image = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 30 * index, np.uint8), format="rgb24")
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    assert read_video(path).num_frames == 8
+
+
 def test_sound_without_pictures(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
@@ -406,6 +469,7 @@ def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path):
     ("array", "message"),
     [
         (np.full((2, 3, 4, 4), np.nan, np.float32), "96 values are NaN or infinite"),
+        (np.full((2, 3, 4, 4), np.inf, np.float32), "96 values are NaN or infinite"),
         (np.full((2, 3, 4, 4), 200.0, np.float32), "received a maximum of 200. Divide by 255"),
         (np.full((2, 3, 4, 4), -0.5, np.float32), r"must lie in \[0, 1\], received \[-0.5, -0.5\]"),
         (np.zeros((2, 4, 4), np.uint8), r"must be \(T, 3, H, W\) or \(T, H, W, 3\) .* received \(2, 4, 4\)"),

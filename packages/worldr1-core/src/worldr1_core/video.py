@@ -36,10 +36,11 @@ class Video:
             raise VideoError(f"{name}: frames must be a tensor (T, 3, H, W), received {received!r}.")
         if frames.dtype != torch.float32:
             raise VideoError(f"{name}: frames must be float32 in [0, 1], received {frames.dtype}. Divide uint8 by 255.")
-        if not bool(torch.isfinite(frames).all()):
+        # One pass without temporaries: a clip may take most of the memory. NaN and infinity show in the extremes.
+        low, high = (float(extreme) for extreme in torch.aminmax(frames.detach()))
+        if not (math.isfinite(low) and math.isfinite(high)):
             count = int((~torch.isfinite(frames)).sum())
             raise VideoError(f"{name}: {count} values are NaN or infinite. Decode or generate the video again.")
-        low, high = float(frames.min()), float(frames.max())
         if low < -1e-4 or high > 1 + 1e-4:
             raise VideoError(
                 f"{name}: values must lie in [0, 1], received [{low:.4g}, {high:.4g}]. Rescale the frames."

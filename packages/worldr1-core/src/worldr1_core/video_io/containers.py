@@ -10,6 +10,7 @@ FFmpeg does and as the usual export functions of generation libraries encode. Fi
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,7 @@ from worldr1_core.video_io.pixels import byte_images, to_float
 _BT709 = 1  # the code of ITU-R BT.709 for matrix, primaries and transfer alike (ITU-T H.273)
 _UNSPECIFIED = 2
 _LIMITED_RANGE = 1
+_DEFAULT_FPS = 16.0
 _SCALER = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
 
 
@@ -135,19 +137,16 @@ def _promised_duration(container: Any, stream: Any) -> float | None:
     """Seconds of picture that the header promises, or `None` if it does not say."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
-    if "DURATION" in stream.metadata:
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
+    if tag is not None:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
     if container.duration is not None and len(container.streams) == 1:
         return float(container.duration / av.time_base)
     return None
 
 
 def _frame_rate(stream: Any) -> float:
-    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate:
-            return float(rate)
-    return 16.0
+    return float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
 
 
 def _encoding(suffix: str, size: tuple[int, int], crf: int, lossless: bool) -> tuple[str, str, dict[str, str]]:

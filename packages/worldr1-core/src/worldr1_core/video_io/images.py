@@ -50,7 +50,7 @@ def write_folder(video: Video, folder: Path) -> None:
         raise OutputError(f"{folder}: the folder is not empty. Remove it or choose another name.")
     with atomic_folder(folder) as temporary:
         for index, image in enumerate(byte_images(video)):
-            Image.fromarray(image).save(temporary / f"frame_{index:05d}.png")
+            Image.fromarray(image).save(temporary / f"frame_{index:05d}.png", compress_level=1)
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
