@@ -6,6 +6,7 @@ smooth, textured everywhere and the same from every view.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,9 +118,16 @@ def make_clip(
         with_target: Whether the true path stands as the commanded one; poses are in units of the scene's median depth.
     """
     path = camera_path(move, num_frames, size)
-    frames, depth = TexturedRoom(seed).render(path.c2w, default_intrinsics(*size), size)
+    frames, depth = (tensor.clone() for tensor in _rendered(move, num_frames, size, seed))
     text = f"Camera {move}. A room with coloured walls and a box." if prompt is None else prompt
     return Clip(Video(frames), text, _in_depth_units(path, depth) if with_target else None, name=f"kit {move}")
+
+
+@functools.lru_cache(maxsize=32)
+def _rendered(move: str, num_frames: int, size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Frames and depth of a clip, made once: kits ask for the same few clips again and again."""
+    path = camera_path(move, num_frames, size)
+    return TexturedRoom(seed).render(path.c2w, default_intrinsics(*size), size)
 
 
 def flat_clip(*, num_frames: int = 9, size: tuple[int, int] = (48, 64)) -> Clip:
@@ -156,14 +164,13 @@ class TrueReconstruction(Reconstruction):
 def true_reconstruction(move: str, num_frames: int, size: tuple[int, int], seed: int = 0) -> TrueReconstruction:
     """The exact reconstruction of `make_clip(move, num_frames=…, size=…, seed=…)`, in units of its median depth."""
     path = camera_path(move, num_frames, size)
-    room = TexturedRoom(seed)
-    _, depth = room.render(path.c2w, default_intrinsics(*size), size)
+    depth = _rendered(move, num_frames, size, seed)[1].clone()
     unit = float(depth[0].median())
     return TrueReconstruction(
         trajectory=_in_depth_units(path, depth),
         depth=depth / unit,
         has_parallax=path.extent > 0,
-        room=room,
+        room=TexturedRoom(seed),
         unit=unit,
         size=size,
     )

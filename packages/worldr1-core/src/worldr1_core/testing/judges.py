@@ -234,7 +234,7 @@ def judge_checks(
     hostile_tolerance: float = 0.02,
     device: str = "cuda",
 ) -> list[Check[JudgeSubject]]:
-    """List the checks of a judge; `@pytest.mark.parametrize("check", judge_checks(MyJudge), ids=str)` runs each.
+    """List the checks of a judge, for `@pytest.mark.parametrize("check", …, ids=str)`.
 
     Args:
         judge: `Judge` class, instance, or function without arguments that returns an instance.

@@ -146,7 +146,7 @@ PLUGIN_CONTRACTS: list[Contract[PluginSubject]] = [
 
 
 def plugin_checks(module: str, *, skip: Mapping[str, str] | None = None) -> list[Check[PluginSubject]]:
-    """List the checks of a plugin's module; `@pytest.mark.parametrize("check", …, ids=str)` runs each.
+    """List the checks of a plugin's module, for `@pytest.mark.parametrize("check", …, ids=str)`.
 
     Args:
         module: The module that the entry point names.

@@ -1,0 +1,1 @@
+"""The conformance kits, tried on components that are broken on purpose: one for every check."""

@@ -1,0 +1,417 @@
+"""A reward that keeps every promise, and for every check one that breaks it. Module level, so that they pickle."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
+from worldr1_core.judge import Question
+from worldr1_core.reward import Reads, Reward, Score
+
+KEPT = []
+
+
+class Good(Reward):
+    """How bright a clip is, in [0, 1]."""
+
+    class Config(ComponentConfig):
+        gamma: float = Field(1.0, gt=0, le=10, description="Exponent.")
+        mode: int | None = Field(None, ge=0, le=3, description="Unused.")
+
+    config: Config
+
+    def score(self, clip, evidence):
+        return float(clip.video.frames.mean()) ** self.config.gamma
+
+
+class GoodReader(Reward):
+    """How far the camera goes, times what a judge says, in [0, inf)."""
+
+    reads = frozenset({Reads.RECONSTRUCTION, Reads.JUDGE})
+
+    def score(self, clip, evidence):
+        scene = evidence.reconstruction
+        (verdict,) = evidence.judge.grade([Question(clip.video.frames[:1], "Is it good?")])
+        if isinstance(verdict, Exception):
+            raise verdict
+        if not scene.has_parallax:
+            raise ScoreNotApplicable("the camera stays in place")
+        if scene.depth is None:
+            raise ScoreUnavailable("the reconstruction has no depth")
+        return Score(scene.trajectory.extent * verdict.score, details={"extent": scene.trajectory.extent})
+
+
+class _LooseConfig(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class PlainConfig(Good):
+    """Brightness, in [0, 1]."""
+
+    Config = _LooseConfig
+
+    def score(self, clip, evidence):
+        return float(clip.video.frames.mean())
+
+
+class LooseKeys(Good):
+    """Brightness, in [0, 1]."""
+
+    class Config(Good.Config):
+        model_config = ConfigDict(extra="ignore")
+
+
+class Mutable(Good):
+    """Brightness, in [0, 1]."""
+
+    class Config(Good.Config):
+        model_config = ConfigDict(frozen=False)
+
+
+class Undescribed(Good):
+    """Brightness, in [0, 1]."""
+
+    class Config(Good.Config):
+        bias: float = Field(0.0, ge=0, le=1)
+
+
+class Unbounded(Good):
+    """Brightness, in [0, 1]."""
+
+    class Config(Good.Config):
+        biases: list[float] | None = Field(None, description="Added.")
+
+
+class HalfBounded(Good):
+    """Brightness, in [0, 1]."""
+
+    class Config(Good.Config):
+        count: int = Field(1, ge=0, description="Has no upper bound.")
+
+
+
+
+class NoRoundTrip(Good):
+    """Brightness, in [0, 1]."""
+
+    class Config(Good.Config):
+        scale: float = Field(1.0, ge=0, le=10, description="Grows on its way.")
+
+        @field_validator("scale")
+        @classmethod
+        def _grow(cls, scale):
+            return scale + 1
+
+
+class SwallowsOptions(Good):
+    """Brightness, in [0, 1]."""
+
+    def __init__(self, config=None, *, device="cpu", **options):
+        known = {name: options[name] for name in options if name in self.Config.model_fields}
+        super().__init__(config, device=device, **known)
+
+
+class BareTypeError(Good):
+    """Brightness, in [0, 1]."""
+
+    def __init__(self, config=None, *, device="cpu", gamma=1.0, mode=None):
+        super().__init__(config, device=device)
+
+
+class Undocumented(Good):
+    pass
+
+
+class NoRange(Good):
+    """How bright a clip is."""
+
+
+class Unpicklable(Good):
+    """Brightness, in [0, 1]."""
+
+    def __init__(self, config=None, *, device="cpu", **options):
+        super().__init__(config, device=device, **options)
+        self.metric = lambda frames: frames.mean()
+
+
+class ForgetsDevice(Good):
+    """Brightness, in [0, 1]."""
+
+    def __reduce__(self):
+        return type(self), (type(self.config)(gamma=2.0),)
+
+
+class ReadsList(Good):
+    """Brightness, in [0, 1]."""
+
+    reads = ["everything"]
+
+
+class GivesNan(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return float("nan")
+
+
+class GivesTensor(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return clip.video.frames.mean()
+
+
+class RaisesUserError(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        raise UserError("this clip is odd")
+
+
+class NoReason(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        raise ScoreUnavailable("")
+
+
+class NeverScores(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        raise ScoreUnavailable("never")
+
+
+class Noisy(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return float(torch.rand(()))
+
+
+class BatchRelative(Good):
+    """Brightness over the batch's mean, in [0, inf)."""
+
+    def score_batch(self, clips, evidence):
+        values = [self.score(c, e) for c, e in zip(clips, evidence, strict=True)]
+        mean = sum(values) / max(len(values), 1)
+        return [value - mean for value in values]
+
+
+class OneScoreTooFew(Good):
+    """Brightness, in [0, 1]."""
+
+    def score_batch(self, clips, evidence):
+        return [self.score(c, e) for c, e in zip(clips, evidence, strict=True)][:-1]
+
+
+class AnswersEmptyBatch(Good):
+    """Brightness, in [0, 1]."""
+
+    def score_batch(self, clips, evidence):
+        return super().score_batch(clips, evidence) or [0.0]
+
+
+class Writes(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return float(clip.video.frames.clone().mean() + 0 * clip.video.frames.mul_(0.5).sum())
+
+
+class WritesDepth(Good):
+    """Nearness, in [0, inf)."""
+
+    reads = frozenset({Reads.RECONSTRUCTION})
+
+    def score(self, clip, evidence):
+        depth = evidence.reconstruction.depth
+        if depth is None:
+            raise ScoreUnavailable("no depth")
+        value = float((depth / depth.median()).mean())
+        depth /= depth.median() * 2
+        return value
+
+
+class KeepsView(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        KEPT.append(clip.video.frames[0, 0])
+        return super().score(clip, evidence)
+
+
+class ReadsName(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return 1.0 if "9" in clip.name else super().score(clip, evidence)
+
+
+class ReadsSource(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return 1.0 if clip.video.source else super().score(clip, evidence)
+
+
+class NeedsTwoFrames(Good):
+    """Stillness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return float(1 - (clip.video.frames[1] - clip.video.frames[0]).abs().mean())
+
+
+class NeedsWords(Good):
+    """Wordiness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return 1 / len(clip.prompt.split())
+
+
+class NeedsTarget(Good):
+    """Length of the commanded path, in [0, inf)."""
+
+    def score(self, clip, evidence):
+        return clip.target.extent
+
+
+class Undeclared(Good):
+    """Extent, in [0, inf)."""
+
+    def score(self, clip, evidence):
+        return super().score(clip, evidence) if evidence.reconstruction is None else 1.0
+
+
+class DeclaresTooMuch(Good):
+    """Brightness, in [0, 1]."""
+
+    reads = frozenset({Reads.JUDGE})
+
+
+class NeedsDepth(Good):
+    """Mean depth, in [0, inf)."""
+
+    reads = frozenset({Reads.RECONSTRUCTION})
+
+    def score(self, clip, evidence):
+        return float(evidence.reconstruction.depth.mean())
+
+
+class HidesJudgeFailure(Good):
+    """A judge's grade, in [0, 1]."""
+
+    reads = frozenset({Reads.JUDGE})
+
+    def score(self, clip, evidence):
+        (verdict,) = evidence.judge.grade([Question(clip.video.frames[:1], "Is it good?")])
+        return 0.0 if isinstance(verdict, Exception) else verdict.score
+
+
+class Seeds(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        torch.manual_seed(0)
+        return super().score(clip, evidence)
+
+
+class DrawsFromRandom(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        random.random()
+        return super().score(clip, evidence)
+
+
+class Prints(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        print("scoring", clip.name)  # noqa: T201
+        return super().score(clip, evidence)
+
+
+class OtherDevice(Good):
+    """Brightness, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        return super().score(clip, evidence) + (0.5 if self.device != "cpu" else 0.0)
+
+
+class Lower(Good):
+    """Darkness, in [-1, 0]."""
+
+    def score(self, clip, evidence):
+        return -super().score(clip, evidence)
+
+
+MUTANTS = [
+    ("config-class", PlainConfig),
+    ("config-class", LooseKeys),
+    ("config-class", Mutable),
+    ("config-described", Undescribed),
+    ("config-bounded", Unbounded),
+    ("config-bounded", HalfBounded),
+    ("config-round-trip", NoRoundTrip),
+    ("unknown-option", SwallowsOptions),
+    ("unknown-option", BareTypeError),
+    ("documented", Undocumented),
+    ("pickles", Unpicklable),
+    ("pickles", ForgetsDevice),
+    ("range-documented", NoRange),
+    ("reads-declared", ReadsList),
+    ("number-or-reason", GivesNan),
+    ("number-or-reason", GivesTensor),
+    ("number-or-reason", RaisesUserError),
+    ("number-or-reason", NoReason),
+    ("gives-scores", NeverScores),
+    ("deterministic", Noisy),
+    ("batch-and-order", BatchRelative),
+    ("batch-and-order", OneScoreTooFew),
+    ("batch-and-order", AnswersEmptyBatch),
+    ("input-unchanged", Writes),
+    ("input-unchanged", WritesDepth),
+    ("frees-clips", KeepsView),
+    ("ignores-name", ReadsName),
+    ("ignores-name", ReadsSource),
+    ("any-size", NeedsTwoFrames),
+    ("any-context", NeedsWords),
+    ("any-context", NeedsTarget),
+    ("reads-only-declared", Undeclared),
+    ("reads-what-it-declares", DeclaresTooMuch),
+    ("reconstruction-variants", NeedsDepth),
+    ("judge-failure", HidesJudgeFailure),
+    ("leaves-random-state", Seeds),
+    ("leaves-random-state", DrawsFromRandom),
+    ("prints-nothing", Prints),
+    ("device", OtherDevice),
+    ("direction", Lower),
+]
+"""(check, the reward that breaks it)."""
+
+ALSO_FAIL = {
+    PlainConfig: {"unknown-option"},
+    LooseKeys: {"unknown-option"},
+    BareTypeError: {"config-round-trip"},
+    Undocumented: {"range-documented"},
+    GivesNan: {"*"},
+    GivesTensor: {"*"},
+    RaisesUserError: {"*"},
+    NoReason: {"*"},
+    NeverScores: {"direction"},
+    DeclaresTooMuch: {"judge-failure"},
+    Noisy: {"batch-and-order", "ignores-name", "leaves-random-state", "direction", "device"},
+    Writes: {"deterministic", "batch-and-order", "ignores-name", "direction", "device"},
+    NeedsTarget: {"direction"},
+    HidesJudgeFailure: {"direction"},
+    NeedsTwoFrames: {"direction"},
+    NeedsWords: {"direction"},
+    NeedsDepth: {"direction"},
+    WritesDepth: {"direction"},
+}
+"""What else such a reward cannot help breaking; `*` is anything. Everything else must hold."""

@@ -1,0 +1,164 @@
+"""Each check of the reward kit passes on a good reward and fails on the one that breaks it, and on nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from testing_kit import broken_rewards
+from testing_kit.broken_rewards import ALSO_FAIL, MUTANTS, Good, GoodReader
+
+from worldr1_core.clip import Clip
+from worldr1_core.errors import MissingExtraError, ScoreUnavailable, UserError
+from worldr1_core.reward import Reads, Reward
+from worldr1_core.testing import ConformanceError, check_reward, make_clip, reward_checks, true_reconstruction
+from worldr1_core.video import Video
+
+
+def _gray(level: float) -> Clip:
+    return Clip(Video(torch.full((3, 3, 16, 16), level)), "Camera push in. A wall.", name=f"gray {level}")
+
+
+def _reconstruct(clip: Clip):
+    return true_reconstruction("arc", clip.video.num_frames, clip.video.size)
+
+
+ARGUMENTS = {"prefers": [(_gray(0.9), _gray(0.1))], "device": "cpu:0", "reconstruct": _reconstruct}
+
+
+def _run(reward, **arguments):
+    try:
+        return check_reward(reward, **{**ARGUMENTS, **arguments})
+    except ConformanceError as error:
+        return error.report
+
+
+def test_a_good_reward_passes_every_check():
+    report = check_reward(Good, **ARGUMENTS)
+    assert report.failed == {}
+    assert report.skipped.keys() == {"reconstruction-variants", "judge-failure"}
+    assert len(report.passed) == len(report.outcomes) - 2
+
+
+def test_a_good_reward_that_reads_evidence_passes():
+    report = check_reward(GoodReader, device="cpu:0")
+    assert report.skipped.keys() == {"direction"}
+
+
+@pytest.mark.parametrize(("name", "broken"), MUTANTS, ids=[f"{name}-{broken.__name__}" for name, broken in MUTANTS])
+def test_the_broken_reward_fails_its_check_alone(name, broken):
+    failed = _run(broken).failed
+    assert name in failed
+    allowed = ALSO_FAIL.get(broken, set())
+    assert "*" in allowed or failed.keys() - {name} <= allowed, failed
+
+
+def test_every_check_has_a_broken_reward():
+    assert {name for name, _ in MUTANTS} == {check.name for check in reward_checks(Good)}
+
+
+def test_a_failure_says_what_why_and_how_to_fix_it():
+    message = str(pytest.raises(ConformanceError, check_reward, broken_rewards.Prints).value)
+    assert "FAILED prints-nothing: the call printed 'scoring kit arc" in message
+    assert "Why: stdout holds JSON lines" in message
+    assert "Fix: log through structlog" in message
+
+
+def test_every_skipped_check_gives_its_reason():
+    report = check_reward(Good)
+    assert all(len(reason) > 10 for reason in report.skipped.values())
+    assert "prefers=" in report.skipped["direction"]
+
+
+@pytest.mark.parametrize("check", reward_checks(Good, skip={"direction": "brightness has none", "device": "CPU only"}), ids=str)
+def test_parametrised_checks_run_one_by_one(check):
+    check()
+
+
+def test_a_skip_needs_a_known_check_and_a_reason():
+    with pytest.raises(UserError, match="Did you mean 'direction'"):
+        reward_checks(Good, skip={"directoin": "because"})
+    with pytest.raises(UserError, match="must say why"):
+        reward_checks(Good, skip={"direction": " "})
+
+
+def test_a_declared_skip_is_listed_with_its_reason():
+    report = check_reward(broken_rewards.Prints, skip={"prints-nothing": "a demonstration"})
+    assert report.skipped["prints-nothing"] == "a demonstration"
+
+
+@pytest.mark.parametrize("given", [3, "worldr1_x:Y", int])
+def test_something_else_than_a_reward_is_refused(given):
+    with pytest.raises(UserError, match="Expected a"):
+        reward_checks(given)
+
+
+def test_options_go_with_a_class():
+    assert check_reward(Good, options={"gamma": 2.0}).failed == {}
+    with pytest.raises(UserError, match="options go with a class"):
+        reward_checks(Good(), options={"gamma": 2.0})
+
+
+def test_instances_and_factories_are_accepted():
+    assert check_reward(Good(gamma=2.0)).failed == {}
+    assert check_reward(lambda: Good(gamma=2.0)).failed == {}
+
+
+def test_a_factory_of_something_else_fails_every_check():
+    report = _run(lambda: 3)
+    assert report.passed == []
+    assert "must return a Reward, received 3" in report.failed["number-or-reason"]
+
+
+class OnlyLong(Good):
+    """Brightness of long clips, in [0, 1]."""
+
+    def score(self, clip: Clip, evidence):
+        if clip.video.num_frames < 12:
+            raise ScoreUnavailable("shorter than 12 frames")
+        return super().score(clip, evidence)
+
+
+def test_own_clips_replace_those_of_the_kit():
+    assert "gives-scores" in _run(OnlyLong, prefers=()).failed
+    assert check_reward(OnlyLong, clips=[make_clip("arc", num_frames=12), make_clip("fixed", num_frames=13)])
+
+
+class NeedsExtra(Good):
+    """Needs what is not installed, in [0, 1]."""
+
+    def score(self, clip, evidence):
+        raise MissingExtraError("install worldr1-heavy[all]")
+
+
+def test_what_is_not_installed_is_skipped_with_the_reason():
+    report = check_reward(NeedsExtra)
+    assert "install worldr1-heavy[all]" in report.skipped["deterministic"]
+
+
+class ReadsOwnClips(Reward):
+    """Extent of the path, in [0, inf)."""
+
+    reads = frozenset({Reads.RECONSTRUCTION})
+
+    def score(self, clip, evidence):
+        return evidence.reconstruction.trajectory.extent
+
+
+def test_own_clips_come_with_their_reconstruction():
+    clips = [replace(make_clip("arc"), name=name) for name in ("a", "b")]
+    assert check_reward(ReadsOwnClips, clips=clips, reconstruct=_reconstruct).failed == {}
+    assert "number-or-reason" in _run(ReadsOwnClips, clips=clips, reconstruct=None, prefers=()).failed
+
+
+def test_a_crash_inside_a_check_is_a_failure_with_its_place():
+    class Crashes(Good):
+        """In [0, 1]."""
+
+        def __init__(self, *args, **options):
+            raise RuntimeError("no start")
+
+    report = _run(Crashes)
+    assert report.passed == []
+    assert "RuntimeError: no start (at " in report.failed["config-class"]
