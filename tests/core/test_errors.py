@@ -7,7 +7,15 @@ import inspect
 import pytest
 
 from worldr1_core import errors
-from worldr1_core.errors import MissingExtraError, UserError, WorldR1Error, describe_exception, require, shorten, suggest
+from worldr1_core.errors import (
+    MissingExtraError,
+    UserError,
+    WorldR1Error,
+    describe_exception,
+    require,
+    shorten,
+    suggest,
+)
 
 ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, WorldR1Error)]
 

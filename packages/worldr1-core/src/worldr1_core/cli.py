@@ -102,4 +102,4 @@ def cli(log_level: str, log_json: bool) -> None:
 def main() -> None:
     """Entry point of the `worldr1` script."""
     configure_logging("warning")
-    cli()
+    cli(prog_name="worldr1")

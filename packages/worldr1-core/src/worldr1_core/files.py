@@ -85,9 +85,9 @@ def check_writable_folder(path: str | Path) -> None:
         OutputError: It cannot.
     """
     existing = Path(path).absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
     try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
         with tempfile.TemporaryDirectory(prefix=".worldr1-", dir=existing):
             pass
     except OSError as error:

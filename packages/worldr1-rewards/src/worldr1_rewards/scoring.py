@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -152,7 +153,7 @@ class Scorer:
         except ScoreUnavailable as error:
             work.failure = _without_frames(error)
         except Exception as error:
-            log.warning("reconstruction failed", clip=work.clip.name, exc_info=True)
+            log.warning("reconstruction failed", clip=work.clip.name, stack=_traceback(error))
             work.failure = ScoreUnavailable(f"reconstruction failed: {describe_exception(error)}")
         work.timings["reconstructor"] = time.perf_counter() - start
 
@@ -203,7 +204,7 @@ def _ask(weighted: WeightedReward, clips: list[Clip], evidence: list[Evidence]) 
     except Exception as error:
         if len(clips) == 1:
             return [error]
-        log.warning("batch failed; scoring its clips one by one", reward=weighted.name, exc_info=True)
+        log.warning("batch failed; scoring its clips one by one", reward=weighted.name, stack=_traceback(error))
     else:
         if len(answers) != len(clips):
             raise PluginError(
@@ -224,7 +225,7 @@ def _to_score(answer: object, weighted: WeightedReward, clip: Clip) -> Score:
         reason = str(_without_frames(answer)) or f"reward {weighted.name!r} gave no reason"
         return Score.unavailable(reason, applicable=not isinstance(answer, ScoreNotApplicable))
     if isinstance(answer, Exception):
-        log.warning("reward failed", reward=weighted.name, clip=clip.name, exc_info=answer)
+        log.warning("reward failed", reward=weighted.name, clip=clip.name, stack=_traceback(answer))
         return Score.unavailable(describe_exception(_without_frames(answer)))
     number = as_number(answer)
     if number is None:
@@ -232,6 +233,11 @@ def _to_score(answer: object, weighted: WeightedReward, clip: Clip) -> Score:
     if not math.isfinite(number):
         return Score.unavailable(f"reward {weighted.name!r} returned {number!r} without a reason")
     return Score(number)
+
+
+def _traceback(error: Exception) -> str:
+    """The traceback as text. structlog's own rendering prints every local tensor, which takes seconds a failure."""
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _without_frames(error: E) -> E:
