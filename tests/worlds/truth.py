@@ -13,6 +13,7 @@ from worldr1_core.reconstructor import Reconstruction, Render
 from worlds.clips import WorldClip
 
 DEPTH_TOLERANCE = 0.03
+NUM_SOURCES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class TrueReconstruction(Reconstruction):
         raise NotImplementedError
 
     def rerender(self) -> Render:
-        """Every frame from its neighbours, two on each side."""
+        """Every frame from others that are spread over the clip."""
         views = [self._from_others(frame) for frame in range(len(self.frames))]
         return Render(torch.stack([v[0] for v in views]), torch.stack([v[1] for v in views]), self.depth)
 
@@ -43,9 +44,8 @@ class TrueReconstruction(Reconstruction):
         pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).double()
         points = (pixels @ torch.linalg.inv(K).T) * self.depth[frame].double()[..., None]
         total, weight = torch.zeros(3, height, width), torch.zeros(height, width)
-        for other in (frame - 2, frame - 1, frame + 1, frame + 2):
-            if not 0 <= other < len(self.frames):
-                continue
+        sources = torch.linspace(0, len(self.frames) - 1, NUM_SOURCES).round().int().tolist()
+        for other in sorted(set(sources) - {frame}):
             motion = torch.linalg.inv(self.trajectory.c2w[other]) @ self.trajectory.c2w[frame]
             seen = points @ motion[:3, :3].T + motion[:3, 3]
             uv = (seen / seen[..., 2:].clamp(min=1e-3)) @ K.T
