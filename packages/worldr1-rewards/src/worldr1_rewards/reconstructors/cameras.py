@@ -1,0 +1,142 @@
+"""Camera motion of a clip: coarse search, joint refinement, and the choice between resting, turning and moving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldr1_rewards.reconstructors.bundle_adjustment import PointAligner, bundle_adjust, search_depth
+from worldr1_rewards.reconstructors.motion import MotionEvidence, compare_motions
+from worldr1_rewards.reconstructors.points import Points, choose_points
+from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, luma, with_gradients
+from worldr1_rewards.reconstructors.rigid import invert, retract, rotation_log
+from worldr1_rewards.reconstructors.starts import find_starts
+
+FINE_SIDE = 24
+"""Least shorter side in pixels of a level on which single points are followed."""
+SMOOTHING = 0.7
+"""Blur in pixels of every level, so that bilinear interpolation does not matter."""
+NUM_SEARCH_FRAMES = 9
+NUM_HOSTS = 5
+NUM_DEPTHS = 24
+NUM_SEARCH_TARGETS = 8
+POINTS_PER_HOST = (600, 300, 150)
+"""Points on the finest level, the next, and all coarser ones."""
+ITERATIONS = ((8,), (6, 8), (4, 8))
+"""Evaluations between calibrations on the same levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cameras:
+    """What the clip says about its cameras.
+
+    Attributes:
+        poses: `(T, 4, 4)` float64 world-to-camera, frame 0 = identity; translations in an arbitrary unit.
+        evidence: Which kind of motion it is, and how the kinds compare.
+        points: Pixels that were followed.
+        rho: `(H, N)` inverse depth of the points in their hosts; 1 where the camera does not move.
+        confidence: `(H, N)` curvature of the cost along each inverse depth.
+        diagnostics: Plain numbers.
+    """
+
+    poses: Tensor
+    evidence: MotionEvidence
+    points: Points
+    rho: Tensor
+    confidence: Tensor
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+def spread_indices(num_frames: int, count: int) -> list[int]:
+    """`count` frames spread evenly from the first to the last, without repeats."""
+    return sorted({round(value) for value in torch.linspace(0, num_frames - 1, min(count, num_frames)).tolist()})
+
+
+def grey_levels(frames: Tensor, intrinsics: Tensor) -> list[Level]:
+    """Grey levels with gradients, full size first."""
+    sizes = halvings(luma(frames), intrinsics, FINE_SIDE)
+    return [with_gradients(blur(images, SMOOTHING), matrix) for images, matrix in sizes]
+
+
+def interpolate_poses(poses: Tensor, known: list[int], num_frames: int) -> Tensor:
+    """Poses of all frames by constant twist between the known ones.
+
+    Args:
+        poses: `(K, 4, 4)` world-to-camera of the known frames.
+        known: Their increasing indices; the first is 0, the last `num_frames - 1`.
+        num_frames: T.
+    """
+    result = []
+    for t in range(num_frames):
+        right = next(index for index, frame in enumerate(known) if frame >= t)
+        left = max(right - 1, 0)
+        share = (t - known[left]) / max(known[right] - known[left], 1)
+        step = poses[right] @ invert(poses[left])
+        result.append(retract(share * torch.cat([step[:3, 3], rotation_log(step[:3, :3])])) @ poses[left])
+    return torch.stack(result)
+
+
+def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
+    """Estimate the cameras of a clip from its frames alone.
+
+    Args:
+        frames: `(T, 3, H, W)` RGB in [0, 1], T >= 3.
+        intrinsics: `(3, 3)` in pixels of `frames`.
+    """
+    num_frames = frames.shape[0]
+    known = spread_indices(num_frames, NUM_SEARCH_FRAMES)
+    starts = find_starts(frames[known], intrinsics)
+    levels = grey_levels(frames, intrinsics)
+    moving = interpolate_poses(starts.moving.poses[0].double(), known, num_frames)
+    turning = interpolate_poses(starts.turning.poses[0].double(), known, num_frames)
+    grid = starts.moving.grid[0]
+    bounds = 0.6 * float(grid.min()), 1.4 * float(grid.max())
+    aligner, rho = None, None
+    for index in range(len(levels) - 1, -1, -1):
+        rank = min(index, len(POINTS_PER_HOST) - 1)
+        aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
+        turning = _turn(aligner, turning, ITERATIONS[rank])
+        moving, rho = _move(aligner, moving, bounds, ITERATIONS[rank])
+        low, high = rho.flatten().quantile(rho.new_tensor([0.03, 0.97])).tolist()
+        bounds = 0.7 * low, 1.3 * high
+    assert aligner is not None and rho is not None
+    evidence = compare_motions(aligner, moving, rho, turning)
+    if evidence.kind != "moving":
+        moving, rho = (
+            (turning if evidence.kind == "turning" else torch.eye(4).to(turning).expand_as(turning)),
+            torch.ones_like(rho),
+        )
+    poses = moving @ invert(moving[:1])
+    diagnostics = {"start_cost": float(starts.moving.cost[0]), "noise": aligner.noise}
+    return Cameras(poses, evidence, aligner.points, rho, aligner.evaluate(poses, rho).depth_depth, diagnostics)
+
+
+def _aligner(levels: list[Level], index: int, num_points: int) -> PointAligner:
+    hosts = spread_indices(levels[0].images.shape[0], NUM_HOSTS)
+    points = choose_points(levels[0].images, hosts, num_points)
+    return PointAligner(levels[index], points, 0.5**index)
+
+
+def _turn(aligner: PointAligner, poses: Tensor, rounds: tuple[int, ...]) -> Tensor:
+    rho = torch.ones_like(aligner.points.weight)
+    for num_iterations in rounds:
+        aligner.calibrate(poses, rho)
+        poses = bundle_adjust(
+            aligner, poses, rho, num_iterations=num_iterations, translate=False, free_depth=False
+        ).poses
+    return poses
+
+
+def _move(
+    aligner: PointAligner, poses: Tensor, bounds: tuple[float, float], rounds: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    candidates = torch.linspace(*bounds, NUM_DEPTHS).to(aligner.points.weight)
+    rho = search_depth(aligner, poses, candidates, spread_indices(poses.shape[0], NUM_SEARCH_TARGETS))
+    for num_iterations in rounds:
+        aligner.calibrate(poses, rho)
+        estimate = bundle_adjust(aligner, poses, rho, num_iterations=num_iterations)
+        poses, rho = estimate.poses, estimate.rho
+    return poses, rho

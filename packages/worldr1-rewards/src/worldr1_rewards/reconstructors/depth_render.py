@@ -1,0 +1,155 @@
+"""Views of key frames with depth from other places: geometry forward, colour backward, holes left open.
+
+The depth of the key frames is splatted into the new view with a z-buffer; every pixel that received one then looks its
+colour up in the key frames that see the same surface. Nothing is invented where no key frame looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worldr1_rewards.reconstructors.pyramid import sample
+from worldr1_rewards.reconstructors.rigid import invert, pixel_rays, resize_intrinsics
+
+NEAR = 0.02
+"""Least z-depth, in scene depths, of what is drawn."""
+OCCLUSION = 0.12
+"""Relative excess of depth over the key frame's own beyond which a surface is hidden there."""
+CLOSING_STEPS = 2
+"""How many rings of empty pixels between splats are closed; larger gaps are disocclusions."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrames:
+    """Everything that is drawn.
+
+    Attributes:
+        frames: `(H, 3, height, width)` RGB.
+        inverse_depth: `(H, h, w)`, possibly smaller than the frames.
+        poses: `(H, 4, 4)` world-to-camera, float32.
+        intrinsics: `(3, 3)` in pixels of `frames`.
+    """
+
+    frames: Tensor
+    inverse_depth: Tensor
+    poses: Tensor
+    intrinsics: Tensor
+
+    def without(self, index: int) -> KeyFrames:
+        """All but one key frame."""
+        keep = [i for i in range(len(self.frames)) if i != index]
+        return KeyFrames(self.frames[keep], self.inverse_depth[keep], self.poses[keep], self.intrinsics)
+
+
+def splat_depth(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
+    """Inverse depth `(h, w)` of a view, 0 where nothing lands.
+
+    Args:
+        keys: The scene.
+        pose: `(4, 4)` world-to-camera of the view.
+        intrinsics: `(3, 3)` in pixels of `size`.
+        size: `(h, w)`, about the resolution of the key depth.
+    """
+    height, width = size
+    source = keys.inverse_depth.shape[-2], keys.inverse_depth.shape[-1]
+    full = keys.frames.shape[-2], keys.frames.shape[-1]
+    rays = pixel_rays(resize_intrinsics(keys.intrinsics, full, source), *source)
+    relative = pose @ invert(keys.poses)
+    moved = torch.einsum("kij,hwj->khwi", relative[:, :3, :3], rays)
+    moved = moved + keys.inverse_depth[..., None] * relative[:, None, None, :3, 3]
+    z = moved[..., 2]
+    x = (intrinsics[0, 0] * moved[..., 0] / z + intrinsics[0, 2]).floor()
+    y = (intrinsics[1, 1] * moved[..., 1] / z + intrinsics[1, 2]).floor()
+    inverse = keys.inverse_depth / z
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > NEAR * keys.inverse_depth) & (inverse > 0)
+    place = (y[inside].long() * width + x[inside].long()).clamp(0, height * width - 1)
+    buffer = torch.zeros(height * width, dtype=inverse.dtype, device=inverse.device)
+    buffer = buffer.scatter_reduce(0, place, inverse[inside], "amax").reshape(height, width)
+    for _ in range(CLOSING_STEPS):
+        buffer = _close(buffer)
+    return buffer
+
+
+def _close(buffer: Tensor) -> Tensor:
+    """Give an empty pixel the mean of its filled neighbours if at least three of the eight are filled."""
+    filled = (buffer > 0).to(buffer.dtype)
+    window = torch.ones(1, 1, 3, 3, dtype=buffer.dtype, device=buffer.device)
+    count = F.conv2d(filled[None, None], window, padding=1)[0, 0]
+    total = F.conv2d(buffer[None, None], window, padding=1)[0, 0]
+    return torch.where((filled == 0) & (count >= 3), total / count.clamp(min=1), buffer)
+
+
+def render_view(
+    keys: KeyFrames, pose: Tensor, intrinsics: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One view of the scene.
+
+    Args:
+        keys: The scene.
+        pose: `(4, 4)` world-to-camera of the view.
+        intrinsics: `(3, 3)` in pixels of `size`.
+        size: `(H, W)`.
+
+    Returns:
+        RGB `(3, H, W)`, coverage `(H, W)` 0 or 1, and z-depth `(H, W)`, infinite where nothing is known.
+    """
+    source = keys.inverse_depth.shape[-2:]
+    ratio = min(1.0, max(source) / max(size))
+    small = max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
+    coarse = splat_depth(keys, pose, resize_intrinsics(intrinsics, size, small), small)
+    inverse = enlarge(coarse, size)
+    colour, weight = _gather(keys, pose, intrinsics, inverse)
+    covered = (inverse > 0) & (weight > 0)
+    depth = torch.where(inverse > 0, 1 / inverse.clamp(min=1e-6), torch.full_like(inverse, torch.inf))
+    return (colour / weight.clamp(min=1e-12)).clamp(0, 1), covered.to(colour.dtype), depth
+
+
+def enlarge(inverse: Tensor, size: tuple[int, int]) -> Tensor:
+    """Inverse depth at another size; pixels that touch an empty one take the nearest value instead of a blend."""
+    if tuple(inverse.shape) == tuple(size):
+        return inverse
+    smooth = F.interpolate(inverse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    nearest = F.interpolate(inverse[None, None], size, mode="nearest-exact")[0, 0]
+    holes = F.interpolate((inverse == 0).to(inverse.dtype)[None, None], size, mode="bilinear", align_corners=False)[
+        0, 0
+    ]
+    return torch.where(holes > 0, nearest, smooth)
+
+
+def _gather(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted colour sum `(3, H, W)` over the key frames that see each pixel's surface, and the weights' sum."""
+    height, width = inverse.shape
+    full = keys.frames.shape[-2], keys.frames.shape[-1]
+    rays = pixel_rays(intrinsics, height, width)
+    relative = keys.poses @ invert(pose)
+    nearness = _nearness(relative)
+    colour = torch.zeros(3, height, width, dtype=inverse.dtype, device=inverse.device)
+    weight = torch.zeros(height, width, dtype=inverse.dtype, device=inverse.device)
+    for index in range(len(keys.frames)):
+        moved = rays @ relative[index, :3, :3].T + inverse[..., None] * relative[index, :3, 3]
+        z = moved[..., 2]
+        safe = z.clamp(min=1e-3)
+        x = keys.intrinsics[0, 0] * moved[..., 0] / safe + keys.intrinsics[0, 2]
+        y = keys.intrinsics[1, 1] * moved[..., 1] / safe + keys.intrinsics[1, 2]
+        inside = (x > 0) & (x < full[1]) & (y > 0) & (y < full[0]) & (z > NEAR * inverse)
+        own = sample(keys.inverse_depth[index, None, None], *_rescaled(x, y, full, keys.inverse_depth.shape[-2:]))[0, 0]
+        hidden = own > (1 + OCCLUSION) * inverse / safe
+        share = nearness[index] * (inside & ~hidden)
+        colour += share * sample(keys.frames[index, None], x[None], y[None])[0]
+        weight += share
+    return colour, weight
+
+
+def _rescaled(x: Tensor, y: Tensor, old: tuple[int, int], new: tuple[int, int] | torch.Size) -> tuple[Tensor, Tensor]:
+    return x[None] * (new[1] / old[1]), y[None] * (new[0] / old[0])
+
+
+def _nearness(relative: Tensor) -> Tensor:
+    """Weight of each key frame `(H,)`: views from nearby are sharper and share highlights."""
+    turn = (relative[:, :3, :3] - torch.eye(3, dtype=relative.dtype, device=relative.device)).square().sum((1, 2))
+    distance = relative[:, :3, 3].square().sum(1) + turn
+    return 1 / (distance + 0.05 * distance.max() + 1e-6)

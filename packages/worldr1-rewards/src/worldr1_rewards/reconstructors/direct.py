@@ -1,0 +1,220 @@
+"""The `direct` reconstructor: cameras and depth of a clip by direct photometric bundle adjustment.
+
+It needs no weights and no download, runs on CPU and CUDA with torch alone, and gives the same answer for the same clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import ScoreUnavailable, TrajectoryError
+from worldr1_core.reconstructor import Reconstruction, Reconstructor, Render
+from worldr1_rewards.reconstructors.cameras import Cameras, estimate_cameras
+from worldr1_rewards.reconstructors.dense_depth import key_depths
+from worldr1_rewards.reconstructors.depth_render import KeyFrames, enlarge, render_view, splat_depth
+from worldr1_rewards.reconstructors.points import Points, texture_strength
+from worldr1_rewards.reconstructors.pyramid import blur, limit_size, luma
+from worldr1_rewards.reconstructors.rigid import default_intrinsics, invert, resize_intrinsics
+
+MIN_FRAMES = 3
+MIN_SIDE = 24
+MIN_TEXTURE = 2e-6
+"""Least mean squared gradient of the smoothed grey frames: about a third of an 8-bit step per pixel."""
+MIN_AGREEMENT = 0.5
+"""Least correlation of a frame's patches with those of other frames for it to show the same scene."""
+MAX_LOST_SHARE = 0.1
+"""Share of frames that may fall short of it."""
+DEPTH_SIDE = 128
+"""Longest side of dense depth maps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectReconstruction(Reconstruction):
+    """Cameras, key frames with depth, and views of them.
+
+    Attributes:
+        keys: The scene as it is drawn.
+        key_indices: Which frames of the clip the key frames are.
+    """
+
+    keys: KeyFrames
+    key_indices: list[int]
+
+    def render(self, c2w: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Render:
+        """Render views; see `Reconstruction.render`. Holes keep coverage 0 and depth infinity."""
+        poses = invert(c2w.to(self.keys.poses))
+        matrix = intrinsics.to(self.keys.poses)
+        views = [render_view(self.keys, pose, matrix, size) for pose in poses]
+        frames, coverage, depth = (torch.stack(parts) for parts in zip(*views, strict=True))
+        return Render(frames, coverage, depth)
+
+    def rerender(self) -> Render:
+        """Render every frame from key frames other than itself."""
+        assert self.trajectory.intrinsics is not None
+        poses = invert(self.trajectory.c2w).to(self.keys.poses)
+        matrix = self.trajectory.intrinsics.to(self.keys.poses)
+        size = int(self.keys.frames.shape[-2]), int(self.keys.frames.shape[-1])
+        views = []
+        for t, pose in enumerate(poses):
+            keys = self.keys.without(self.key_indices.index(t)) if t in self.key_indices else self.keys
+            views.append(render_view(keys, pose, matrix, size))
+        frames, coverage, depth = (torch.stack(parts) for parts in zip(*views, strict=True))
+        return Render(frames, coverage, depth)
+
+
+class DirectReconstructor(Reconstructor):
+    """Direct photometric bundle adjustment.
+
+    A search at thumbnail size finds the kind of move from many starts; a joint refinement of all cameras and of the
+    depth of a few thousand pixels makes it accurate; model selection says whether the camera rests, turns or moves;
+    a plane sweep gives dense depth. Intrinsics are taken as given (`clip.intrinsics`, else focal length 1.2 × width):
+    a focal length cannot be recovered from a pan, nor reliably from a short orbit.
+    """
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        max_side: int = Field(
+            default=448,
+            ge=32,
+            le=4096,
+            description="Longest side in pixels at which cameras are estimated; larger videos are shrunk to it.",
+        )
+
+    config: Config
+    Config: ClassVar[type[ComponentConfig]] = Config
+
+    @torch.no_grad()
+    def reconstruct(self, clip: Clip) -> DirectReconstruction:
+        """Estimate cameras and scene.
+
+        Raises:
+            ScoreUnavailable: Fewer than three frames, frames that are too small, no texture, or frames that do not
+                show one scene (noise, cuts).
+            TrajectoryError: `clip.intrinsics` are not a pinhole camera's.
+        """
+        frames = clip.video.frames.to(self.device)
+        size = int(frames.shape[-2]), int(frames.shape[-1])
+        _check_video(clip.name, frames)
+        intrinsics = _intrinsics(clip, size).to(self.device)
+        small, matrix = limit_size(frames, intrinsics.to(frames.dtype), self.config.max_side)
+        _check_texture(clip.name, small)
+        cameras = estimate_cameras(small, matrix)
+        _check_agreement(clip.name, cameras)
+        return _assemble(frames, intrinsics, small, matrix, cameras)
+
+
+def _check_video(name: str, frames: Tensor) -> None:
+    if frames.shape[0] < MIN_FRAMES:
+        raise ScoreUnavailable(
+            f"{name}: received {frames.shape[0]} frame(s); a reconstruction needs at least {MIN_FRAMES}. Use a longer clip."
+        )
+    if min(frames.shape[-2:]) < MIN_SIDE:
+        raise ScoreUnavailable(
+            f"{name}: frames of {frames.shape[-2]}x{frames.shape[-1]} are too small; both sides must have at least {MIN_SIDE} pixels."
+        )
+
+
+def _check_texture(name: str, frames: Tensor) -> None:
+    strength = texture_strength(blur(luma(frames), 1.0)).mean((1, 2))
+    if float(strength.median()) < MIN_TEXTURE:
+        raise ScoreUnavailable(
+            f"{name}: the frames show no texture (mean squared gradient {float(strength.median()):.1e}, "
+            f"at least {MIN_TEXTURE:.0e} is needed), so neither camera nor depth can be seen."
+        )
+
+
+def _check_agreement(name: str, cameras: Cameras) -> None:
+    agreement = cameras.evidence.agreement
+    lost = (agreement < MIN_AGREEMENT).nonzero()[:, 0].tolist()
+    if len(lost) > MAX_LOST_SHARE * len(agreement):
+        raise ScoreUnavailable(
+            f"{name}: frames {lost} do not show the same scene as the others (best correlation "
+            f"{float(agreement.min()):.2f}, at least {MIN_AGREEMENT} is needed): noise, or a cut."
+        )
+
+
+def _intrinsics(clip: Clip, size: tuple[int, int]) -> Tensor:
+    """Known intrinsics, or the default guess, `(3, 3)` float64."""
+    if clip.intrinsics is None:
+        return default_intrinsics(*size)
+    matrix = clip.intrinsics.double()
+    if matrix.shape != (3, 3) or not bool(torch.isfinite(matrix).all()) or float(matrix.diagonal()[:2].min()) <= 0:
+        raise TrajectoryError(
+            f"{clip.name}: intrinsics must be a finite 3x3 matrix with positive focal lengths, received "
+            f"{clip.intrinsics.tolist()!r}."
+        )
+    return matrix
+
+
+def _assemble(
+    frames: Tensor, intrinsics: Tensor, small: Tensor, matrix: Tensor, cameras: Cameras
+) -> DirectReconstruction:
+    """Dense depth, the unit of length, and the figures for reports."""
+    hosts = cameras.points.hosts
+    depth_frames, depth_matrix = limit_size(small, matrix, DEPTH_SIDE)
+    depth_size = int(depth_frames.shape[-2]), int(depth_frames.shape[-1])
+    moves = cameras.evidence.kind == "moving"
+    if moves:
+        scale = depth_frames.new_tensor([depth_size[1] / small.shape[-1], depth_size[0] / small.shape[-2]])
+        points = Points(hosts, cameras.points.positions * scale, cameras.points.weight)
+        inverse = key_depths(luma(depth_frames), depth_matrix, cameras.poses, points, cameras.rho, cameras.confidence)
+    else:
+        inverse = torch.ones(len(hosts), *depth_size, dtype=frames.dtype, device=frames.device)
+    unit = float((1 / inverse[0]).median())
+    poses = cameras.poses.clone()
+    poses[:, :3, 3] /= unit
+    keys = KeyFrames(frames[hosts], inverse * unit, poses[hosts].to(frames.dtype), intrinsics.to(frames.dtype))
+    trajectory = CameraTrajectory(
+        c2w=invert(poses).cpu(),
+        intrinsics=intrinsics.cpu(),
+        image_size=(int(frames.shape[-2]), int(frames.shape[-1])),
+        scene_depth=1.0,
+    )
+    return DirectReconstruction(
+        trajectory=trajectory,
+        depth=frame_depths(keys, poses.to(frames.dtype)),
+        has_parallax=moves,
+        diagnostics=_diagnostics(cameras, keys),
+        keys=keys,
+        key_indices=hosts,
+    )
+
+
+def frame_depths(keys: KeyFrames, poses: Tensor) -> Tensor:
+    """Z-depth `(T, H, W)` of every frame; what no key frame saw is taken to be as far as the farthest tenth."""
+    size = int(keys.frames.shape[-2]), int(keys.frames.shape[-1])
+    coarse = int(keys.inverse_depth.shape[-2]), int(keys.inverse_depth.shape[-1])
+    matrix = resize_intrinsics(keys.intrinsics, size, coarse)
+    far = keys.inverse_depth.flatten().quantile(0.1) if keys.inverse_depth.numel() < 2**24 else keys.inverse_depth.min()
+    maps = []
+    for pose in poses:
+        inverse = splat_depth(keys, pose, matrix, coarse)
+        maps.append(1 / enlarge(torch.where(inverse > 0, inverse, far), size))
+    return torch.stack(maps)
+
+
+def _diagnostics(cameras: Cameras, keys: KeyFrames) -> dict[str, Any]:
+    evidence = cameras.evidence
+    low, middle, high = (
+        keys.inverse_depth[0].flatten().quantile(keys.inverse_depth.new_tensor([0.1, 0.5, 0.9])).tolist()
+    )
+    return {
+        "motion": evidence.kind,
+        "move_ratio": evidence.move_ratio,
+        "turn_ratio": evidence.turn_ratio,
+        "parallax_px": evidence.parallax,
+        "turn_px": evidence.turn,
+        "relief": (high - low) / middle if evidence.kind == "moving" else 0.0,
+        "agreement_min": float(evidence.agreement.min()),
+        "agreement_median": float(evidence.agreement.median()),
+        **cameras.diagnostics,
+    }

@@ -1,0 +1,131 @@
+"""Rigid motions and pinhole cameras in the form the direct method needs them: batched, differentiable by hand.
+
+Poses here are world-to-camera `(…, 4, 4)` unless said otherwise. A twist is `(…, 6)`, translation part first. Pixel
+centres lie at +0.5, so `x_pixel = fx X/Z + cx`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DEFAULT_FOCAL_RATIO = 1.2
+"""Focal length over image width where nothing is known: that of World-R1's own camera conditioning (section 1)."""
+
+
+def default_intrinsics(height: int, width: int) -> Tensor:
+    """The documented guess: focal length 1.2 times the width, principal point at the centre, `(3, 3)` float64."""
+    focal = DEFAULT_FOCAL_RATIO * width
+    return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]], dtype=torch.float64)
+
+
+def resize_intrinsics(intrinsics: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Intrinsics of the same camera at another image size `(H, W)`."""
+    scale = intrinsics.new_tensor([new[1] / old[1], new[0] / old[0], 1.0])
+    return scale[:, None] * intrinsics
+
+
+def hat(vector: Tensor) -> Tensor:
+    """Cross-product matrices `(…, 3, 3)` of `(…, 3)` vectors."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    rows = [torch.stack(row, -1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
+    return torch.stack(rows, -2)
+
+
+def rotation_exp(omega: Tensor) -> Tensor:
+    """Rotation matrices `(…, 3, 3)` of rotation vectors `(…, 3)` in radians (Rodrigues' formula)."""
+    angle = omega.norm(dim=-1)[..., None, None]
+    small = angle < 1e-6
+    safe = torch.where(small, torch.ones_like(angle), angle)
+    first = torch.where(small, 1 - angle**2 / 6, safe.sin() / safe)
+    second = torch.where(small, 0.5 - angle**2 / 24, (1 - safe.cos()) / safe**2)
+    cross = hat(omega)
+    identity = torch.eye(3, dtype=omega.dtype, device=omega.device)
+    return identity + first * cross + second * (cross @ cross)
+
+
+def retract(twist: Tensor) -> Tensor:
+    """A pose `(…, 4, 4)` near the identity from a twist: rotation by exponential, translation as it stands."""
+    pose = torch.zeros(*twist.shape[:-1], 4, 4, dtype=twist.dtype, device=twist.device)
+    pose[..., :3, :3] = rotation_exp(twist[..., 3:])
+    pose[..., :3, 3] = twist[..., :3]
+    pose[..., 3, 3] = 1.0
+    return pose
+
+
+def invert(pose: Tensor) -> Tensor:
+    """Inverse of rigid poses `(…, 4, 4)`."""
+    rotation = pose[..., :3, :3].transpose(-1, -2)
+    inverse = torch.zeros_like(pose)
+    inverse[..., :3, :3] = rotation
+    inverse[..., :3, 3] = -(rotation @ pose[..., :3, 3:]).squeeze(-1)
+    inverse[..., 3, 3] = 1.0
+    return inverse
+
+
+def adjoint(pose: Tensor) -> Tensor:
+    """`(…, 6, 6)` matrices with `pose · retract(ξ) = retract(adjoint(pose) ξ) · pose` to first order."""
+    rotation = pose[..., :3, :3]
+    result = torch.zeros(*pose.shape[:-2], 6, 6, dtype=pose.dtype, device=pose.device)
+    result[..., :3, :3] = rotation
+    result[..., :3, 3:] = hat(pose[..., :3, 3]) @ rotation
+    result[..., 3:, 3:] = rotation
+    return result
+
+
+def orthonormalise(pose: Tensor) -> Tensor:
+    """Remove what rounding has added to the rotations of `(…, 4, 4)` poses."""
+    left, _, right = torch.linalg.svd(pose[..., :3, :3])
+    result = pose.clone()
+    result[..., :3, :3] = left @ right
+    return result
+
+
+def rotation_angle(rotation: Tensor) -> Tensor:
+    """Angle in radians of `(…, 3, 3)` rotations, accurate near zero."""
+    skew = rotation - rotation.transpose(-1, -2)
+    sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1).norm(dim=-1) / 2
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    return torch.atan2(sine, cosine)
+
+
+def rotation_log(rotation: Tensor) -> Tensor:
+    """Rotation vectors `(…, 3)` in radians of `(…, 3, 3)` rotations by less than half a turn."""
+    skew = rotation - rotation.transpose(-1, -2)
+    axis = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1)
+    return axis * (rotation_angle(rotation) / axis.norm(dim=-1).clamp(min=1e-12))[..., None]
+
+
+def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
+    """Directions `(H, W, 3)` with z = 1 through every pixel centre."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=intrinsics.dtype, device=intrinsics.device) + 0.5,
+        torch.arange(width, dtype=intrinsics.dtype, device=intrinsics.device) + 0.5,
+        indexing="ij",
+    )
+    return rays_through(torch.stack([x, y], -1), intrinsics)
+
+
+def rays_through(points: Tensor, intrinsics: Tensor) -> Tensor:
+    """Directions `(…, 3)` with z = 1 through pixel positions `(…, 2)`."""
+    x = (points[..., 0] - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (points[..., 1] - intrinsics[1, 2]) / intrinsics[1, 1]
+    return torch.stack([x, y, torch.ones_like(x)], -1)
+
+
+def camera_motion(position: Tensor, depth: Tensor) -> Tensor:
+    """How image positions move with a twist of the camera that sees them.
+
+    Args:
+        position: Normalised coordinates `(…, 2)`, X/Z and Y/Z.
+        depth: Inverse z-depth `(…)` in that camera.
+
+    Returns:
+        `(…, 2, 6)` derivative of the normalised coordinates by a left twist of the pose.
+    """
+    x, y = position.unbind(-1)
+    zero = torch.zeros_like(x)
+    row_x = torch.stack([depth, zero, -depth * x, -x * y, 1 + x * x, -y], -1)
+    row_y = torch.stack([zero, depth, -depth * y, -1 - y * y, x * y, x], -1)
+    return torch.stack([row_x, row_y], -2)
