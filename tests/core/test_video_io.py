@@ -300,7 +300,7 @@ def test_an_mp4_without_its_index(tmp_path):
         read_video(cut(encode(tmp_path / "clip.mp4", images), 0.6))
 
 
-@pytest.mark.parametrize("suffix", LOSSY)
+@pytest.mark.parametrize("suffix", [*LOSSY, ".gif"])
 @pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9, 0.98])
 def test_a_file_cut_mid_stream(suffix, fraction, tmp_path):
     path = cut(write_video(noise(30, 32, 48), tmp_path / f"clip{suffix}"), fraction)

@@ -115,6 +115,8 @@ def _check_complete(path: Path, container: Any, stream: Any, times: list[float |
     The number alone would reject files whose edit list hides frames; the duration alone would reject recordings whose
     sound outlasts the picture. Where both are known, both must fall short.
     """
+    if container.format.name == "gif":
+        _check_gif_trailer(path)
     promised = stream.frames
     if promised and len(times) >= promised:
         return
@@ -131,6 +133,15 @@ def _check_complete(path: Path, container: Any, stream: Any, times: list[float |
             f"{path}: is truncated: the header promises {expected}, {len(times)} frames can be decoded. "
             "Download or generate the file again."
         )
+
+
+def _check_gif_trailer(path: Path) -> None:
+    """A GIF promises nothing in its header, but ends with an empty block and a trailer byte (GIF89a, section 27)."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - 64, 0))
+        end = file.read()
+    if not end.rstrip(b"\x00\r\n ").endswith(b"\x00;"):
+        raise VideoError(f"{path}: is truncated: the GIF has no end mark. Download or generate the file again.")
 
 
 def _promised_duration(container: Any, stream: Any) -> float | None:
