@@ -55,6 +55,21 @@ def test_nothing_found_is_an_error(tmp_path):
         find_videos(tmp_path / "none")
 
 
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    make(tmp_path, "a/x.mp4")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert found(tmp_path) == ["a/x.mp4"]
+
+
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", denied)
+    with pytest.raises(VideoError, match="the folder cannot be read: Permission denied"):
+        find_videos(tmp_path)
+
+
 def test_numbers_count_as_numbers():
     names = ["a2b10", "a2b9", "a10", "a1", "A3", "2", "10", "x"]
     assert sorted(names, key=natural_key) == ["2", "10", "a1", "a2b9", "a2b10", "A3", "a10", "x"]

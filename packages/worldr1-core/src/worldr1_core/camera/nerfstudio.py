@@ -2,6 +2,7 @@
 
 nerfstudio follows OpenGL: the camera looks along -z and its y axis points up. Multiplying a camera-to-world matrix by
 diag(1, -1, -1, 1) from the right turns the camera's own axes into OpenCV's and leaves its place in the world alone.
+Lens distortion (`k1`, `p1`, ...) is not read: every camera here is a pinhole.
 """
 
 from __future__ import annotations

@@ -55,13 +55,15 @@ def _clips_in(folder: Path) -> list[Path]:
     clips = []
     for entry in _entries(folder):
         if entry.is_dir():
-            clips += _clips_in(entry)
+            clips += [] if entry.is_symlink() else _clips_in(entry)  # a linked folder may lead back here
         elif entry.suffix.lower() in FILE_SUFFIXES:
             clips.append(entry)
     return clips
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda entry: natural_key(entry.name)
-    )
+    try:
+        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise VideoError(f"{folder}: the folder cannot be read: {error.strerror or error}.") from error
+    return sorted(visible, key=lambda entry: natural_key(entry.name))
