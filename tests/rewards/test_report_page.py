@@ -163,6 +163,13 @@ def test_missing_scores_are_words_everywhere_and_never_zero(tmp_path: Path) -> N
     assert not third.find("span", class_="bar")
 
 
+def test_a_reason_that_starts_with_the_clip_s_name_is_counted_with_the_others(tmp_path: Path) -> None:
+    clips = [failed(f"{name}: no texture", name) for name in ("a.mp4", "b.mp4")]
+    _, tree = page_of(tmp_path, *clips)
+    assert "failed reconstruction, 2 clips: no texture" in tree.find("div", class_="notice")[0].text
+    assert tree.find("article")[1].find("p", class_="reason")[1].text == "no texture"
+
+
 def test_means_count_only_clips_that_have_the_score(tmp_path: Path) -> None:
     other = {"reconstruction": Score(0.25), "trajectory": Score(0.0)}
     _, tree = page_of(tmp_path, scored(), scored(scores=other), failed())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from worldr1_core.reward import Score
 from worldr1_rewards.report.markup import breakable, definitions, number, seconds, text
@@ -19,7 +20,7 @@ from worldr1_rewards.report.pictures import (
     map_colours,
     to_image,
 )
-from worldr1_rewards.report.summary import bar, short_name
+from worldr1_rewards.report.summary import bar, reason_of, short_name
 from worldr1_rewards.report.views import ClipViews
 from worldr1_rewards.scoring import ClipScores
 
@@ -60,9 +61,10 @@ def _section(index: int, result: ClipScores, body: str) -> str:
 
 
 def _cards(result: ClipScores) -> str:
-    total = Score(result.total, result.reasons.get("total")) if math.isnan(result.total) else Score(result.total)
+    total = Score(result.total, reason_of(result, "total"))
     cards = [_card("total", total, "card strong", "Weighted sum of the scores that apply")]
-    cards += [_card(name, score, "card") for name, score in result.scores.items()]
+    for name, score in result.scores.items():
+        cards.append(_card(name, replace(score, reason=reason_of(result, name)), "card"))
     return f'<ul class="cards">{"".join(cards)}</ul>'
 
 

@@ -40,7 +40,7 @@ def number(value: float, digits: int = 3) -> str:
     if not math.isfinite(value):
         return "—"
     if value != 0 and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.3g}"
+        return f"{value:.2g}"
     decimals = max(0, digits - max(0, len(str(int(abs(value)))) - 1))
     return f"{value:.{decimals}f}"
 

@@ -38,11 +38,17 @@ def summary_row(index: int, result: ClipScores) -> SummaryRow:
     height, width = frame.shape[-2:]
     size = (THUMBNAIL_HEIGHT, min(3 * THUMBNAIL_HEIGHT, max(1, round(width * THUMBNAIL_HEIGHT / height))))
     thumbnail = data_uri(to_image(resize(frame, size)), max_bytes=_THUMBNAIL_BYTES)
-    scores = {name: Score(s.value, s.reason, s.applicable) for name, s in result.scores.items()}
-    total_reason = result.reasons.get("total")
+    scores = {name: Score(s.value, reason_of(result, name), s.applicable) for name, s in result.scores.items()}
+    total_reason = reason_of(result, "total")
     return SummaryRow(
         index, short_name(result.clip.name), result.clip.prompt, thumbnail, scores, result.total, total_reason
     )
+
+
+def reason_of(result: ClipScores, name: str) -> str | None:
+    """Why a score is missing, without the clip's name before it: the page shows it beside the clip, or counts it."""
+    reason = result.reasons.get("total") if name == "total" else result.scores[name].reason
+    return None if reason is None else reason.removeprefix(f"{result.clip.name}: ")
 
 
 def short_name(name: str) -> str:
