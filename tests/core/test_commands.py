@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from importlib import metadata
 
+import click
 import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from core.fake_components import COMPONENTS
-from worldr1_core.cli import cli
+from worldr1_core.cli import cli, main
 from worldr1_core.commands.plugins import describe
 from worldr1_core.plugins import Failure, Installed, installed
 from worldr1_core.registry import Owner
@@ -102,6 +104,66 @@ def test_description_of_a_failed_plugin_imports_nothing_again(site):
 def test_location_is_unknown_where_nothing_can_be_found(module):
     found = Installed(installed().registry, [Owner("plugin", "", "?", module)])
     assert describe(found)["plugins"][0]["location"] is None
+
+
+GROUP = """
+    import click
+    from worldr1_core import hookimpl
+    from worldr1_core.errors import ScoreUnavailable
+
+    @hookimpl
+    def worldr1_register_commands():
+        return {"greet": "greeter:greet", "broken": "no_such_module_here:x", "odd": "greeter:GROUP"}
+
+    GROUP = 3
+
+    @click.command()
+    def greet():
+        "Say hello."
+        raise ScoreUnavailable("nobody is there")
+"""
+
+
+@pytest.fixture
+def run_greeter(site):
+    """Run the program in this process with commands that fail in every way."""
+    site.add("greeter", GROUP)
+    return lambda *arguments: CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["greet"], 1, "Error: nobody is there\n"),
+        (["broken"], 2, "Command 'broken' of greeter 1.2.3 (plugin 'plugin') cannot be loaded"),
+        (["odd"], 2, "must be a click command, received 3"),
+        (["gret"], 2, "Did you mean 'greet'?"),
+        (["--gret"], 2, "No such option"),
+    ],
+)
+def test_command_that_cannot_run_says_why(run_greeter, arguments, code, message):
+    done = run_greeter(*arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert message in done.stderr
+
+
+def test_help_keeps_broken_commands_in_the_list(run_greeter):
+    done = run_greeter("--help")
+    assert done.exit_code == 0
+    assert done.stdout.count("cannot be loaded: Command '") >= 2
+    assert "Say hello." in done.stdout
+
+
+def test_program_runs_under_its_own_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["anything.py", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"worldr1, version {metadata.version('worldr1-core')}\n"
+
+
+def test_group_tells_no_command_that_is_not_registered():
+    assert cli.get_command(click.Context(cli), "no-such-command") is None
 
 
 def test_schema_prints_a_valid_schema_alone(run):

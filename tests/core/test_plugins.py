@@ -168,9 +168,11 @@ def test_corrupt_entry_points_of_another_package_hide_nothing(site):
     assert len(of(found, "corrupt")) == 1
 
 
-def test_plugin_without_readable_metadata_still_loads(site):
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["absent", "not text"])
+def test_plugin_without_readable_metadata_still_loads(site, content):
     site.add("good-plugin", GOOD)
-    (site.path / "good_plugin-1.2.3.dist-info" / "METADATA").unlink()
+    file = site.path / "good_plugin-1.2.3.dist-info" / "METADATA"
+    file.unlink() if content is None else file.write_bytes(content)
     found = discover()
     assert found.registry.find("reward", "brightness").owner.distribution == "unknown distribution"
 

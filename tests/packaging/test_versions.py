@@ -172,7 +172,7 @@ def test_every_module_says_why_it_exists(name):
 
 def test_tracked_files_name_no_index_and_no_path_of_a_machine():
     machine = re.compile(
-        rf"(?<![\w.~-])/(work|home/\w|root|Users|tmp/\w|mnt|data)/|{re.escape(INDEX_HOST)}|pythonhosted"
+        rf"(?<![\w.~-])/(work|home/\w|root|Users|tmp/\w|mnt|data)/|{re.escape(INDEX_HOST)}|{re.escape(FILES_HOST)}"
     )
     for path in tracked():
         if path.name == "uv.lock" or path.suffix in {".png", ".gif", ".mp4", ".webm", ".npy", ".ico", ".safetensors"}:

@@ -137,7 +137,9 @@ def _register(module: Any, owner: Owner, installed: Installed) -> None:
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(_explain_pending(module, manager, error)) from error
+        known = sorted(KINDS.values())
+        wrong = next(c.name for c in manager.get_hookcallers(module) or [] if c.name not in known)
+        raise PluginError(f"unknown hook {wrong!r}. Allowed: {known}.{suggest(wrong, known)}") from error
     if not manager.get_hookcallers(module):
         raise PluginError(
             "the entry point implements no hook. Decorate at least one of "
@@ -152,11 +154,3 @@ def _register(module: Any, owner: Owner, installed: Installed) -> None:
                 staged.add(Entry(kind, name, target, owner))
     for entry in staged.entries():
         installed.registry.add(entry)
-
-
-def _explain_pending(module: Any, manager: pluggy.PluginManager, error: Exception) -> str:
-    known = sorted(KINDS.values())
-    names = [caller.name for caller in manager.get_hookcallers(module) or [] if caller.name not in known]
-    if not names:
-        return str(error)
-    return f"unknown hook {names[0]!r}. Allowed: {known}.{suggest(names[0], known)}"
