@@ -17,10 +17,28 @@ class Factory:
         return name, options
 
 
-def test_a_hub_model_is_asked_for_by_revision_and_without_remote_code():
-    name, options = from_pretrained(Factory, Source("owner/name", "v1"), "it")
+def fill_cache(folder, monkeypatch, filename):
+    """The hub client's cache with one file of `owner/name` at revision `main`."""
+    repository = folder / "models--owner--name"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / filename).write_bytes(b"{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(folder), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+
+
+def test_a_hub_model_is_asked_for_by_revision_and_without_remote_code(tmp_path, monkeypatch):
+    fill_cache(tmp_path, monkeypatch, "config.json")
+    name, options = from_pretrained(Factory, Source("owner/name", "main", local_files_only=True), "it")
     assert name == "owner/name"
-    assert options == {"revision": "v1", "trust_remote_code": False, "local_files_only": False}
+    assert options == {"revision": "main", "trust_remote_code": False, "local_files_only": True}
+
+
+def test_an_unreachable_hub_model_fails_before_its_many_files_are_tried():
+    with pytest.raises(WeightsError, match="hf download owner/absent"):
+        from_pretrained(None, Source("owner/absent", None, local_files_only=True), "it")
 
 
 def test_a_folder_is_given_as_a_path_without_revision(tmp_path):
@@ -30,16 +48,9 @@ def test_a_folder_is_given_as_a_path_without_revision(tmp_path):
 
 
 def test_a_hub_file_in_the_cache_is_found(tmp_path, monkeypatch):
-    repository = tmp_path / "models--owner--name"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "weights.pt").write_bytes(b"x")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
-    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path), raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    fill_cache(tmp_path, monkeypatch, "weights.pt")
     found = find_file(Source("owner/name", None, local_files_only=True), "weights.pt", "it")
-    assert found.read_bytes() == b"x"
+    assert found.read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> 
     if source.is_local and not source.path.is_dir():
         raise source.fail(what, "there is no such folder")
     if not source.is_local:
+        # Transformers looks for some ten files, and the hub's client tries each for half a minute without a network.
+        find_file(source, "config.json", what)
         options["revision"] = source.revision or "main"
     try:
         return factory.from_pretrained(

@@ -157,10 +157,11 @@ def control_tokens(processor: Any) -> list[str]:
     """Texts that a model's tokenizer or processor reads as something other than words.
 
     Special tokens, every other token added to the vocabulary (roles, tools, thoughts, image placeholders) unless it is
-    made of blanks, and the placeholders that processors expand.
+    a plain word, a digit or a blank, and the placeholders that processors expand.
     """
     tokenizer = processor.tokenizer
-    tokens = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
+    added = {token for token in tokenizer.get_added_vocab() if not token.isalnum()}
+    tokens = set(tokenizer.all_special_tokens) | added
     for holder in (processor, tokenizer):
         for name in ("image_token", "video_token", "audio_token", "boi_token", "eoi_token", "fake_image_token"):
             token = getattr(holder, name, None)

@@ -2,7 +2,8 @@
 
 A camera sees its scene from the front; a flat stage set looks right from there. So candidates leave the path sideways
 and upwards on arcs around what the camera looks at, and the best is the one that is far from every camera of the path
-and still sees much of what the clip showed. From too far off, one only sees what was never filmed.
+and still sees much of what the clip showed. From too far off, one only sees what was never filmed. (The authors'
+release takes the path's own camera farthest from the origin; that view is one the clip has already been made for.)
 """
 
 from __future__ import annotations
