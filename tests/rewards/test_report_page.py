@@ -163,6 +163,12 @@ def test_missing_scores_are_words_everywhere_and_never_zero(tmp_path: Path) -> N
     assert not third.find("span", class_="bar")
 
 
+@pytest.mark.parametrize(("value", "shown"), [(3.9e-6, "0.000"), (-2e-5, "0.000"), (0.0007, "0.001"), (-1.5, "-1.500")])
+def test_scores_are_read_to_three_decimals(tmp_path: Path, value: float, shown: str) -> None:
+    _, tree = page_of(tmp_path, scored(scores={"reconstruction": Score(value)}))
+    assert tree.find("tbody")[0].find("td", class_="number")[0].text.startswith(shown)
+
+
 def test_a_reason_that_starts_with_the_clip_s_name_is_counted_with_the_others(tmp_path: Path) -> None:
     clips = [failed(f"{name}: no texture", name) for name in ("a.mp4", "b.mp4")]
     _, tree = page_of(tmp_path, *clips)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from worldr1_core.reward import Score
-from worldr1_rewards.report.markup import breakable, definitions, number, seconds, text
+from worldr1_rewards.report.markup import breakable, definitions, number, score_text, seconds, text
 from worldr1_rewards.report.paths import draw_paths
 from worldr1_rewards.report.pictures import (
     DEPTH_MAP,
@@ -71,7 +71,7 @@ def _cards(result: ClipScores) -> str:
 def _card(name: str, score: Score, css: str, note: str = "") -> str:
     if score.reason is None:
         bars = bar(score.value, (0.0, 1.0)) if 0 <= score.value <= 1 and not note else ""
-        value = f'<span class="value">{number(score.value)}</span>{bars}'
+        value = f'<span class="value">{score_text(score.value)}</span>{bars}'
     else:
         word, state = ("No score", "warn") if score.applicable else ("Not applicable", "muted")
         css += f" missing {state}"

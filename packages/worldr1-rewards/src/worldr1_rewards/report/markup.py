@@ -45,6 +45,16 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+def score_text(value: float) -> str:
+    """A score for reading: like `number`, but what rounds to nothing reads 0.000.
+
+    Example:
+        >>> score_text(0.5), score_text(3.9e-6)
+        ('0.500', '0.000')
+    """
+    return number(value) if abs(value) >= 1e-3 else number(round(value, 3) + 0.0)
+
+
 def seconds(value: float) -> str:
     """A duration for reading, e.g. `12 ms` or `3.4 s`."""
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"

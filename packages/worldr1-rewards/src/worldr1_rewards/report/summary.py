@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from worldr1_core.reward import Score
-from worldr1_rewards.report.markup import breakable, json_for_attribute, number, text
+from worldr1_rewards.report.markup import breakable, json_for_attribute, score_text, text
 from worldr1_rewards.report.pictures import data_uri, to_image
 from worldr1_rewards.report.views import resize
 from worldr1_rewards.scoring import ClipScores
@@ -71,8 +71,8 @@ def _tiles(columns: Mapping[str, Sequence[float]], count: int) -> str:
     for name, values in columns.items():
         known = [value for value in values if not math.isnan(value)]
         if known:
-            shown = number(statistics.fmean(known))
-            spread = f"{number(min(known))} to {number(max(known))}" if len(known) > 1 else "one clip"
+            shown = score_text(statistics.fmean(known))
+            spread = f"{score_text(min(known))} to {score_text(max(known))}" if len(known) > 1 else "one clip"
         else:
             shown, spread = "—", "no clip has it"
         scored = "" if len(known) in (0, count) else f", {len(known)} of {count} clips"
@@ -161,9 +161,8 @@ def _cell(value: float, reason: str | None, applicable: bool, ends: tuple[float,
             f'<td class="number {css}" data-key="" title="{text(reason or "")}"><span>{words}</span>'
             f'<small dir="auto">{text(reason or "")}</small></td>'
         )
-    return (
-        f'<td class="number" data-key="{json_for_attribute(value)}"><span>{number(value)}</span>{bar(value, ends)}</td>'
-    )
+    key, shown = json_for_attribute(value), score_text(value)
+    return f'<td class="number" data-key="{key}"><span>{shown}</span>{bar(value, ends)}</td>'
 
 
 def bar(value: float, ends: tuple[float, float]) -> str:
