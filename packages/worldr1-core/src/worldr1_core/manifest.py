@@ -78,6 +78,20 @@ class Manifest(BaseModel):
             yield ("rewards", index), "reward", reward
 
 
+def read_manifest_text(path: str | Path) -> str:
+    """The text of a manifest file.
+
+    Raises:
+        ManifestError: The file cannot be read, or is not text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"Manifest {str(path)!r} is not a text file in UTF-8: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"Manifest {str(path)!r} cannot be read: {error}.") from error
+
+
 def load_manifest(path: str | Path, registry: Registry) -> Manifest:
     """Read and validate a manifest file, the options of its components included.
 
@@ -88,13 +102,7 @@ def load_manifest(path: str | Path, registry: Registry) -> Manifest:
     Raises:
         ManifestError: The file cannot be read or is not valid; one line `file:line: key: problem` for every mistake.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"Manifest {str(path)!r} is not a text file in UTF-8: {error}.") from error
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"Manifest {str(path)!r} cannot be read: {error}.") from error
-    return parse_manifest(text, registry, name=str(path))
+    return parse_manifest(read_manifest_text(path), registry, name=str(path))
 
 
 def parse_manifest(text: str, registry: Registry, *, name: str = "manifest") -> Manifest:

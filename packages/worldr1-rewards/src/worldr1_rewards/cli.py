@@ -50,7 +50,8 @@ def score(
     from worldr1_rewards.inputs import collect_requests, output_names
     from worldr1_rewards.outputs import write_clip_outputs
     from worldr1_rewards.report import ReportWriter
-    from worldr1_rewards.scoring import Scorer
+    from worldr1_rewards.report.views import clip_views
+    from worldr1_rewards.scoring import Scorer, manifest_text
     from worldr1_rewards.serialise import score_line
 
     requests = collect_requests(
@@ -59,15 +60,17 @@ def score(
     scorer = Scorer.from_manifest(manifest, rewards=_split(rewards))
     for folder in ([out] if out else []) + ([report.parent] if report else []):
         check_writable_folder(folder)
-    page = ReportWriter() if report else None
+    page = ReportWriter(manifest=manifest_text(manifest)) if report else None
     names = output_names(requests)
     clips = _ClipReader(requests)
     with _progress(len(requests)) as advance:
         for result in scorer.score(clips, batch_size=batch_size):
+            name = names[clips.in_flight.popleft()]
+            views = clip_views(result) if out is not None or page is not None else None
             if out is not None:
-                write_clip_outputs(result, out / names[clips.in_flight.popleft()])
+                write_clip_outputs(result, out / name, views)
             if page is not None:
-                page.add(result)
+                page.add(result, views)
             click.echo(score_line(result))
             advance()
     if page is not None and report is not None and clips.num_failed < len(requests):

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from worldr1_core.camera.formats import load_intrinsics, load_trajectory
-from worldr1_core.video_io import find_videos, read_video
-
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError, VideoError, suggest
+from worldr1_core.video_io import find_videos, read_video
 
 LIST_SUFFIXES = (".csv", ".jsonl")
 LIST_KEYS = ("video", "prompt", "trajectory", "intrinsics")

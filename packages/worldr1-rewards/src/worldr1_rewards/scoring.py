@@ -24,7 +24,7 @@ from worldr1_core.errors import (
     describe_exception,
     shorten,
 )
-from worldr1_core.manifest import load_manifest, parse_manifest
+from worldr1_core.manifest import load_manifest, parse_manifest, read_manifest_text
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.registry import Registry
@@ -35,6 +35,17 @@ log = structlog.get_logger(__name__)
 E = TypeVar("E", bound=Exception)
 
 DEFAULT_MANIFEST = "default.yaml"
+
+
+def manifest_text(path: str | Path | None = None) -> str:
+    """The text of a manifest file, or of the shipped default.
+
+    Raises:
+        ManifestError: The file cannot be read.
+    """
+    if path is None:
+        return resources.files("worldr1_rewards").joinpath(DEFAULT_MANIFEST).read_text(encoding="utf-8")
+    return read_manifest_text(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +114,7 @@ class Scorer:
         """
         registry = installed().registry if registry is None else registry
         if path is None:
-            text = resources.files("worldr1_rewards").joinpath(DEFAULT_MANIFEST).read_text(encoding="utf-8")
-            manifest = parse_manifest(text, registry, name=f"worldr1_rewards/{DEFAULT_MANIFEST}")
+            manifest = parse_manifest(manifest_text(), registry, name=f"worldr1_rewards/{DEFAULT_MANIFEST}")
         else:
             manifest = load_manifest(path, registry)
         return cls(compose_scoring(manifest, registry, only=rewards))
@@ -152,7 +162,7 @@ class Scorer:
             raise
         except ScoreUnavailable as error:
             work.failure = _without_frames(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes the clip's reason, and is logged
             log.warning("reconstruction failed", clip=work.clip.name, stack=_traceback(error))
             work.failure = ScoreUnavailable(f"reconstruction failed: {describe_exception(error)}")
         work.timings["reconstructor"] = time.perf_counter() - start
@@ -201,7 +211,7 @@ def _ask(weighted: WeightedReward, clips: list[Clip], evidence: list[Evidence]) 
         answers: list[object] = list(weighted.reward.score_batch(clips, evidence))
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - returned, to become the reason
         if len(clips) == 1:
             return [error]
         log.warning("batch failed; scoring its clips one by one", reward=weighted.name, stack=_traceback(error))
