@@ -9,12 +9,16 @@ from rewards.meta_view_scene import SIZE, Card, RecordingJudge, clip, path, side
 from worldr1_core.camera.geometry import default_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
+from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable, UserError
 from worldr1_core.judge import Verdict
 from worldr1_core.reward import Evidence, Reads, Score
+from worldr1_core.video import Video
 from worldr1_rewards.judges.transformers_judge import TransformersJudge
+from worldr1_rewards.reconstructors.direct import DirectReconstructor
 from worldr1_rewards.rewards.meta_view import CHECKER_GREYS, MetaViewReward, checkerboard
 from worldr1_rewards.rewards.viewpoints import rank_viewpoints, scene_depth, square_intrinsics
+from worlds.clips import render_world
 
 
 def rank(card: Card, max_angle: float = 20.0, min_coverage: float = 0.6):
@@ -157,7 +161,7 @@ def test_the_question_quotes_the_scene_and_not_the_camera_words():
 
 def test_what_was_never_filmed_is_drawn_as_a_grey_checkerboard():
     judge = RecordingJudge()
-    card = Card(trajectory=sideways(), half=0.3)
+    card = Card(trajectory=sideways(), half=0.25)
     score = MetaViewReward(min_coverage=0.3).score(clip(sideways()), Evidence(card, judge))
     view = judge.calls[0][0].images[1]
     assert torch.isfinite(view).all()
@@ -279,3 +283,30 @@ def test_a_vision_language_model_grades_the_view(tmp_path):
     score = MetaViewReward().score(clip(sideways()), Evidence(Card(trajectory=sideways()), judge))
     assert 0 < score.value < 1
     assert score.details["source"] == "logprobs"
+
+
+@pytest.mark.parametrize(
+    ("moves", "corruption", "outcome"),
+    [
+        ("push in", "clean", "graded"),
+        ("push in", "frozen", "zero"),
+        ("pan left", "clean", "not applicable"),
+    ],
+)
+def test_with_the_direct_reconstructor(moves, corruption, outcome):
+    world = render_world("rich", moves, seed=1, size=(64, 64), num_frames=9, corruption=corruption)
+    target = CameraTrajectory(world.commanded, world.intrinsics, (64, 64), world.scene_depth)
+    sample = Clip(Video(world.frames), prompt=world.prompt, target=target, intrinsics=world.intrinsics)
+    evidence = Evidence(DirectReconstructor().reconstruct(sample), judge := RecordingJudge())
+    if outcome == "not applicable":
+        with pytest.raises(ScoreNotApplicable):
+            MetaViewReward().score(sample, evidence)
+        return
+    score = MetaViewReward().score(sample, evidence)
+    if outcome == "zero":
+        assert score.value == 0.0
+        assert judge.calls == []
+    else:
+        assert 0 < score.value < 1
+        assert score.details["coverage"] > 0.6
+        assert score.details["distance"] > 0.1

@@ -53,7 +53,7 @@ class MetaViewReward(Reward):
             description="Side of the square view in pixels; at most the clip's longer side is used.",
         )
         max_angle: float = Field(
-            20.0, gt=0, le=90, description="Farthest viewpoint, in degrees of arc around the scene."
+            12.0, gt=0, le=90, description="Farthest viewpoint, in degrees of arc around the scene."
         )
         min_coverage: float = Field(
             0.6, gt=0, le=1, description="Least share of the view that the reconstruction accounts for."
