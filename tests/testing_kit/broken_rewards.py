@@ -93,8 +93,6 @@ class HalfBounded(Good):
         count: int = Field(1, ge=0, description="Has no upper bound.")
 
 
-
-
 class NoRoundTrip(Good):
     """Brightness, in [0, 1]."""
 
@@ -148,7 +146,7 @@ class ForgetsDevice(Good):
 class ReadsList(Good):
     """Brightness, in [0, 1]."""
 
-    reads = ["everything"]
+    reads = ("everything",)
 
 
 class GivesNan(Good):

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from testing_kit import broken_rewards
 from testing_kit.broken_rewards import ALSO_FAIL, MUTANTS, Good, GoodReader
-
 from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, ScoreUnavailable, UserError
 from worldr1_core.reward import Reads, Reward
@@ -59,7 +59,9 @@ def test_every_check_has_a_broken_reward():
 
 
 def test_a_failure_says_what_why_and_how_to_fix_it():
-    message = str(pytest.raises(ConformanceError, check_reward, broken_rewards.Prints).value)
+    with pytest.raises(ConformanceError) as raised:
+        check_reward(broken_rewards.Prints)
+    message = str(raised.value)
     assert "FAILED prints-nothing: the call printed 'scoring kit arc" in message
     assert "Why: stdout holds JSON lines" in message
     assert "Fix: log through structlog" in message
@@ -71,7 +73,9 @@ def test_every_skipped_check_gives_its_reason():
     assert "prefers=" in report.skipped["direction"]
 
 
-@pytest.mark.parametrize("check", reward_checks(Good, skip={"direction": "brightness has none", "device": "CPU only"}), ids=str)
+@pytest.mark.parametrize(
+    "check", reward_checks(Good, skip={"direction": "brightness has none", "device": "CPU only"}), ids=str
+)
 def test_parametrised_checks_run_one_by_one(check):
     check()
 

@@ -63,7 +63,8 @@ class ReconstructorSubject(Subject[Reconstructor]):
     @functools.cached_property
     def scene(self) -> Reconstruction:
         """The reconstruction of the standard clip."""
-        return self.must_reconstruct(self.standard)
+        with isolation.seeded(0):
+            return self.must_reconstruct(self.standard)
 
     def must_reconstruct(self, clip: Clip, reconstructor: Reconstructor | None = None) -> Reconstruction:
         """Reconstruct a clip on which it is no excuse to fail."""
