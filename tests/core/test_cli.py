@@ -73,6 +73,7 @@ def test_light_commands_import_nothing_heavy(arguments):
     modules = set(eval(done.stderr.splitlines()[-1]))
     assert "worldr1_core" in modules
     assert not modules & {"torch", "transformers", "lpips", "numpy", "PIL", "av", "matplotlib", "openai", "pydantic"}
+    assert arguments[0] == "plugins" or not modules & {"structlog", "rich"}
 
 
 def test_help_lists_every_command_also_one_that_cannot_be_loaded(greeter, run_worldr1):
@@ -134,6 +135,15 @@ def test_broken_plugin_is_listed_with_its_reason_and_stops_nothing(site, run_wor
     assert "noise on stdout" not in done.stdout
     assert "noise on stdout" in done.stderr
     assert "worldr1-core" in done.stdout
+
+
+def test_help_stays_clean_beside_a_broken_plugin(site, run_worldr1):
+    site.add("bad-plugin", "print('noise')\nraise RuntimeError('no luck')")
+    done = run_worldr1("--help", site=site)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: worldr1 [OPTIONS] COMMAND")
+    assert "no luck" not in done.stdout
+    assert "no luck" in done.stderr
 
 
 def test_json_stays_pure_beside_a_broken_plugin(site, run_worldr1):

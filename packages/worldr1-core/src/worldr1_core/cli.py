@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 something failed, 2 the input must be mended.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 import click
@@ -13,6 +15,7 @@ from worldr1_core import __version__
 from worldr1_core.errors import PluginError, WorldR1Error, suggest
 from worldr1_core.log import LEVELS, configure_logging
 from worldr1_core.plugins import installed
+from worldr1_core.registry import Registry
 
 
 def _shown(error: WorldR1Error) -> click.ClickException:
@@ -21,12 +24,18 @@ def _shown(error: WorldR1Error) -> click.ClickException:
     return shown
 
 
+def _registry() -> Registry:
+    """What is installed; a complaint about a plugin goes to stderr, also where logging is not set up yet (`--help`)."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return installed().registry
+
+
 class PluginGroup(click.Group):
     """A click group that looks its commands up in the plugin registry."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the registered commands."""
-        return installed().registry.names("command")
+        return _registry().names("command")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command.
@@ -34,7 +43,7 @@ class PluginGroup(click.Group):
         Raises:
             click.ClickException: It is registered, but cannot be imported or two plugins claim it.
         """
-        registry = installed().registry
+        registry = _registry()
         if cmd_name not in registry.names("command"):
             return None
         try:
@@ -101,5 +110,4 @@ def cli(log_level: str, log_json: bool) -> None:
 
 def main() -> None:
     """Entry point of the `worldr1` script."""
-    configure_logging("warning")
     cli(prog_name="worldr1")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-
-import structlog
+from typing import Any
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -17,6 +16,8 @@ def configure_logging(level: str = "info", *, json: bool = False) -> None:
         level: Lowest level shown, one of `LEVELS`.
         json: One JSON object a line instead of text for people.
     """
+    import structlog  # here, so that `worldr1 --help` does without it
+
     renderer = (
         structlog.processors.JSONRenderer()
         if json
@@ -41,5 +42,7 @@ def configure_logging(level: str = "info", *, json: bool = False) -> None:
 class _StderrFactory:
     """Looks `sys.stderr` up at every event, so that a redirected stream is honoured."""
 
-    def __call__(self, *_: object) -> structlog.PrintLogger:
+    def __call__(self, *_: object) -> Any:
+        import structlog
+
         return structlog.PrintLogger(sys.stderr)

@@ -12,13 +12,10 @@ from importlib import metadata
 from typing import Any
 
 import pluggy
-import structlog
 
 from worldr1_core import hookspecs
 from worldr1_core.errors import PluginError, describe_exception, suggest
 from worldr1_core.registry import KINDS, Entry, Owner, Registry
-
-log = structlog.get_logger(__name__)
 
 UNKNOWN_DISTRIBUTION = "unknown distribution"
 
@@ -68,7 +65,7 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Insta
         else:
             installed.plugins.append(owner)
     for group in installed.registry.conflicts():
-        log.warning(
+        _log().warning(
             "two plugins register one name",
             kind=group[0].kind,
             name=group[0].name,
@@ -83,10 +80,16 @@ def installed() -> Installed:
     return discover()
 
 
+def _log() -> Any:
+    import structlog  # half of the time of `worldr1 --help`, and needed only where something is wrong
+
+    return structlog.get_logger(__name__)
+
+
 def _fail(installed: Installed, owner: Owner, error: BaseException) -> None:
     reason = describe_exception(error)
     installed.failures.append(Failure(owner, reason))
-    log.warning("plugin failed to load", plugin=str(owner), error=reason)
+    _log().warning("plugin failed to load", plugin=str(owner), error=reason)
 
 
 def _installed_entry_points(installed: Installed) -> list[metadata.EntryPoint]:
@@ -112,7 +115,7 @@ def _identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
         if distribution is not None:
             return str(distribution.name or UNKNOWN_DISTRIBUTION), str(distribution.version or "?")
     except Exception as error:  # noqa: BLE001 - a distribution without readable metadata still has entry points
-        log.debug("unreadable package metadata", error=str(error))
+        _log().debug("unreadable package metadata", error=str(error))
     return UNKNOWN_DISTRIBUTION, "?"
 
 
