@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldr1_rewards.reconstructors.points import Patches, Points
 from worldr1_rewards.reconstructors.pyramid import Level
-from worldr1_rewards.reconstructors.rigid import adjoint, camera_motion, invert, orthonormalise, retract
+from worldr1_rewards.reconstructors.rigid import adjoint, apply_structure, camera_motion, invert, orthonormalise, retract
 
 OUTSIDE = 0.6
 """Cost of a point that leaves the view, as a share of the largest cost."""
@@ -85,9 +85,9 @@ class PointAligner:
 
     def residuals(self, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals `(T, H, N, M)` and visibility `(T, H, N)`."""
-        position, z = self.patches.project(self.relative(poses).to(rho.dtype), rho)
-        values = self.patches.look(self.level.images, position)[:, 0]
-        return values - self.expected(), self.patches.visible(position, z)
+        landing = self.patches.project(self.relative(poses).to(rho.dtype), rho)
+        values = self.patches.look(self.level.images, landing)[:, 0]
+        return values - self.expected(), self.patches.visible(landing)
 
     def expected(self) -> Tensor:
         """Host patches in the tone of every frame, `(T, H, N, M)`."""
@@ -126,9 +126,9 @@ class PointAligner:
     def evaluate(self, poses: Tensor, rho: Tensor) -> _System:
         """Cost and normal equations at `poses` and `rho`."""
         relative = self.relative(poses).to(rho.dtype)
-        position, z = self.patches.project(relative, rho)
-        looked = self.patches.look(self.level.stack, position)
-        visible = self.patches.visible(position, z)
+        landing = self.patches.project(relative, rho)
+        looked = self.patches.look(self.level.stack, landing)
+        visible = self.patches.visible(landing)
         residual = looked[:, 0] - self.expected()
         energy = residual.square().mean(-1) * self.inverse_variance
         share = self.kernel**2 / (energy + self.kernel**2)
@@ -139,22 +139,20 @@ class PointAligner:
         matrix = self.level.intrinsics
         grad_x, grad_y = looked[:, 1] * matrix[0, 0], looked[:, 2] * matrix[1, 1]
         weight = weight * self.inverse_variance / residual.shape[-1]
-        cross = (grad_x * grad_y).sum(-1)
-        entries = torch.stack([grad_x.square().sum(-1), cross, cross, grad_y.square().sum(-1)], -1)
-        structure = (entries * weight[..., None]).unflatten(-1, (2, 2))
+        cross = weight * (grad_x * grad_y).sum(-1)
+        structure = weight * grad_x.square().sum(-1), cross, weight * grad_y.square().sum(-1)
         force = torch.stack([(grad_x * residual).sum(-1), (grad_y * residual).sum(-1)], -1) * weight[..., None]
-        centre = position.shape[3] // 2
-        place, depth = position[:, :, :, centre], z[:, :, :, centre].clamp(min=1e-3)
-        motion = camera_motion(place, rho / depth)
-        shift = relative[:, :, None, :2, 3] - place * relative[:, :, None, 2:3, 3]
-        return self._assemble(cost, robust.sum(0), relative, structure, force, motion, shift / depth[..., None])
+        motion = camera_motion(landing.position, rho / landing.depth)
+        shift = relative[:, :, None, :2, 3] - landing.position * relative[:, :, None, 2:3, 3]
+        parallax = shift / landing.depth[..., None]
+        return self._assemble(cost, robust.sum(0), relative, structure, force, motion, parallax)
 
     def _assemble(
         self,
         cost: Tensor,
         point_cost: Tensor,
         relative: Tensor,
-        structure: Tensor,
+        structure: tuple[Tensor, Tensor, Tensor],
         force: Tensor,
         motion: Tensor,
         parallax: Tensor,
@@ -162,10 +160,11 @@ class PointAligner:
         """Sum terms per observation into pose blocks, pose-depth columns and the depths' diagonal."""
         num_frames, num_hosts, num_points = parallax.shape[:3]
         hosts = self.points.hosts
-        pulled = structure @ motion
-        pair = (motion.transpose(-1, -2) @ pulled).sum(2).double()
-        pair_force = (motion * force[..., None]).sum((2, 3)).double()
-        coupled = (pulled * parallax[..., None]).sum(3)
+        pulled = apply_structure(structure, motion)
+        flat = motion.flatten(2, 3).transpose(-1, -2)
+        pair = (flat @ pulled.flatten(2, 3)).double()
+        pair_force = (flat @ force.flatten(2, 3)[..., None]).squeeze(-1).double()
+        coupled = pulled[..., 0, :] * parallax[..., :1] + pulled[..., 1, :] * parallax[..., 1:]
         transport = adjoint(relative)
         back = transport.transpose(-1, -2)
 
@@ -176,7 +175,7 @@ class PointAligner:
         blocks[frames, :, frames] += pair.sum(1)
         vector += pair_force.sum(1)
         depth += coupled.permute(1, 2, 0, 3)
-        returned = (coupled.unsqueeze(-2) @ transport[:, :, None]).squeeze(-2)
+        returned = coupled @ transport
         for index, host in enumerate(hosts):
             across = pair[:, index] @ transport[:, index].double()
             blocks[:, :, host] -= across
@@ -185,7 +184,7 @@ class PointAligner:
             vector[host] -= (back[:, index].double() @ pair_force[:, index, :, None]).sum(0).squeeze(-1)
             depth[index, :, host] -= returned[:, index].sum(0)
         size = 6 * num_frames
-        depth_depth = (parallax * (structure @ parallax[..., None]).squeeze(-1)).sum((0, 3))
+        depth_depth = (parallax * apply_structure(structure, parallax[..., None])[..., 0]).sum((0, 3))
         depth_force = (parallax * force).sum((0, 3))
         return _System(
             cost,
@@ -291,9 +290,10 @@ def search_depth(aligner: PointAligner, poses: Tensor, candidates: Tensor, frame
     costs = []
     for value in candidates:
         rho = value.expand(aligner.points.weight.shape)
-        position, z = aligner.patches.project(relative, rho)
-        energy = (aligner.patches.look(images, position)[:, 0] - expected).square().mean(-1) * aligner.inverse_variance
-        visible = aligner.patches.visible(position, z, frames)
+        landing = aligner.patches.project(relative, rho)
+        difference = aligner.patches.look(images, landing)[:, 0] - expected
+        energy = difference.square().mean(-1) * aligner.inverse_variance
+        visible = aligner.patches.visible(landing, frames)
         robust = kernel * energy / (energy + kernel)
         costs.append((robust * visible + OUTSIDE * kernel * (aligner.patches.weight[frames] - visible)).sum(0))
     return interpolate_minimum(torch.stack(costs), candidates)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from worldr1_rewards.reconstructors.bundle_adjustment import PointAligner, bundle_adjust, search_depth
+from worldr1_rewards.reconstructors.coarse import Candidates
 from worldr1_rewards.reconstructors.motion import MotionEvidence, compare_motions
 from worldr1_rewards.reconstructors.points import Points, choose_points
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, luma, with_gradients
@@ -25,7 +26,9 @@ NUM_DEPTHS = 24
 NUM_SEARCH_TARGETS = 8
 POINTS_PER_HOST = (600, 300, 150)
 """Points on the finest level, the next, and all coarser ones."""
-ITERATIONS = ((8,), (6, 8), (4, 8))
+START_ITERATIONS = (6, 6)
+TURN_ITERATIONS = (4,)
+ITERATIONS = ((6, 4), (6, 6), (6,))
 """Evaluations between calibrations on the same levels."""
 
 
@@ -90,18 +93,16 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
     known = spread_indices(num_frames, NUM_SEARCH_FRAMES)
     starts = find_starts(frames[known], intrinsics)
     levels = grey_levels(frames, intrinsics)
-    moving = interpolate_poses(starts.moving.poses[0].double(), known, num_frames)
+    chosen, bounds = _best_start(levels, known, starts.moving)
+    moving = interpolate_poses(chosen, known, num_frames)
     turning = interpolate_poses(starts.turning.poses[0].double(), known, num_frames)
-    grid = starts.moving.grid[0]
-    bounds = 0.6 * float(grid.min()), 1.4 * float(grid.max())
     aligner, rho = None, None
     for index in range(len(levels) - 1, -1, -1):
         rank = min(index, len(POINTS_PER_HOST) - 1)
         aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
-        turning = _turn(aligner, turning, ITERATIONS[rank])
         moving, rho = _move(aligner, moving, bounds, ITERATIONS[rank])
-        low, high = rho.flatten().quantile(rho.new_tensor([0.03, 0.97])).tolist()
-        bounds = 0.7 * low, 1.3 * high
+        turning = _turn(aligner, turning, TURN_ITERATIONS)
+        bounds = _range(rho)
     assert aligner is not None and rho is not None
     evidence = compare_motions(aligner, moving, rho, turning)
     if evidence.kind != "moving":
@@ -112,6 +113,31 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
     poses = moving @ invert(moving[:1])
     diagnostics = {"start_cost": float(starts.moving.cost[0]), "noise": aligner.noise}
     return Cameras(poses, evidence, aligner.points, rho, aligner.evaluate(poses, rho).depth_depth, diagnostics)
+
+
+def _best_start(levels: list[Level], known: list[int], candidates: Candidates) -> tuple[Tensor, tuple[float, float]]:
+    """Follow points from every candidate at the coarsest level and keep what explains them best.
+
+    Returns:
+        Poses `(K, 4, 4)` of the known frames, and a range of inverse depth.
+    """
+    index = len(levels) - 1
+    hosts = spread_indices(len(known), NUM_HOSTS)
+    points = choose_points(levels[0].images[known], hosts, POINTS_PER_HOST[-1])
+    aligner = PointAligner(levels[index].select(known), points, 0.5**index)
+    results = []
+    for poses, grid in zip(candidates.poses.double(), candidates.grid, strict=True):
+        bounds = 0.5 * float(grid.min()), 1.4 * float(grid.max())
+        results.append(_move(aligner, poses, bounds, START_ITERATIONS))
+    costs = [float(aligner.evaluate(poses, rho).cost) for poses, rho in results]
+    poses, rho = results[costs.index(min(costs))]
+    return poses, _range(rho)
+
+
+def _range(rho: Tensor) -> tuple[float, float]:
+    """Bounds of inverse depth to search next."""
+    low, high = rho.flatten().quantile(rho.new_tensor([0.03, 0.97])).tolist()
+    return 0.7 * low, 1.3 * high
 
 
 def _aligner(levels: list[Level], index: int, num_points: int) -> PointAligner:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldr1_rewards.reconstructors.pyramid import Level, sample
-from worldr1_rewards.reconstructors.rigid import camera_motion, pixel_rays, retract
+from worldr1_rewards.reconstructors.rigid import apply_structure, camera_motion, pixel_rays, retract
 
 KERNEL = 1.0
 """Residual, in units of local contrast, at which the robust kernel (Geman-McClure) starts to give up on a pixel."""
@@ -33,17 +33,19 @@ class Candidates:
         poses: `(S, T, 4, 4)` from the key frame's camera to every frame's.
         grid: `(S, gh, gw)` inverse depth in the key frame, mean 1.
         moves: `(S,)` bool, whether translation is allowed; without it depth means nothing.
+        turns: `(S,)` bool, whether rotation is allowed.
         cost: `(S,)` robust photometric cost per pixel and frame.
     """
 
     poses: Tensor
     grid: Tensor
     moves: Tensor
+    turns: Tensor
     cost: Tensor
 
     def select(self, index: Tensor) -> Candidates:
         """The candidates at `index`."""
-        return Candidates(self.poses[index], self.grid[index], self.moves[index], self.cost[index])
+        return Candidates(self.poses[index], self.grid[index], self.moves[index], self.turns[index], self.cost[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +104,16 @@ class DenseAligner:
         points = points + rho[None, :, :, None] * relative[:, :, None, :3, 3]
         inverse_z = 1 / points[..., 2].clamp(min=1e-3)
         position = points[..., :2] * inverse_z[..., None]
-        visible, structure, force, cost = self._photometry(position, points[..., 2])
+        structure, force, cost = self._photometry(position, points[..., 2])
         motion = camera_motion(position, rho * inverse_z)
         shift = relative[:, :, None, :2, 3] - position * relative[:, :, None, 2:3, 3]
         return self._assemble(cost, nodes, structure, force, motion, inverse_z[..., None] * shift)
 
-    def _photometry(self, position: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _photometry(self, position: Tensor, z: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
         """Compare warped frames with the key frame.
 
         Returns:
-            Visibility `(t, S, N)`, weighted structure tensors `(t, S, N, 2, 2)` and forces `(t, S, N, 2)` by the
+            Weighted structure tensors (entries xx, xy, yy, each `(t, S, N)`) and forces `(t, S, N, 2)` by the
             normalised coordinates, and the cost `(S,)`.
         """
         (height, width), channels = self.level.size, self.reference.shape[0]
@@ -127,24 +129,25 @@ class DenseAligner:
         share = KERNEL**2 / (energy + KERNEL**2)
         weight = visible * share**2
         cost = (share * energy * visible + OUTSIDE * KERNEL**2 * (1 - visible)).mean((0, 2))
-        cross = (grad_x * grad_y).mean(1)
-        entries = torch.stack([grad_x.square().mean(1), cross, cross, grad_y.square().mean(1)], -1)
-        structure = (entries * weight[..., None]).unflatten(-1, (2, 2))
+        cross = weight * (grad_x * grad_y).mean(1)
+        structure = weight * grad_x.square().mean(1), cross, weight * grad_y.square().mean(1)
         force = torch.stack([(grad_x * residual).mean(1), (grad_y * residual).mean(1)], -1) * weight[..., None]
-        return visible, structure, force, cost
+        return structure, force, cost
 
     def _assemble(
-        self, cost: Tensor, nodes: Tensor, structure: Tensor, force: Tensor, motion: Tensor, parallax: Tensor
+        self, cost: Tensor, nodes: Tensor, structure: tuple[Tensor, Tensor, Tensor], force: Tensor, motion: Tensor, parallax: Tensor
     ) -> _System:
         """Sum per-pixel terms into the normal equations, with the depth prior and the gauge."""
         num_others, num_starts, num_pixels = parallax.shape[:3]
         num_poses, num_nodes = 6 * num_others, nodes.shape[1]
         scale = 1 / (num_others * num_pixels)
-        pulled = structure @ motion
-        pose_pose = torch.einsum("tsnai,tsnaj->tsij", motion, pulled) * scale
-        pose_force = torch.einsum("tsnai,tsna->tsi", motion, force) * scale
-        pose_depth = torch.einsum("tsnai,tsna->tsin", pulled, parallax) @ self.basis * scale
-        depth_depth = torch.einsum("tsna,tsnab,tsnb->sn", parallax, structure, parallax) * scale
+        pulled = apply_structure(structure, motion)
+        flat = motion.flatten(2, 3).transpose(-1, -2)
+        pose_pose = (flat @ pulled.flatten(2, 3)) * scale
+        pose_force = (flat @ force.flatten(2, 3)[..., None]).squeeze(-1) * scale
+        coupled = pulled[..., 0, :] * parallax[..., :1] + pulled[..., 1, :] * parallax[..., 1:]
+        pose_depth = coupled.transpose(-1, -2) @ self.basis * scale
+        depth_depth = (parallax * apply_structure(structure, parallax[..., None])[..., 0]).sum((0, 3)) * scale
         depth_force = (parallax * force).sum((0, 3)) @ self.basis * scale
         matrix = cost.new_zeros(num_starts, num_poses + num_nodes, num_poses + num_nodes)
         blocks = matrix[:, :num_poses, :num_poses].unflatten(1, (num_others, 6)).unflatten(3, (num_others, 6))
@@ -190,7 +193,7 @@ def refine(
     """
     aligner = DenseAligner(level, key, grid, smoothness)
     poses, nodes = candidates.poses, resize_grid(candidates.grid, grid)
-    space = _search_space(aligner, candidates.moves, smooth_path)
+    space = _search_space(aligner, candidates, smooth_path)
     current = aligner.evaluate(poses, nodes)
     damping = torch.full_like(current.cost, 1e-3)
     for _ in range(num_iterations):
@@ -209,10 +212,10 @@ def refine(
         damping = torch.where(better, (damping / 5).clamp(min=1e-6), (damping * 8).clamp(max=1e4))
         if bool((better & (gain < 1e-4)).all()):
             break
-    return Candidates(poses, nodes, candidates.moves, current.cost)
+    return Candidates(poses, nodes, candidates.moves, candidates.turns, current.cost)
 
 
-def _search_space(aligner: DenseAligner, moves: Tensor, smooth_path: bool) -> Tensor:
+def _search_space(aligner: DenseAligner, candidates: Candidates, smooth_path: bool) -> Tensor:
     """`(S, P + G, p + G)` basis of the steps a candidate may take; columns that it may not take are zero."""
     others, num_nodes = aligner.others, aligner.basis.shape[1]
     like = aligner.basis
@@ -223,9 +226,10 @@ def _search_space(aligner: DenseAligner, moves: Tensor, smooth_path: bool) -> Te
         powers = torch.eye(len(others), dtype=like.dtype, device=like.device)
     pose_basis = torch.kron(powers, torch.eye(6, dtype=like.dtype, device=like.device))
     space = torch.block_diag(pose_basis, torch.eye(num_nodes, dtype=like.dtype, device=like.device))
-    translating = (torch.arange(space.shape[1], device=like.device) % 6 < 3)[None]
-    depth = (torch.arange(space.shape[1], device=like.device) >= pose_basis.shape[1])[None]
-    allowed = moves[:, None] | ~(translating | depth)
+    column = torch.arange(space.shape[1], device=like.device)
+    depth = column >= pose_basis.shape[1]
+    turning = ~depth & (column % 6 >= 3)
+    allowed = (candidates.moves[:, None] | turning) & (candidates.turns[:, None] | ~turning)
     return space * allowed[:, None].to(like.dtype)
 
 

@@ -75,9 +75,8 @@ def _look(aligner: PointAligner, poses: Tensor, rho: Tensor) -> tuple[Tensor, Te
     residual, visible = aligner.residuals(poses, rho)
     energy = residual.square().mean(-1) * aligner.inverse_variance
     kernel = aligner.kernel**2
-    position, _ = aligner.patches.project(aligner.relative(poses).to(rho.dtype), rho)
-    x, y = aligner.patches.to_pixels(position[:, :, :, position.shape[3] // 2])
-    return kernel * energy / (energy + kernel), visible, torch.stack([x, y], -1)
+    landing = aligner.patches.project(aligner.relative(poses).to(rho.dtype), rho)
+    return kernel * energy / (energy + kernel), visible, landing.centre
 
 
 def _ratio(simple: Tensor, rich: Tensor, seen: Tensor) -> float:

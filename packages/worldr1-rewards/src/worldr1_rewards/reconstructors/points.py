@@ -19,6 +19,8 @@ PATCH = tuple((float(x), float(y)) for y in (-1, 0, 1) for x in (-1, 0, 1))
 """Offsets in pixels of the level at hand."""
 TYPICAL_QUANTILE = 0.5
 """Share of pixels whose gradient is below the typical one."""
+MARGIN = 1.5
+"""Pixels next to the border in which a patch counts as out of view."""
 BORDER = 3
 """Pixels next to the border that no point is taken from."""
 
@@ -81,6 +83,26 @@ def choose_points(images: Tensor, hosts: list[int], num_points: int) -> Points:
     return Points(hosts, positions, (values > 0).to(images.dtype))
 
 
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where patches land in the frames.
+
+    Attributes:
+        position: `(t, h, n, 2)` normalised image position of the centres.
+        depth: `(t, h, n)` z-depth of the centres times their inverse depth in the host, positive.
+        in_front: `(t, h, n)` bool.
+        centre: `(t, h, n, 2)` pixel position of the centres.
+        x, y: `(t, h, n, m)` pixel positions; the warp is linear within a patch.
+    """
+
+    position: Tensor
+    depth: Tensor
+    in_front: Tensor
+    centre: Tensor
+    x: Tensor
+    y: Tensor
+
+
 class Patches:
     """Patches around points, and where they land in every frame.
 
@@ -99,39 +121,45 @@ class Patches:
         self.values = sample(level.images[points.hosts], places[..., 0], places[..., 1])[:, 0]
         gradients = sample(level.stack[points.hosts, 1:], places[..., 0], places[..., 1])
         self.strength = gradients.square().sum(1).mean(-1)
-        self.rays = rays_through(places, level.intrinsics)
+        self.offsets = offsets
+        rays = rays_through(points.positions * scale, level.intrinsics)
+        self.ray_x, self.ray_y = rays[..., 0], rays[..., 1]
         own = torch.arange(level.images.shape[0], device=offsets.device)[:, None] == torch.tensor(
             points.hosts, device=offsets.device
         )
         self.weight = points.weight * (~own)[:, :, None]
 
-    def project(self, relative: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised image positions `(t, h, n, m, 2)` and scaled depth `(t, h, n, m)`, which is z times `rho`.
+    def project(self, relative: Tensor, rho: Tensor) -> Landing:
+        """Where the patches land.
 
         Args:
             relative: `(t, h, 4, 4)` poses from hosts to frames.
             rho: `(h, n)` inverse depth in the hosts.
         """
-        rotation = relative[:, :, None, :3, :3].transpose(-1, -2)
-        moved = self.rays @ rotation + (rho[None, :, :, None] * relative[:, :, None, :3, 3])[:, :, :, None]
-        z = moved[..., 2]
-        return moved[..., :2] / z.clamp(min=1e-3)[..., None], z
+        entry = relative[:, :, :3, :, None]
+        turned = [entry[:, :, i, 0] * self.ray_x + entry[:, :, i, 1] * self.ray_y + entry[:, :, i, 2] for i in range(3)]
+        moved = [turned[i] + entry[:, :, i, 3] * rho for i in range(3)]
+        z = moved[2].clamp(min=1e-3)
+        inverse_z = 1 / z
+        position = torch.stack([moved[0] * inverse_z, moved[1] * inverse_z], -1)
+        spread = entry[:, :, :2, :2].permute(0, 1, 4, 2, 3) - position[..., None] * entry[:, :, 2:, :2].permute(0, 1, 4, 2, 3)
+        matrix = self.level.intrinsics
+        focal = matrix.diagonal()[:2]
+        centre = position * focal + matrix[:2, 2]
+        spread = spread * inverse_z[..., None, None] * (focal[:, None] / focal)
+        offsets = self.offsets
+        x = centre[..., :1] + spread[..., 0, :1] * offsets[:, 0] + spread[..., 0, 1:] * offsets[:, 1]
+        y = centre[..., 1:] + spread[..., 1, :1] * offsets[:, 0] + spread[..., 1, 1:] * offsets[:, 1]
+        return Landing(position, z, moved[2] > 0.05, centre, x, y)
 
-    def visible(self, position: Tensor, z: Tensor, frames: list[int] | None = None) -> Tensor:
+    def visible(self, landing: Landing, frames: list[int] | None = None) -> Tensor:
         """`(t, h, n)` 1 where the centre of a patch lands inside the frame and in front of the camera."""
         height, width = self.level.size
-        centre = position.shape[3] // 2
-        x, y = self.to_pixels(position[:, :, :, centre])
-        inside = (x > 1.5) & (x < width - 1.5) & (y > 1.5) & (y < height - 1.5) & (z[:, :, :, centre] > 0.05)
+        x, y = landing.centre.unbind(-1)
+        inside = (x > MARGIN) & (x < width - MARGIN) & (y > MARGIN) & (y < height - MARGIN) & landing.in_front
         return (self.weight if frames is None else self.weight[frames]) * inside
 
-    def to_pixels(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixel coordinates of normalised positions `(…, 2)`."""
-        matrix = self.level.intrinsics
-        return matrix[0, 0] * position[..., 0] + matrix[0, 2], matrix[1, 1] * position[..., 1] + matrix[1, 2]
-
-    def look(self, images: Tensor, position: Tensor) -> Tensor:
-        """Values `(t, c, h, n, m)` of `images` `(t, c, H, W)` at normalised positions."""
-        x, y = self.to_pixels(position)
-        flat = sample(images, x.flatten(1, 2), y.flatten(1, 2))
-        return flat.unflatten(2, x.shape[1:3])
+    def look(self, images: Tensor, landing: Landing) -> Tensor:
+        """Values `(t, c, h, n, m)` of `images` `(t, c, height, width)` where the patches land."""
+        flat = sample(images, landing.x.flatten(1, 2), landing.y.flatten(1, 2))
+        return flat.unflatten(2, landing.x.shape[1:3])

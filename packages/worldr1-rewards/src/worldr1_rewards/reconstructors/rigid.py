@@ -129,3 +129,15 @@ def camera_motion(position: Tensor, depth: Tensor) -> Tensor:
     row_x = torch.stack([depth, zero, -depth * x, -x * y, 1 + x * x, -y], -1)
     row_y = torch.stack([zero, depth, -depth * y, -1 - y * y, x * y, x], -1)
     return torch.stack([row_x, row_y], -2)
+
+
+def apply_structure(structure: tuple[Tensor, Tensor, Tensor], columns: Tensor) -> Tensor:
+    """Products of symmetric 2×2 matrices with `(…, 2, k)` columns.
+
+    Args:
+        structure: Entries xx, xy and yy, each `(…)`; written out because batched 2×2 products are slow.
+        columns: `(…, 2, k)`.
+    """
+    xx, xy, yy = (entry[..., None] for entry in structure)
+    first, second = columns[..., 0, :], columns[..., 1, :]
+    return torch.stack([xx * first + xy * second, xy * first + yy * second], -2)

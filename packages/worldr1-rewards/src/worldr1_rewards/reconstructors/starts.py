@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldr1_rewards.reconstructors.coarse import Candidates, refine
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, limit_size, normalise_locally, with_gradients
-from worldr1_rewards.reconstructors.rigid import retract
+from worldr1_rewards.reconstructors.rigid import retract, rotation_angle
 
 SEARCH_SIDE = 40
 """Longest side in pixels at which candidates are told apart; the first descent runs at half of it."""
@@ -35,6 +35,7 @@ class Starts:
 def move_starts(num_frames: int, key: int, like: Tensor) -> Candidates:
     """Smooth paths through every kind of camera move, in both directions.
 
+    Some may only rotate and some only translate: the richer model has valleys where a turn imitates a shift.
     Translations are in units of scene depth over the whole clip, rotations in radians.
     """
     twists = [torch.zeros(6)]
@@ -45,12 +46,16 @@ def move_starts(num_frames: int, key: int, like: Tensor) -> Candidates:
         for sign in (1.0, -1.0):
             twists.append(torch.tensor([sign * amount, 0.0, 0.0, 0.0, -sign * amount, 0.0]))
     rotations = [twist for twist in twists if not bool(twist[:3].any())]
-    everything = torch.stack(twists + rotations).to(like)
-    moves = torch.tensor([True] * len(twists) + [False] * len(rotations), device=like.device)
+    translations = [twist for twist in twists if not bool(twist[3:].any())][1:]
+    everything = torch.stack(twists + rotations + translations).to(like)
+    moves = torch.ones(len(everything), dtype=torch.bool, device=like.device)
+    turns = moves.clone()
+    moves[len(twists) : len(twists) + len(rotations)] = False
+    turns[len(twists) + len(rotations) :] = False
     time = (torch.arange(num_frames, device=like.device, dtype=like.dtype) - key) / max(num_frames - 1, 1)
     poses = retract(time[None, :, None] * everything[:, None])
     grid = torch.ones(len(everything), 3, 3, dtype=like.dtype, device=like.device)
-    return Candidates(poses, grid, moves, torch.zeros(len(everything), dtype=like.dtype, device=like.device))
+    return Candidates(poses, grid, moves, turns, torch.zeros(len(everything), dtype=like.dtype, device=like.device))
 
 
 def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
@@ -71,9 +76,12 @@ def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
     candidates = refine(_level(tiny, tiny_matrix), key, candidates, (4, 4), 8)
     candidates = distinct(candidates, 4)
     candidates = refine(_level(small, matrix), key, candidates, (6, 6), 8)
+    from_translation = ~candidates.turns
+    candidates.turns = torch.ones_like(candidates.turns)
     candidates = refine(_level(small, matrix), key, candidates, (12, 12), 12, smoothness=0.002)
-    candidates = candidates.select(candidates.cost.argsort(stable=True))
-    moving = candidates.select(candidates.moves.nonzero()[:, 0])
+    order = candidates.cost.argsort(stable=True)
+    candidates, from_translation = candidates.select(order), from_translation[order]
+    moving = candidates.select(_shortlist(candidates, from_translation))
     turning = candidates.select((~candidates.moves).nonzero()[:1, 0])
     return Starts(moving, turning, key)
 
@@ -83,14 +91,28 @@ def _level(images: Tensor, intrinsics: Tensor) -> Level:
 
 
 def distinct(candidates: Candidates, count: int) -> Candidates:
-    """The best `count` moving candidates that differ from each other, and the best rotation."""
+    """The best `count` free candidates that differ from each other, the best translation and the best rotation."""
     kept: list[int] = []
+    free = candidates.moves & candidates.turns
     for index in candidates.cost.argsort(stable=True).tolist():
-        if not bool(candidates.moves[index]) or len(kept) == count:
+        if not bool(free[index]) or len(kept) == count:
             continue
         differences = [(candidates.poses[index] - candidates.poses[other]).abs().max() for other in kept]
         if all(float(difference) > DUPLICATE for difference in differences):
             kept.append(index)
-    turning = (~candidates.moves).nonzero()[:, 0]
-    kept.append(int(turning[candidates.cost[turning].argmin()]))
+    for kind in (~candidates.moves, ~candidates.turns):
+        members = kind.nonzero()[:, 0]
+        kept.append(int(members[candidates.cost[members].argmin()]))
     return candidates.select(torch.tensor(kept, device=candidates.cost.device))
+
+
+def _shortlist(candidates: Candidates, from_translation: Tensor) -> Tensor:
+    """Indices of the best moving candidate, the next that differs in its rotation, and the one that began as a shift."""
+    moving = candidates.moves.nonzero()[:, 0].tolist()
+    rotations = candidates.poses[:, -1, :3, :3] @ candidates.poses[:, 0, :3, :3].transpose(-1, -2)
+    kept: list[int] = []
+    for index in moving:
+        gaps = [float(rotation_angle(rotations[index] @ rotations[other].T)) for other in kept]
+        if (len(kept) < 2 or bool(from_translation[index])) and all(gap > DUPLICATE for gap in gaps):
+            kept.append(index)
+    return torch.tensor(kept, device=candidates.cost.device)
