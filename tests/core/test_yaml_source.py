@@ -129,7 +129,7 @@ def test_alias_inside_its_own_anchor_is_refused():
 
 def test_deep_nesting_is_refused():
     with pytest.raises(ManifestError, match="nested too deeply"):
-        parse_yaml("a: " + "[" * 3_000 + "]" * 3_000, "m")
+        parse_yaml("a: " + "[" * 1_000 + "]" * 1_000, "m")
 
 
 @pytest.mark.parametrize(

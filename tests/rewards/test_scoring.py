@@ -27,7 +27,7 @@ from worldr1_core.judge import Judge
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstruction, Reconstructor
 from worldr1_core.reward import Evidence, Reads, Reward, Score, as_number
-from worldr1_rewards.scoring import Scorer
+from worldr1_rewards.scoring import Scorer, manifest_text
 
 
 class Scene(Reconstruction):
@@ -528,3 +528,11 @@ def test_shipped_manifest_composes_with_what_is_installed():
     built = Scorer.from_manifest()
     assert {type(r.reward).__module__.partition(".")[0] for r in built.components.rewards} == {"worldr1_rewards"}
     assert installed().registry.names("reward")
+
+
+def test_manifest_text_is_that_of_the_file_or_of_the_shipped_one(tmp_path):
+    (tmp_path / "m.yaml").write_text("version: 1  # mine\n")
+    assert manifest_text(tmp_path / "m.yaml") == "version: 1  # mine\n"
+    assert "reconstruction" in manifest_text()
+    with pytest.raises(UserError, match="cannot be read"):
+        manifest_text(tmp_path / "absent.yaml")
