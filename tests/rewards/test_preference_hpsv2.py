@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -231,3 +232,10 @@ def test_without_open_clip_the_extra_is_named(checkpoint, monkeypatch):
 def test_an_unknown_model_is_refused():
     with pytest.raises(UserError, match=r"hpsv2\.1"):
         PreferenceReward(model="hpsv9")
+
+
+def test_no_warning_of_random_weights_is_left_standing(checkpoint, caplog):
+    with caplog.at_level(logging.WARNING):
+        PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), Evidence())
+        logging.getLogger("afterwards").warning("still heard")
+    assert [record.getMessage() for record in caplog.records] == ["still heard"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -244,3 +246,19 @@ def test_an_unreadable_instruction_file_is_refused(tmp_path):
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="Cannot read"):
         hpsv3.read_instruction(str(binary))
+
+
+def test_the_base_may_be_laid_out_as_the_released_qwen2_vl(setting, tmp_path):
+    """The released configuration has the text model's entries at its top level and spells the rotary ones otherwise."""
+    base = tmp_path / "base"
+    shutil.copytree(setting.base, base)
+    config = json.loads((base / "config.json").read_text())
+    text = config.pop("text_config")
+    rotary = text.pop("rope_parameters")
+    text.pop("model_type")
+    text["rope_theta"] = rotary["rope_theta"]
+    text["rope_scaling"] = {"type": "mrope", "mrope_section": rotary["mrope_section"]}
+    (base / "config.json").write_text(json.dumps(text | config))
+    clip = make_clip(0)
+    expected = setting.reward().score(clip, Evidence())
+    assert setting.reward(base=str(base)).score(clip, Evidence()) == expected

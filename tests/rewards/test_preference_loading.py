@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from worldr1_core.errors import WeightsError
+from worldr1_core.errors import MissingExtraError, WeightsError
 from worldr1_rewards.pretrained import Source, find_file, from_pretrained, read_state_dict
 
 
@@ -87,3 +87,13 @@ def test_nested_checkpoints_are_unwrapped(tmp_path, key):
     state = read_state_dict(tmp_path / "c.pt", Source("x"), "it")
     assert list(state) == ["a"]
     torch.testing.assert_close(state["a"], torch.ones(2))
+
+
+def test_a_package_that_a_model_needs_is_named(tmp_path):
+    class Needy:
+        @staticmethod
+        def from_pretrained(name, **options):
+            raise ImportError("Package `num2words` is required.\n  Install it with `pip install num2words`.")
+
+    with pytest.raises(MissingExtraError, match="needs a package .* required. Install it with `pip install num2words`"):
+        from_pretrained(Needy, Source(str(tmp_path)), "the judge model")

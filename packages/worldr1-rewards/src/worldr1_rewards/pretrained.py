@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from worldr1_core.errors import WeightsError
+from worldr1_core.errors import MissingExtraError, WeightsError
 
 LOADING_ERRORS: tuple[type[Exception], ...] = (
     OSError,
@@ -87,6 +87,7 @@ def from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> 
 
     Raises:
         WeightsError: Nothing usable is there, or it cannot be reached.
+        MissingExtraError: The model's own code needs a package that is absent.
     """
     name = str(source.path) if source.is_local else source.name
     if source.is_local and not source.path.is_dir():
@@ -99,6 +100,11 @@ def from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> 
         return factory.from_pretrained(
             name, trust_remote_code=False, local_files_only=source.local_files_only, **options
         )
+    except ImportError as error:
+        needed = " ".join(str(error).split())[:300]
+        raise MissingExtraError(
+            f"Loading {what} {source.name!r} needs a package that is not installed: {needed}"
+        ) from error
     except LOADING_ERRORS as error:
         raise source.fail(what, error) from error
 
@@ -157,8 +163,7 @@ def find_file(source: Source, filename: str, what: str) -> Path:
         )
     except LOADING_ERRORS as error:
         raise source.fail(what, error) from error
-    if found is None:
-        raise source.fail(what, f"it has no file {filename!r}")
+    assert found is not None, "cached_file raises where a file is absent"
     return Path(found)
 
 

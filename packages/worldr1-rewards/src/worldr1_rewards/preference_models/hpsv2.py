@@ -5,8 +5,10 @@ Loaded into `open_clip`'s ViT-H-14 from the released checkpoint alone; none of `
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +44,8 @@ class HPSv2:
         what = "HPSv2.1"
         state = read_state_dict(find_file(source, FILENAME, what), source, what)
         self.device, self.dtype = device, dtype or torch.float32
-        model = open_clip.create_model(ARCHITECTURE, pretrained=None, pretrained_text=False, output_dict=True)
+        with _without_warnings():
+            model = open_clip.create_model(ARCHITECTURE, pretrained=None, pretrained_text=False)
         self.model: Any = fill_strictly(model, state, source, what).to(device, self.dtype)
         self.tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
         self.preprocess = open_clip.image_transform(model.visual.image_size, is_train=False, resize_mode="longest")
@@ -73,3 +76,14 @@ class HPSv2:
             (0.0, 0.5, 1.0)
         """
         return min(max((raw - LOWEST) / (HIGHEST - LOWEST), 0.0), 1.0)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep `open_clip` from warning of random weights, which the checkpoint replaces at once."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
