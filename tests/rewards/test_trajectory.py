@@ -240,6 +240,25 @@ def test_relief_does_not_matter_where_no_travel_is_commanded(move: str) -> None:
     assert TrajectoryReward().follow(flat, commanded(move)).value > 0.9
 
 
+def test_a_slide_taken_for_a_pan_earns_less_the_worse_a_rotation_fits() -> None:
+    path = CameraTrajectory(camera_path("pan left", FRAMES, scene_depth=DEPTH))
+    values = []
+    for ratio in (0.9, 1.0, 1.3, 3.0, 8.0, 40.0):
+        turning = Estimated(trajectory=path, has_parallax=False, diagnostics={"move_ratio": ratio})
+        values.append(TrajectoryReward().follow(turning, commanded("pan left")).value)
+    assert values[0] == values[1]
+    assert values[1:] == sorted(values[1:], reverse=True)
+    assert values[2] > 0.98 * values[0]
+    assert values[4] < 0.3 * values[0]
+    assert TrajectoryReward(misfit=0).follow(turning, commanded("pan left")).value == pytest.approx(values[0])
+
+
+def test_misfit_of_a_rotation_does_not_matter_where_none_is_commanded() -> None:
+    still = CameraTrajectory(camera_path("fixed", FRAMES, scene_depth=DEPTH))
+    resting = Estimated(trajectory=still, has_parallax=False, diagnostics={"move_ratio": 9.0})
+    assert TrajectoryReward().follow(resting, commanded("fixed")).value == 1
+
+
 def test_scene_depth_comes_from_the_first_depth_map_where_the_path_has_none() -> None:
     target = commanded("push in")
     half = CameraTrajectory(camera_path("push in", FRAMES, scene_depth=DEPTH, scale=0.4))
@@ -273,7 +292,7 @@ def test_score_explains_itself() -> None:
     assert 0.9 < score.value <= 1
     assert score.details["turn"] == pytest.approx(1)
     assert score.details["relief"] == pytest.approx(0.5, abs=0.01)
-    assert {"direction_error", "rotation_error", "travel", "travelled", "turned", "solidity"} <= set(score.details)
+    assert {"direction_error", "rotation_error", "travel", "travelled", "turned", "genuine"} <= set(score.details)
 
 
 def test_a_single_frame_is_compared_without_steps() -> None:

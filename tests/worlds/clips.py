@@ -66,16 +66,21 @@ def _walked(commanded: Tensor, corruption: str, severity: float, moves: tuple[st
     return commanded
 
 
-def _scene_at(scene: Scene, cut: Scene | None, corruption: str, time: float, severity: float, seed: int) -> Scene:
+def _scenes(
+    scene: Scene, cut: Scene, corruption: str, severity: float, seed: int, c2w: Tensor, K: Tensor, size: tuple[int, int]
+) -> list[Scene]:
+    """What stands before the camera in every frame."""
+    times = torch.linspace(0, 1, len(c2w)).tolist()
     if corruption == "morph":
-        return corruptions.morphed(scene, time, severity, _generator(seed, "morph"))
+        return [corruptions.morphed(scene, time, severity, _generator(seed, "morph")) for time in times]
     if corruption == "swim":
-        return corruptions.swum(scene, time, severity, _generator(seed, "swim"))
+        return [corruptions.swum(scene, time, severity, _generator(seed, "swim")) for time in times]
     if corruption == "vanish":
-        return corruptions.vanished(scene, time, severity)
-    if cut is not None and time >= 0.5:
-        return cut
-    return scene
+        target = corruptions.most_visible_solid(scene, c2w[len(c2w) // 2], K, size)
+        return [corruptions.vanished(scene, time, severity, target) for time in times]
+    if corruption == "scene_cut":
+        return [scene if time < 0.5 else cut for time in times]
+    return [scene] * len(times)
 
 
 def _flat(scene: Scene, commanded: Tensor, K: Tensor, size: tuple[int, int], scene_depth: float, kind: str,
@@ -153,14 +158,13 @@ def render_world(
         raise ValueError(f"severity must lie in (0, 1], received {severity!r}.")
     words = (moves,) if isinstance(moves, str) else tuple(moves)
     scene = build_scene(family, seed)
-    cut = build_scene(family, seed + _CUT_SEED) if corruption == "scene_cut" else None
+    cut = build_scene(family, seed + _CUT_SEED) if corruption == "scene_cut" else scene
     K = intrinsics(size, focal=focal, fov=fov)
     start = torch.eye(4, dtype=torch.float64)
     scene_depth = render_depth(scene, start, K, size).median().item()
     commanded = camera_path(words, num_frames, scene_depth=scene_depth, amounts=amounts)
     c2w = _walked(commanded, corruption, severity, words, scene_depth, amounts, seed)
-    times = torch.linspace(0, 1, num_frames).tolist()
-    shown = [_scene_at(scene, cut, corruption, time, severity, seed) for time in times]
+    shown = _scenes(scene, cut, corruption, severity, seed, c2w, K, size)
     if corruption in ("frozen", "frozen_noise", "repeated"):
         frames = render_frame(scene, start, K, size, samples)[None].repeat(num_frames, 1, 1, 1)
     elif corruption in ("zoom2d", "slide2d"):

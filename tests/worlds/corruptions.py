@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worlds.scenes import Scene, Solid
+from worlds.raycaster import surfaces
+from worlds.scenes import NUM_ROOM_SURFACES, Scene
 
 CORRUPTIONS = ("morph", "bend", "swim", "vanish", "flicker", "jitter", "reversed")
 HACKS = (
@@ -32,14 +33,11 @@ HALF_SPEED = 0.4
 """Share of the commanded move that the `half_speed` hack makes at severity 1."""
 
 
-def centre_solid(scene: Scene) -> int:
-    """Index of the solid that looks largest near the middle of the first view."""
-
-    def size_in_view(solid: Solid) -> float:
-        x, _, z = solid.centre.tolist()
-        return (solid.half[:2].prod().item() / z**2) * math.exp(-((x / z / 0.3) ** 2))
-
-    return max(range(len(scene.solids)), key=lambda index: size_in_view(scene.solids[index]))
+def most_visible_solid(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> int:
+    """Index of the solid that covers most of a view."""
+    surface = surfaces(scene, c2w, K, size)
+    counts = [int((surface == NUM_ROOM_SURFACES + index).sum()) for index in range(len(scene.solids))]
+    return counts.index(max(counts))
 
 
 def _waves(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
@@ -67,12 +65,11 @@ def swum(scene: Scene, time: float, severity: float, generator: torch.Generator)
     return scene.with_offset(heading * world_slide / scene.tile_size[:, None])
 
 
-def vanished(scene: Scene, time: float, severity: float) -> Scene:
-    """The central object disappears half-way; below severity 1 it shrinks instead."""
+def vanished(scene: Scene, time: float, severity: float, target: int) -> Scene:
+    """Solid number `target` disappears half-way; below severity 1 it shrinks instead."""
     if time < 0.5:
         return scene
     solids = list(scene.solids)
-    target = centre_solid(scene)
     solid = solids[target]
     keep = 1 - severity
     if keep < 1e-3:

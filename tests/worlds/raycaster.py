@@ -203,3 +203,9 @@ def render_depth(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) ->
     """z-depth `(H, W)` of the surface at every pixel's centre."""
     origin, directions = camera_rays(c2w, K, size, 1)
     return _trace(scene, origin, directions)[0].reshape(size)
+
+
+def surfaces(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> Tensor:
+    """Index `(H, W)` of the surface at every pixel's centre; solids count from `NUM_ROOM_SURFACES`."""
+    origin, directions = camera_rays(c2w, K, size, 1)
+    return _trace(scene, origin, directions)[1].reshape(size)

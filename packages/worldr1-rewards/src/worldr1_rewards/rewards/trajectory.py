@@ -29,8 +29,11 @@ class TrajectoryReward(Reward):
     pays. Travel is compared in units of scene depth where both sides know theirs; where one does not, only its
     direction counts. A target at rest rewards rest; a pan must not travel.
 
-    A 2D slide or zoom over one picture moves a plane: where a translation is commanded, the score is multiplied by
-    r³ / (r³ + relief³), r being the relief of the estimated inverse depth. A real but flat scene pays for that too.
+    A 2D slide or zoom over one picture is no camera move. Where a translation is commanded, it shows as a plane: the
+    score is multiplied by r³ / (r³ + relief³), r being the relief of the estimated inverse depth (a real but flat scene
+    pays for that too). Where only a turn is commanded, it shows as a misfit of the pure rotation: where the
+    reconstructor reports how much better a moving camera explains the frames (`diagnostics["move_ratio"]`, m), the
+    score is multiplied by 1 / (1 + ((m - 1) / misfit)²). A wrong focal length costs a little there.
     """
 
     class Config(ComponentConfig):
@@ -57,6 +60,13 @@ class TrajectoryReward(Reward):
             ge=0,
             le=1,
             description="Relief of inverse depth that earns half where a translation is commanded; 0 switches it off.",
+        )
+
+        misfit: float = Field(
+            4.0,
+            ge=0,
+            le=100,
+            description="Excess residual ratio of the pure rotation that halves the score of a pan; 0 switches it off.",
         )
 
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
@@ -98,17 +108,27 @@ class TrajectoryReward(Reward):
         )
         agreement = compare_paths(estimate, target, tolerances, has_parallax=reconstruction.has_parallax)
         relief = inverse_depth_relief(reconstruction)
-        solid = self._solidity(relief) if translates(target) else 1.0
+        if translates(target):
+            genuine = self._solidity(relief)
+        else:
+            genuine = 1.0 if agreement.turn is None else self._purity(reconstruction)
         details = {key: value for key, value in asdict(agreement).items() if value is not None and key != "score"}
         if relief is not None:
             details["relief"] = relief
-        return Score(agreement.score * solid, details={**details, "solidity": solid})
+        return Score(agreement.score * genuine, details={**details, "genuine": genuine})
 
     def _solidity(self, relief: float | None) -> float:
         """Factor in [0, 1] of the relief; 1 where the reconstructor has no depth to judge by."""
         if relief is None or self.config.relief == 0:
             return 1.0
         return float(relief**3 / (relief**3 + self.config.relief**3))
+
+    def _purity(self, reconstruction: Reconstruction) -> float:
+        """Factor in (0, 1] of how well a pure rotation explains a clip taken for one; 1 where that is unknown."""
+        ratio = reconstruction.diagnostics.get("move_ratio")
+        if ratio is None or reconstruction.has_parallax or self.config.misfit == 0:
+            return 1.0
+        return 1 / (1 + (max(0.0, float(ratio) - 1) / self.config.misfit) ** 2)
 
 
 def with_scene_depth(reconstruction: Reconstruction) -> CameraTrajectory:
