@@ -196,9 +196,10 @@ def test_a_refused_connection_gives_a_reason():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    answer = ask(OpenAIJudge(base_url=f"http://127.0.0.1:{port}/v1", model="tiny", max_retries=1))
-    assert isinstance(answer, ScoreUnavailable)
-    assert "cannot be reached, tried 2 times" in str(answer)
+    for retries, tried in ((1, "tried 2 times"), (0, "tried once")):
+        answer = ask(OpenAIJudge(base_url=f"http://127.0.0.1:{port}/v1", model="tiny", max_retries=retries))
+        assert isinstance(answer, ScoreUnavailable)
+        assert f"cannot be reached, {tried}" in str(answer)
 
 
 _LOGPROB = (

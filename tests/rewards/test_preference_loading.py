@@ -95,5 +95,5 @@ def test_a_package_that_a_model_needs_is_named(tmp_path):
         def from_pretrained(name, **options):
             raise ImportError("Package `num2words` is required.\n  Install it with `pip install num2words`.")
 
-    with pytest.raises(MissingExtraError, match="needs a package .* required. Install it with `pip install num2words`"):
+    with pytest.raises(MissingExtraError, match=r"needs a package .* required\. Install it with `pip"):
         from_pretrained(Needy, Source(str(tmp_path)), "the judge model")

@@ -171,7 +171,8 @@ class OpenAIJudge(Judge):
         )
 
         config = self.config
-        where, tries = f"The judge at {config.base_url}", f"tried {config.max_retries + 1} times"
+        where = f"The judge at {config.base_url}"
+        tries = f"tried {config.max_retries + 1} times" if config.max_retries else "tried once"
         key = self._key()
         said = " ".join(str(error).split())[:300]
         said = said.replace(key, "***") if key else said
