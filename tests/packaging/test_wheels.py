@@ -11,10 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from worlds.clips import render_world
 
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
+from worlds.clips import render_world
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("worldr1-core", "worldr1-rewards", "worldr1-backbones", "worldr1-train")
