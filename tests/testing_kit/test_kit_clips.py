@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -77,3 +79,8 @@ def test_seeded_puts_every_generator_back():
     assert torch.equal(torch.get_rng_state(), before[1])
     assert np.array_equal(np.random.get_state()[1], before[2])
     assert random.getstate() == before[3]
+
+
+def test_the_kit_needs_no_test_runner():
+    code = "import sys, worldr1_core.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
