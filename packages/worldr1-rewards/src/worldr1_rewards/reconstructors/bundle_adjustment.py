@@ -14,7 +14,14 @@ from torch import Tensor
 
 from worldr1_rewards.reconstructors.points import Patches, Points
 from worldr1_rewards.reconstructors.pyramid import Level
-from worldr1_rewards.reconstructors.rigid import adjoint, apply_structure, camera_motion, invert, orthonormalise, retract
+from worldr1_rewards.reconstructors.rigid import (
+    adjoint,
+    apply_structure,
+    camera_motion,
+    invert,
+    orthonormalise,
+    retract,
+)
 
 OUTSIDE = 0.6
 """Cost of a point that leaves the view, as a share of the largest cost."""
@@ -25,11 +32,11 @@ MAX_CHANGE = 0.2
 NOISE_FLOOR = 0.004
 """Least residual, in grey values of 1, that is taken to be noise: about one 8-bit step."""
 GEOMETRIC_NOISE = 0.25
-"""Standard deviation in pixels of what interpolation and the shape of a patch get wrong; times gradient it is a residual.
-Without it the strong edges of silhouettes, which slide over the background, would outvote the texture of surfaces."""
+"""Standard deviation in pixels of what interpolation and the shape of a patch get wrong; times gradient it is a
+residual. Without it silhouettes, whose strong edges slide over the background, would outvote surfaces."""
 START_KERNEL = 4.0
 """Robust kernel, in standard deviations, before anything is known."""
-KERNEL_SIGMAS = 2.5
+KERNEL_SIGMAS = 2.0
 """Where the robust kernel gives up on a patch, in units of the median residual."""
 
 

@@ -24,7 +24,7 @@ NUM_SEARCH_FRAMES = 9
 NUM_HOSTS = 5
 NUM_DEPTHS = 24
 NUM_SEARCH_TARGETS = 8
-POINTS_PER_HOST = (600, 300, 150)
+POINTS_PER_HOST = (500, 300, 120)
 """Points on the finest level, the next, and all coarser ones."""
 START_ITERATIONS = (6, 6)
 TURN_ITERATIONS = (4,)
@@ -101,9 +101,11 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
         rank = min(index, len(POINTS_PER_HOST) - 1)
         aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
         moving, rho = _move(aligner, moving, bounds, ITERATIONS[rank])
-        turning = _turn(aligner, turning, TURN_ITERATIONS)
+        if index > 0 or not compare_motions(aligner, moving, rho, turning).obvious:
+            turning = _turn(aligner, turning, TURN_ITERATIONS)
         bounds = _range(rho)
-    assert aligner is not None and rho is not None
+    assert aligner is not None
+    assert rho is not None
     evidence = compare_motions(aligner, moving, rho, turning)
     if evidence.kind != "moving":
         moving, rho = (

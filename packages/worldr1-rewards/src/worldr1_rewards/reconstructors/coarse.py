@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_rewards.reconstructors.pyramid import Level, sample
 from worldr1_rewards.reconstructors.rigid import apply_structure, camera_motion, pixel_rays, retract
@@ -61,7 +61,7 @@ def upsampling(grid: tuple[int, int], size: tuple[int, int], like: Tensor) -> Te
     """Bilinear interpolation from a depth grid to pixels as a matrix `(h * w, gh * gw)`."""
     count = grid[0] * grid[1]
     units = torch.eye(count, dtype=like.dtype, device=like.device).reshape(count, 1, *grid)
-    return F.interpolate(units, size, mode="bilinear", align_corners=True).reshape(count, -1).T.contiguous()
+    return functional.interpolate(units, size, mode="bilinear", align_corners=True).reshape(count, -1).T.contiguous()
 
 
 def curvature(grid: tuple[int, int], like: Tensor) -> Tensor:
@@ -135,7 +135,13 @@ class DenseAligner:
         return structure, force, cost
 
     def _assemble(
-        self, cost: Tensor, nodes: Tensor, structure: tuple[Tensor, Tensor, Tensor], force: Tensor, motion: Tensor, parallax: Tensor
+        self,
+        cost: Tensor,
+        nodes: Tensor,
+        structure: tuple[Tensor, Tensor, Tensor],
+        force: Tensor,
+        motion: Tensor,
+        parallax: Tensor,
     ) -> _System:
         """Sum per-pixel terms into the normal equations, with the depth prior and the gauge."""
         num_others, num_starts, num_pixels = parallax.shape[:3]
@@ -167,7 +173,7 @@ class DenseAligner:
 
 def resize_grid(grid: Tensor, size: tuple[int, int]) -> Tensor:
     """Inverse depth grids `(S, gh, gw)` at another resolution."""
-    return F.interpolate(grid[:, None], size, mode="bilinear", align_corners=True)[:, 0]
+    return functional.interpolate(grid[:, None], size, mode="bilinear", align_corners=True)[:, 0]
 
 
 def refine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_rewards.reconstructors.bundle_adjustment import interpolate_minimum
 from worldr1_rewards.reconstructors.points import Points
@@ -78,8 +79,8 @@ def sweep(images: Tensor, intrinsics: Tensor, relative: Tensor, key: Tensor, pla
 
 def median_filter(image: Tensor) -> Tensor:
     """3×3 median of an `(h, w)` map; borders replicate."""
-    padded = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")
-    windows = torch.nn.functional.unfold(padded, 3)[0]
+    padded = functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")
+    windows = functional.unfold(padded, 3)[0]
     return windows.median(0).values.reshape(image.shape)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_rewards.reconstructors.pyramid import sample
 from worldr1_rewards.reconstructors.rigid import invert, pixel_rays, resize_intrinsics
@@ -78,8 +78,8 @@ def _close(buffer: Tensor) -> Tensor:
     """Give an empty pixel the mean of its filled neighbours if at least three of the eight are filled."""
     filled = (buffer > 0).to(buffer.dtype)
     window = torch.ones(1, 1, 3, 3, dtype=buffer.dtype, device=buffer.device)
-    count = F.conv2d(filled[None, None], window, padding=1)[0, 0]
-    total = F.conv2d(buffer[None, None], window, padding=1)[0, 0]
+    count = functional.conv2d(filled[None, None], window, padding=1)[0, 0]
+    total = functional.conv2d(buffer[None, None], window, padding=1)[0, 0]
     return torch.where((filled == 0) & (count >= 3), total / count.clamp(min=1), buffer)
 
 
@@ -112,11 +112,11 @@ def enlarge(inverse: Tensor, size: tuple[int, int]) -> Tensor:
     """Inverse depth at another size; pixels that touch an empty one take the nearest value instead of a blend."""
     if tuple(inverse.shape) == tuple(size):
         return inverse
-    smooth = F.interpolate(inverse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    nearest = F.interpolate(inverse[None, None], size, mode="nearest-exact")[0, 0]
-    holes = F.interpolate((inverse == 0).to(inverse.dtype)[None, None], size, mode="bilinear", align_corners=False)[
-        0, 0
-    ]
+    smooth = functional.interpolate(inverse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    nearest = functional.interpolate(inverse[None, None], size, mode="nearest-exact")[0, 0]
+    holes = functional.interpolate(
+        (inverse == 0).to(inverse.dtype)[None, None], size, mode="bilinear", align_corners=False
+    )[0, 0]
     return torch.where(holes > 0, nearest, smooth)
 
 

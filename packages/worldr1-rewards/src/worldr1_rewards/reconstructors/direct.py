@@ -6,7 +6,7 @@ It needs no weights and no download, runs on CPU and CUDA with torch alone, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -90,7 +90,6 @@ class DirectReconstructor(Reconstructor):
         )
 
     config: Config
-    Config: ClassVar[type[ComponentConfig]] = Config
 
     @torch.no_grad()
     def reconstruct(self, clip: Clip) -> DirectReconstruction:
@@ -115,11 +114,13 @@ class DirectReconstructor(Reconstructor):
 def _check_video(name: str, frames: Tensor) -> None:
     if frames.shape[0] < MIN_FRAMES:
         raise ScoreUnavailable(
-            f"{name}: received {frames.shape[0]} frame(s); a reconstruction needs at least {MIN_FRAMES}. Use a longer clip."
+            f"{name}: received {frames.shape[0]} frame(s); a reconstruction needs at least {MIN_FRAMES}. "
+            "Use a longer clip."
         )
     if min(frames.shape[-2:]) < MIN_SIDE:
         raise ScoreUnavailable(
-            f"{name}: frames of {frames.shape[-2]}x{frames.shape[-1]} are too small; both sides must have at least {MIN_SIDE} pixels."
+            f"{name}: frames of {frames.shape[-2]}x{frames.shape[-1]} are too small; both sides must have "
+            f"at least {MIN_SIDE} pixels."
         )
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_rewards.reconstructors.pyramid import Level, blur, sample
 from worldr1_rewards.reconstructors.rigid import rays_through
 
 PATCH = tuple((float(x), float(y)) for y in (-1, 0, 1) for x in (-1, 0, 1))
 """Offsets in pixels of the level at hand."""
-TYPICAL_QUANTILE = 0.5
+TYPICAL_QUANTILE = 0.3
 """Share of pixels whose gradient is below the typical one."""
 MARGIN = 1.5
 """Pixels next to the border in which a patch counts as out of view."""
@@ -75,7 +75,7 @@ def choose_points(images: Tensor, hosts: list[int], num_points: int) -> Points:
     typical = strength.flatten(1).quantile(TYPICAL_QUANTILE, dim=1)[:, None, None]
     strength = strength.clamp(max=typical) * (1 + scatter(height, width).to(strength)) * inside
     cell = max(2, int((height * width / (2 * num_points)) ** 0.5))
-    best, index = F.max_pool2d(strength[:, None], cell, return_indices=True, ceil_mode=True)
+    best, index = functional.max_pool2d(strength[:, None], cell, return_indices=True, ceil_mode=True)
     count = min(num_points, best[0].numel())
     values, order = best.flatten(1).topk(count, dim=1)
     pixels = index.flatten(1).gather(1, order)
@@ -142,7 +142,9 @@ class Patches:
         z = moved[2].clamp(min=1e-3)
         inverse_z = 1 / z
         position = torch.stack([moved[0] * inverse_z, moved[1] * inverse_z], -1)
-        spread = entry[:, :, :2, :2].permute(0, 1, 4, 2, 3) - position[..., None] * entry[:, :, 2:, :2].permute(0, 1, 4, 2, 3)
+        spread = entry[:, :, :2, :2].permute(0, 1, 4, 2, 3) - position[..., None] * entry[:, :, 2:, :2].permute(
+            0, 1, 4, 2, 3
+        )
         matrix = self.level.intrinsics
         focal = matrix.diagonal()[:2]
         centre = position * focal + matrix[:2, 2]

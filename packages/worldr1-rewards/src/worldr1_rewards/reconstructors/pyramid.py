@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_rewards.reconstructors.rigid import resize_intrinsics
 
@@ -54,8 +54,8 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     kernel = kernel / kernel.sum()
     num, channels, height, width = images.shape
     flat = images.reshape(num * channels, 1, height, width)
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="replicate"), kernel.view(1, 1, -1, 1))
+    flat = functional.conv2d(functional.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+    flat = functional.conv2d(functional.pad(flat, (0, 0, radius, radius), mode="replicate"), kernel.view(1, 1, -1, 1))
     return flat.reshape(num, channels, height, width)
 
 
@@ -88,7 +88,7 @@ def halvings(frames: Tensor, intrinsics: Tensor, min_side: int) -> list[tuple[Te
     levels = [(frames, intrinsics)]
     current = frames
     while min(current.shape[-2:]) // 2 >= min_side:
-        current = F.avg_pool2d(current, 2)
+        current = functional.avg_pool2d(current, 2)
         # Odd sizes lose their last row or column, so pixels stay exactly twice as large: scale by powers of two.
         factor = 2 ** len(levels)
         scale = intrinsics.new_tensor([1 / factor, 1 / factor, 1.0])
@@ -103,7 +103,7 @@ def limit_size(frames: Tensor, intrinsics: Tensor, max_side: int) -> tuple[Tenso
         return frames, intrinsics
     scale = max_side / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = F.interpolate(frames, size, mode="bilinear", antialias=True)
+    small = functional.interpolate(frames, size, mode="bilinear", antialias=True)
     return small, resize_intrinsics(intrinsics, (height, width), size)
 
 
@@ -111,4 +111,4 @@ def sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear values of `(N, C, h, w)` images at pixel positions `(N, a, b)`: `(N, C, a, b)`; borders replicate."""
     height, width = images.shape[-2:]
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -78,7 +78,7 @@ def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
     candidates = refine(_level(small, matrix), key, candidates, (6, 6), 8)
     from_translation = ~candidates.turns
     candidates.turns = torch.ones_like(candidates.turns)
-    candidates = refine(_level(small, matrix), key, candidates, (12, 12), 12, smoothness=0.002)
+    candidates = refine(_level(small, matrix), key, candidates, (12, 12), 10, smoothness=0.002)
     order = candidates.cost.argsort(stable=True)
     candidates, from_translation = candidates.select(order), from_translation[order]
     moving = candidates.select(_shortlist(candidates, from_translation))
@@ -107,7 +107,7 @@ def distinct(candidates: Candidates, count: int) -> Candidates:
 
 
 def _shortlist(candidates: Candidates, from_translation: Tensor) -> Tensor:
-    """Indices of the best moving candidate, the next that differs in its rotation, and the one that began as a shift."""
+    """The best moving candidate, the next that differs in its rotation, and the one that began as a shift: indices."""
     moving = candidates.moves.nonzero()[:, 0].tolist()
     rotations = candidates.poses[:, -1, :3, :3] @ candidates.poses[:, 0, :3, :3].transpose(-1, -2)
     kept: list[int] = []
