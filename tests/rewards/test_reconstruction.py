@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Fixed(Reconstruction):
         return self.shown
 
 
+@lru_cache(maxsize=64)
 def world(moves: str = "move right", corruption: str = "clean", family: str = "rich", seed: int = 0) -> Any:
     return render_world(family, moves, seed=seed, size=(64, 64), num_frames=9, corruption=corruption)
 
@@ -109,6 +111,12 @@ def test_corrupted_worlds_earn_much_less(moves: str, family: str) -> None:
     clean = score_truth(moves, family=family, gate="none").value
     for corruption in ("morph", "bend", "swim", "vanish", "flicker"):
         assert score_truth(moves, corruption, family=family, gate="none").value < 0.7 * clean, corruption
+
+
+def test_boiling_detail_is_seen() -> None:
+    frames = world().frames
+    boil = 0.15 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(0))
+    assert score_render(Render(frames + boil, torch.ones(9, 64, 64)), frames, gate="none").value < 0.8
 
 
 def test_flicker_is_seen_by_the_composite_and_hardly_by_ssim() -> None:

@@ -122,7 +122,7 @@ def contrast_psnr(prediction: Tensor, target: Tensor, coverage: Tensor | None = 
 
 
 def unexplained_share(
-    prediction: Tensor, target: Tensor, coverage: Tensor | None = None, *, side: int = 32, floor: float = 0.02
+    prediction: Tensor, target: Tensor, coverage: Tensor | None = None, *, side: int = 16, floor: float = 0.02
 ) -> Tensor:
     """Squared error over the target's variance, after averaging both down to a coarse size.
 

@@ -23,6 +23,9 @@ PSNR_CEILING = 40.0
 """PSNR in dB that counts as 1."""
 COVERAGE_HALF = 0.35
 """Share of the pixels that, when only so many are explained, halves the score."""
+COARSE_SIDE, FINE_SIDE = 16, 64
+"""Shorter sides in pixels at which `photometric` compares."""
+FINE_WEIGHT = 1 / 16
 STATIC_CANDIDATES = 5
 """Frames that are tried as the one static copy."""
 
@@ -33,9 +36,9 @@ class ReconstructionReward(Reward):
     score = quality(metric) x coverage factor x gate
 
     - `photometric` (default, no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
-      variance of the frame, both at a coarse size. In units of the frame's own contrast a soft scene is judged as
-      strictly as a rich one; at a coarse size sensor noise and the rims of objects weigh little, while an object that
-      vanishes, a texture that slides or a jump of exposure weighs fully.
+      variance of the frame, at a coarse size plus a sixteenth of it at a finer one. In units of the frame's contrast
+      a soft scene is judged as strictly as a rich one; at the coarse size sensor noise and the rims of objects weigh
+      little, while an object that vanishes or a jump of exposure weighs fully; the finer one sees detail that boils.
     - `lpips`: 1 - LPIPS with AlexNet, mean over the frames, as in the paper. Needs downloaded weights.
     - `psnr`: PSNR / 40 dB, at most 1. `ssim`: SSIM, at least 0.
 
@@ -61,7 +64,7 @@ class ReconstructionReward(Reward):
             "trajectory", description="What keeps stillness from paying; trajectory needs a commanded path."
         )
         unexplained: float = Field(
-            0.02, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
+            0.01, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
         )
 
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
@@ -93,7 +96,7 @@ class ReconstructionReward(Reward):
         """Value in [0, 1] of the chosen metric, and the metric in its own unit."""
         metric = self.config.metric
         if metric == "photometric":
-            share = float(metrics.unexplained_share(render.frames, frames, render.coverage).nanmean())
+            share = unexplained(render.frames, frames, render.coverage)
             return self.config.unexplained / (self.config.unexplained + share), {"unexplained": share}
         if metric == "lpips":
             shown = render.coverage[:, None] * render.frames + (1 - render.coverage[:, None]) * frames
@@ -125,13 +128,18 @@ def static_gain(render: Render, frames: Tensor, floor: float) -> float:
         floor: Unexplained share of variance below which an error does not count.
     """
     indices = sorted({round(i) for i in torch.linspace(0, len(frames) - 1, STATIC_CANDIDATES).tolist()})
-    copies = [
-        float(metrics.unexplained_share(frames[i : i + 1].expand_as(frames), frames, render.coverage).nanmean())
-        for i in indices
-    ]
-    rest = min(copies)
-    own = float(metrics.unexplained_share(render.frames, frames, render.coverage).nanmean())
+    rest = min(unexplained(frames[i : i + 1].expand_as(frames), frames, render.coverage) for i in indices)
+    own = unexplained(render.frames, frames, render.coverage)
     return max(0.0, (rest - own) / (rest + floor))
+
+
+def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
+    """Unexplained share of the variance, coarse plus weighted fine, mean over the frames that are covered at all."""
+    coarse, fine = (
+        float(metrics.unexplained_share(prediction, frames, coverage, side=side).nanmean())
+        for side in (COARSE_SIDE, FINE_SIDE)
+    )
+    return coarse + FINE_WEIGHT * fine
 
 
 def _checked(render: Render, frames: Tensor) -> Render:
