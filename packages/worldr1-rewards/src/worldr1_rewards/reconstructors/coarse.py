@@ -34,6 +34,7 @@ class Candidates:
         grid: `(S, gh, gw)` inverse depth in the key frame, mean 1.
         moves: `(S,)` bool, whether translation is allowed; without it depth means nothing.
         turns: `(S,)` bool, whether rotation is allowed.
+        origin: `(S,)` int, what kind of start the candidate grew from.
         cost: `(S,)` robust photometric cost per pixel and frame.
     """
 
@@ -41,11 +42,19 @@ class Candidates:
     grid: Tensor
     moves: Tensor
     turns: Tensor
+    origin: Tensor
     cost: Tensor
 
     def select(self, index: Tensor) -> Candidates:
         """The candidates at `index`."""
-        return Candidates(self.poses[index], self.grid[index], self.moves[index], self.turns[index], self.cost[index])
+        return Candidates(
+            self.poses[index],
+            self.grid[index],
+            self.moves[index],
+            self.turns[index],
+            self.origin[index],
+            self.cost[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +227,7 @@ def refine(
         damping = torch.where(better, (damping / 5).clamp(min=1e-6), (damping * 8).clamp(max=1e4))
         if bool((better & (gain < 1e-4)).all()):
             break
-    return Candidates(poses, nodes, candidates.moves, candidates.turns, current.cost)
+    return Candidates(poses, nodes, candidates.moves, candidates.turns, candidates.origin, current.cost)
 
 
 def _search_space(aligner: DenseAligner, candidates: Candidates, smooth_path: bool) -> Tensor:

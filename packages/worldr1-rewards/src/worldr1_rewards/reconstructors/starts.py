@@ -13,6 +13,8 @@ from worldr1_rewards.reconstructors.rigid import retract, rotation_angle
 
 SEARCH_SIDE = 40
 """Longest side in pixels at which candidates are told apart; the first descent runs at half of it."""
+ANY, ORBIT, TURN, SHIFT = range(4)
+"""Origins of candidates; the best of the last three survive every selection but the last."""
 DUPLICATE = 0.03
 """Largest difference of pose entries at which two candidates count as the same."""
 
@@ -45,6 +47,7 @@ def move_starts(num_frames: int, key: int, like: Tensor) -> Candidates:
     for amount in (0.25, 0.45):
         for sign in (1.0, -1.0):
             twists.append(torch.tensor([sign * amount, 0.0, 0.0, 0.0, -sign * amount, 0.0]))
+    origins = [ANY] * (len(twists) - 4) + [ORBIT] * 4
     rotations = [twist for twist in twists if not bool(twist[:3].any())]
     translations = [twist for twist in twists if not bool(twist[3:].any())][1:]
     everything = torch.stack(twists + rotations + translations).to(like)
@@ -55,7 +58,11 @@ def move_starts(num_frames: int, key: int, like: Tensor) -> Candidates:
     time = (torch.arange(num_frames, device=like.device, dtype=like.dtype) - key) / max(num_frames - 1, 1)
     poses = retract(time[None, :, None] * everything[:, None])
     grid = torch.ones(len(everything), 3, 3, dtype=like.dtype, device=like.device)
-    return Candidates(poses, grid, moves, turns, torch.zeros(len(everything), dtype=like.dtype, device=like.device))
+    origins += [TURN] * len(rotations) + [SHIFT] * len(translations)
+    origin = torch.tensor(origins, device=like.device)
+    return Candidates(
+        poses, grid, moves, turns, origin, torch.zeros(len(everything), dtype=like.dtype, device=like.device)
+    )
 
 
 def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
@@ -76,12 +83,11 @@ def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
     candidates = refine(_level(tiny, tiny_matrix), key, candidates, (4, 4), 8)
     candidates = distinct(candidates, 4)
     candidates = refine(_level(small, matrix), key, candidates, (6, 6), 8)
-    from_translation = ~candidates.turns
     candidates.turns = torch.ones_like(candidates.turns)
     candidates = refine(_level(small, matrix), key, candidates, (12, 12), 10, smoothness=0.002)
     order = candidates.cost.argsort(stable=True)
-    candidates, from_translation = candidates.select(order), from_translation[order]
-    moving = candidates.select(_shortlist(candidates, from_translation))
+    candidates = candidates.select(order)
+    moving = candidates.select(_shortlist(candidates))
     turning = candidates.select((~candidates.moves).nonzero()[:1, 0])
     return Starts(moving, turning, key)
 
@@ -91,7 +97,7 @@ def _level(images: Tensor, intrinsics: Tensor) -> Level:
 
 
 def distinct(candidates: Candidates, count: int) -> Candidates:
-    """The best `count` free candidates that differ from each other, the best translation and the best rotation."""
+    """The best `count` free candidates that differ from each other, and the best of each protected origin."""
     kept: list[int] = []
     free = candidates.moves & candidates.turns
     for index in candidates.cost.argsort(stable=True).tolist():
@@ -100,19 +106,21 @@ def distinct(candidates: Candidates, count: int) -> Candidates:
         differences = [(candidates.poses[index] - candidates.poses[other]).abs().max() for other in kept]
         if all(float(difference) > DUPLICATE for difference in differences):
             kept.append(index)
-    for kind in (~candidates.moves, ~candidates.turns):
-        members = kind.nonzero()[:, 0]
-        kept.append(int(members[candidates.cost[members].argmin()]))
+    for kind in (ORBIT, TURN, SHIFT):
+        members = (candidates.origin == kind).nonzero()[:, 0]
+        best = int(members[candidates.cost[members].argmin()])
+        if best not in kept:
+            kept.append(best)
     return candidates.select(torch.tensor(kept, device=candidates.cost.device))
 
 
-def _shortlist(candidates: Candidates, from_translation: Tensor) -> Tensor:
-    """The best moving candidate, the next that differs in its rotation, and the one that began as a shift: indices."""
+def _shortlist(candidates: Candidates) -> Tensor:
+    """The best moving candidate, the next that differs in its rotation, and those grown from a shift or an orbit."""
     moving = candidates.moves.nonzero()[:, 0].tolist()
     rotations = candidates.poses[:, -1, :3, :3] @ candidates.poses[:, 0, :3, :3].transpose(-1, -2)
     kept: list[int] = []
     for index in moving:
         gaps = [float(rotation_angle(rotations[index] @ rotations[other].T)) for other in kept]
-        if (len(kept) < 2 or bool(from_translation[index])) and all(gap > DUPLICATE for gap in gaps):
+        if (len(kept) < 2 or int(candidates.origin[index]) in (ORBIT, SHIFT)) and all(gap > DUPLICATE for gap in gaps):
             kept.append(index)
     return torch.tensor(kept, device=candidates.cost.device)
