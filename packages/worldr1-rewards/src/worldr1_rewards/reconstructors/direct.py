@@ -28,7 +28,7 @@ MIN_FRAMES = 3
 MIN_SIDE = 24
 MIN_TEXTURE = 2e-6
 """Least mean squared gradient of the smoothed grey frames: about a third of an 8-bit step per pixel."""
-MIN_AGREEMENT = 0.5
+MIN_AGREEMENT = 0.6
 """Least correlation of a frame's patches with those of other frames for it to show the same scene."""
 MAX_LOST_SHARE = 0.1
 """Share of frames that may fall short of it."""
