@@ -18,6 +18,8 @@ from worldr1_rewards.rewards.path_agreement import Tolerances, compare_paths, tr
 
 RELIEF_QUANTILES = (0.05, 0.95)
 MAX_RELIEF_SAMPLES = 4096
+FULL_RELIEF = 0.5
+"""Relief of inverse depth from which on a scene counts as solid without reserve."""
 
 
 class TrajectoryReward(Reward):
@@ -30,10 +32,11 @@ class TrajectoryReward(Reward):
     direction counts. A target at rest rewards rest; a pan must not travel.
 
     A 2D slide or zoom over one picture is no camera move. Where a translation is commanded, it shows as a plane: the
-    score is multiplied by r³ / (r³ + relief³), r being the relief of the estimated inverse depth (a real but flat scene
-    pays for that too). Where only a turn is commanded, it shows as a misfit of the pure rotation: where the
-    reconstructor reports how much better a moving camera explains the frames (`diagnostics["move_ratio"]`, m), the
-    score is multiplied by 1 / (1 + ((m - 1) / misfit)²). A wrong focal length costs a little there.
+    score is multiplied by a factor that grows like r³ / (r³ + relief³) with the relief r of the estimated inverse depth
+    and is 1 from r = 0.5 on; a real but flat scene pays for that too. Where only a turn is commanded, it shows as a
+    misfit of the pure rotation: where the reconstructor reports how much better a moving camera explains the frames
+    (`diagnostics["move_ratio"]`, m), the score is multiplied by 1 / (1 + ((m - 1) / misfit)²). A wrong focal length
+    costs a little there.
     """
 
     class Config(ComponentConfig):
@@ -61,7 +64,6 @@ class TrajectoryReward(Reward):
             le=1,
             description="Relief of inverse depth that earns half where a translation is commanded; 0 switches it off.",
         )
-
         misfit: float = Field(
             4.0,
             ge=0,
@@ -121,7 +123,9 @@ class TrajectoryReward(Reward):
         """Factor in [0, 1] of the relief; 1 where the reconstructor has no depth to judge by."""
         if relief is None or self.config.relief == 0:
             return 1.0
-        return float(relief**3 / (relief**3 + self.config.relief**3))
+        half = (self.config.relief / FULL_RELIEF) ** 3
+        cubed = (relief / FULL_RELIEF) ** 3
+        return min(1.0, (1 + half) * cubed / (cubed + half))
 
     def _purity(self, reconstruction: Reconstruction) -> float:
         """Factor in (0, 1] of how well a pure rotation explains a clip taken for one; 1 where that is unknown."""
