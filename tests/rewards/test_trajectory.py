@@ -68,9 +68,11 @@ def test_exact_path_of_two_moves_earns_one(moves: tuple[str, ...]) -> None:
 def test_unit_of_the_estimate_does_not_matter_when_unknown(moves: str | tuple[str, ...], factor: float) -> None:
     target = replace(commanded(moves), scene_depth=None)
     estimate = turned(target.c2w, 2.0)
+    expected = follow(estimate, target, depth=None)
     scaled = estimate.clone()
     scaled[:, :3, 3] *= factor
-    assert follow(scaled, target, depth=None) == pytest.approx(follow(estimate, target, depth=None))
+    assert follow(scaled, target, depth=None) == pytest.approx(expected)
+    assert follow(estimate, target.scaled(factor), depth=None) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("moves", PROMPTS)

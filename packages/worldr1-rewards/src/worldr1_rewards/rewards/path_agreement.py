@@ -22,11 +22,13 @@ STEP_SHARE = 8
 OVERSHOOT_WEIGHT = 0.25
 """What a degree beyond the commanded angle costs, relative to a degree short of it; up to half the angle beyond."""
 ROOM = 0.3
-"""Commanded travel, in scene depths, from which on a real scene is expected to leave less room than commanded."""
+"""Commanded travel, in scene depths, at which the share of it that earns about a half has fallen to a half."""
 NOTHING = 0.01
 """What remains where nothing is achieved: not 0, so that the errors still order clips that go the wrong way."""
 MIN_TRAVEL = 1e-3
-"""Commanded travel, relative to the scene depth (or to the path's unit), that counts as a translation at all."""
+"""Commanded travel, in scene depths, that counts as a translation at all."""
+ROUNDING = 1e-6
+"""Travel that counts as none where the unit is unknown."""
 MIN_TURN = 0.5
 """Commanded angle in degrees that counts as a rotation at all."""
 
@@ -78,8 +80,8 @@ class PathAgreement:
 
 def translates(target: CameraTrajectory) -> bool:
     """Whether a path commands the camera to change its place."""
-    unit = target.scene_depth if target.scene_depth is not None else 1.0
-    return target.extent > MIN_TRAVEL * unit
+    least = ROUNDING if target.scene_depth is None else MIN_TRAVEL * target.scene_depth
+    return target.extent > least
 
 
 def compare_paths(
@@ -200,6 +202,6 @@ def _turn_share(found: Tensor, wanted: Tensor) -> float | None:
 def _drift(places: Tensor, scene_depth: float | None) -> float:
     """Largest distance from the first place, in scene depths; a whole depth where the unit is unknown."""
     extent = float(places.norm(dim=-1).max())
-    if extent == 0:
-        return 0.0
-    return 1.0 if scene_depth is None else extent / scene_depth
+    if scene_depth is None:
+        return float(extent > ROUNDING)
+    return extent / scene_depth
