@@ -78,7 +78,8 @@ def parse_yaml(text: str, name: str) -> YamlSource:
         raise ManifestError(f"{name}{line}: not valid YAML: {error.problem or error}.{hint}") from error
     except yaml.reader.ReaderError as error:
         raise ManifestError(
-            f"{name}:{text.count(chr(10), 0, error.position) + 1}: not valid YAML: {error.reason} (code {error.character:#04x}). "
+            f"{name}:{text.count(chr(10), 0, error.position) + 1}: not valid YAML: {error.reason} "
+            f"(code {error.character:#04x}). "
             "Save the file as plain UTF-8."
         ) from error
     except RecursionError as error:

@@ -83,10 +83,11 @@ def load_clip(request: ScoreRequest) -> Clip:
         raise VideoError(
             f"{request.video}: received {video.num_frames} frame; 3D consistency needs at least 2. Give a video."
         )
-    if request.trajectory is not None:
-        target = load_trajectory(request.trajectory, num_frames=video.num_frames)
-    else:
-        target = trajectory_from_prompt(request.prompt, video.num_frames, video.size)
+    target = (
+        trajectory_from_prompt(request.prompt, video.num_frames, video.size)
+        if request.trajectory is None
+        else load_trajectory(request.trajectory, num_frames=video.num_frames)
+    )
     intrinsics = None if request.intrinsics is None else load_intrinsics(request.intrinsics, video.size)
     return Clip(video, request.prompt, target, intrinsics, name=str(request.video))
 

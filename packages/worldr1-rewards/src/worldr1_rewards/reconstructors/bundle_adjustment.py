@@ -236,7 +236,7 @@ def bundle_adjust(
         new_rho = (rho + change.clamp(-limit, limit)).clamp(MIN_RHO, MAX_RHO)
         trial = aligner.evaluate(new_poses, new_rho)
         worse = trial.point_cost > current.point_cost
-        caution = torch.where(worse, caution * 10, caution / 5).clamp(1e-4, 1e6)
+        caution = torch.where(worse, caution * 10, caution / 5).clamp(1e-4, 0.1)
         if float(trial.cost) < float(current.cost):
             gain = 1 - float(trial.cost) / max(float(current.cost), 1e-20)
             poses, rho, current = new_poses, new_rho, trial
@@ -266,7 +266,7 @@ def _solve(system: _System, active: Tensor, damping: float, caution: Tensor | No
     depth = system.depth_depth.flatten()
     if caution is not None:
         depth = depth * (1 + damping + caution.flatten())
-    stiffness = depth + (1e-2 * depth.mean() + 1e-12)
+    stiffness = depth + (1e-3 * depth.mean() + 1e-12)
     if caution is not None:
         weighted = columns / stiffness[:, None]
         matrix = matrix - (weighted.T @ columns).double()

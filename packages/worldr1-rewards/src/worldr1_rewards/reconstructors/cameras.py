@@ -21,15 +21,21 @@ FINE_SIDE = 24
 SMOOTHING = 0.7
 """Blur in pixels of every level, so that bilinear interpolation does not matter."""
 NUM_SEARCH_FRAMES = 9
-NUM_HOSTS = 5
+NUM_HOSTS = 4
 NUM_DEPTHS = 24
 NUM_SEARCH_TARGETS = 8
 POINTS_PER_HOST = (500, 300, 120)
 """Points on the finest level, the next, and all coarser ones."""
-START_ITERATIONS = (6, 6)
+START_ITERATIONS = (6, 4)
 TURN_ITERATIONS = (4,)
 ITERATIONS = ((6, 4), (6, 6), (6,))
 """Evaluations between calibrations on the same levels."""
+MAX_RIVALS = 2
+RIVAL = 1.3
+"""Starts that go on to the next level: how many, and with how much of the best one's cost."""
+
+Rival = tuple[Tensor, tuple[float, float]]
+"""Poses `(K, 4, 4)` of the known frames, and a range of inverse depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
         rank = min(index, len(POINTS_PER_HOST) - 1)
         aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
         moving, rho = _move(aligner, moving, bounds, ITERATIONS[rank])
-        if index > 0 or not compare_motions(aligner, moving, rho, turning).obvious:
+        if not (index < 2 and compare_motions(aligner, moving, rho, turning).obvious):
             turning = _turn(aligner, turning, TURN_ITERATIONS)
         bounds = _range(rho)
     assert aligner is not None
@@ -118,22 +124,37 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
 
 
 def _best_start(levels: list[Level], known: list[int], candidates: Candidates) -> tuple[Tensor, tuple[float, float]]:
-    """Follow points from every candidate at the coarsest level and keep what explains them best.
+    """Follow points from every candidate at the two coarsest levels and keep what explains them best.
 
     Returns:
         Poses `(K, 4, 4)` of the known frames, and a range of inverse depth.
     """
-    index = len(levels) - 1
     hosts = spread_indices(len(known), NUM_HOSTS)
     points = choose_points(levels[0].images[known], hosts, POINTS_PER_HOST[-1])
-    aligner = PointAligner(levels[index].select(known), points, 0.5**index)
+    bounds = [(0.5 * float(grid.min()), 1.4 * float(grid.max())) for grid in candidates.grid]
+    rivals = list(zip(candidates.poses.double(), bounds, strict=True))
+    for index in range(len(levels) - 1, max(len(levels) - 3, -1), -1):
+        aligner = PointAligner(levels[index].select(known), points, 0.5**index)
+        rivals = _compete(aligner, rivals)
+        if len(rivals) == 1:
+            break
+    return rivals[0]
+
+
+def _compete(aligner: PointAligner, rivals: list[Rival]) -> list[Rival]:
+    """Refine rivals and keep those that explain the points nearly as well as the best, best first.
+
+    Costs are compared in the calibration of the rival with the least noise: each one's own would forgive its errors.
+    """
     results = []
-    for poses, grid in zip(candidates.poses.double(), candidates.grid, strict=True):
-        bounds = 0.5 * float(grid.min()), 1.4 * float(grid.max())
-        results.append(_move(aligner, poses, bounds, START_ITERATIONS))
-    costs = [float(aligner.evaluate(poses, rho).cost) for poses, rho in results]
-    poses, rho = results[costs.index(min(costs))]
-    return poses, _range(rho)
+    for poses, bounds in rivals:
+        moved, rho = _move(aligner, poses, bounds, START_ITERATIONS)
+        results.append((aligner.noise, moved, rho))
+    _, poses, rho = min(results, key=lambda result: result[0])
+    aligner.calibrate(poses, rho)
+    costs = [float(aligner.evaluate(poses, rho).cost) for _, poses, rho in results]
+    order = sorted(range(len(costs)), key=costs.__getitem__)[:MAX_RIVALS]
+    return [(results[i][1], _range(results[i][2])) for i in order if costs[i] < RIVAL * costs[order[0]]]
 
 
 def _range(rho: Tensor) -> tuple[float, float]:

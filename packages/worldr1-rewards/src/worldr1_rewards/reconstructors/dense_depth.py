@@ -11,7 +11,7 @@ from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.reconstructors.pyramid import blur, sample
 from worldr1_rewards.reconstructors.rigid import invert, pixel_rays
 
-NUM_PLANES = 32
+NUM_PLANES = 24
 TRUNCATION = 0.08
 """Grey difference beyond which a source says no more against a depth: it may be occluded."""
 UNSEEN = 0.5
@@ -70,11 +70,19 @@ def sweep(images: Tensor, intrinsics: Tensor, relative: Tensor, key: Tensor, pla
         difference = (sample(images, x, y)[:, 0] - key).abs().clamp(max=TRUNCATION)
         costs.append(torch.where(seen, difference, torch.full_like(difference, UNSEEN * TRUNCATION)).mean(0))
     volume = torch.stack(costs)[:, None]
-    volume = (blur(volume, 1.0) + WIDE_WEIGHT * blur(volume, max(2.0, 0.04 * max(height, width))))[:, 0]
+    volume = (blur(volume, 1.0) + WIDE_WEIGHT * _wide_blur(volume, max(2.0, 0.04 * max(height, width))))[:, 0]
     spread = (planes[-1] - planes[0]).clamp(min=1e-6)
     volume = volume + PRIOR_WEIGHT * ((planes[:, None, None] - prior) / spread).square()
     rho = interpolate_minimum(volume, planes)
     return rho.clamp(float(planes[0]), float(planes[-1]))
+
+
+def _wide_blur(images: Tensor, sigma: float) -> Tensor:
+    """`blur`, at a quarter of the size where nothing finer is left anyway."""
+    factor = 4 if sigma >= 4 else 1
+    small = functional.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    return functional.interpolate(blur(small, sigma / factor), size, mode="bilinear", align_corners=False)
 
 
 def median_filter(image: Tensor) -> Tensor:

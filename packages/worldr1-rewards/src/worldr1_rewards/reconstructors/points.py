@@ -15,10 +15,15 @@ from torch.nn import functional
 from worldr1_rewards.reconstructors.pyramid import Level, blur, sample
 from worldr1_rewards.reconstructors.rigid import rays_through
 
-PATCH = tuple((float(x), float(y)) for y in (-1, 0, 1) for x in (-1, 0, 1))
+PATCH = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
 """Offsets in pixels of the level at hand."""
 TYPICAL_QUANTILE = 0.3
 """Share of pixels whose gradient is below the typical one."""
+STRONG_QUANTILE = 0.8
+WEAK = 0.1
+"""Share of the strong gradients' energy that counts as texture at all, where most of the frame is plain wall."""
+FAINT = 0.05
+"""Share of the typical energy below which no point is taken: shading, and what compression leaves on a wall."""
 MARGIN = 1.5
 """Pixels next to the border in which a patch counts as out of view."""
 BORDER = 3
@@ -72,7 +77,8 @@ def choose_points(images: Tensor, hosts: list[int], num_points: int) -> Points:
     inside = torch.zeros_like(strength)
     inside[:, BORDER : height - BORDER, BORDER : width - BORDER] = 1
     strength = (strength + 1e-12) * inside
-    typical = strength.flatten(1).quantile(TYPICAL_QUANTILE, dim=1)[:, None, None]
+    typical, strong = strength.flatten(1).quantile(strength.new_tensor([TYPICAL_QUANTILE, STRONG_QUANTILE]), dim=1)
+    typical = torch.maximum(typical, WEAK * strong)[:, None, None]
     strength = strength.clamp(max=typical) * (1 + scatter(height, width).to(strength)) * inside
     cell = max(2, int((height * width / (2 * num_points)) ** 0.5))
     best, index = functional.max_pool2d(strength[:, None], cell, return_indices=True, ceil_mode=True)
@@ -80,7 +86,7 @@ def choose_points(images: Tensor, hosts: list[int], num_points: int) -> Points:
     values, order = best.flatten(1).topk(count, dim=1)
     pixels = index.flatten(1).gather(1, order)
     positions = torch.stack([pixels % width + 0.5, pixels // width + 0.5], -1).to(images.dtype)
-    return Points(hosts, positions, (values > 0).to(images.dtype))
+    return Points(hosts, positions, (values > FAINT * typical[:, 0]).to(images.dtype))
 
 
 @dataclass(frozen=True, slots=True)

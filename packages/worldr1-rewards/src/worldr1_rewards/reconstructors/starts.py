@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldr1_rewards.reconstructors.coarse import Candidates, refine
+from worldr1_rewards.reconstructors.coarse import Candidates, refine, resize_grid
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, limit_size, normalise_locally, with_gradients
 from worldr1_rewards.reconstructors.rigid import retract, rotation_angle
 
 SEARCH_SIDE = 40
 """Longest side in pixels at which candidates are told apart; the first descent runs at half of it."""
-ANY, ORBIT, TURN, SHIFT = range(4)
-"""Origins of candidates; the best of the last three survive every selection but the last."""
+ANY, ORBIT, TURN, SHIFT, GROWN = range(5)
+"""Origins of candidates; the best of all but the first survive every selection but the last."""
+NUM_GROWN = 4
+"""Paths that are followed outward from the key frame together."""
 DUPLICATE = 0.03
 """Largest difference of pose entries at which two candidates count as the same."""
 
@@ -80,11 +82,12 @@ def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
     candidates = refine(smoothed, key, candidates, (3, 3), 10, smooth_path=True)
     candidates = distinct(candidates, 6)
     candidates = refine(smoothed, key, candidates, (4, 4), 8)
+    candidates = join(candidates, grow(smoothed, key, move_starts(frames.shape[0], key, frames)))
     candidates = refine(_level(tiny, tiny_matrix), key, candidates, (4, 4), 8)
-    candidates = distinct(candidates, 4)
-    candidates = refine(_level(small, matrix), key, candidates, (6, 6), 8)
+    candidates = distinct(candidates, 3)
+    candidates = refine(_level(small, matrix), key, candidates, (6, 6), 6)
     candidates.turns = torch.ones_like(candidates.turns)
-    candidates = refine(_level(small, matrix), key, candidates, (12, 12), 10, smoothness=0.002)
+    candidates = refine(_level(small, matrix), key, candidates, (8, 8), 5, smoothness=0.002)
     order = candidates.cost.argsort(stable=True)
     candidates = candidates.select(order)
     moving = candidates.select(_shortlist(candidates))
@@ -92,35 +95,90 @@ def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
     return Starts(moving, turning, key)
 
 
+def grow(level: Level, key: int, starts: Candidates) -> Candidates:
+    """Follow the camera outward from the key frame, frame by frame.
+
+    A path that turns a corner is no smooth twist; but from one frame to the next it goes on nearly as before.
+
+    Args:
+        level: Smoothed frames, locally normalised, T of them.
+        key: Index of the key frame.
+        starts: Where the few frames around the key frame begin.
+    """
+    num_frames = level.images.shape[0]
+    low, high = max(key - 1, 0), min(key + 1, num_frames - 1)
+    free = starts.select((starts.moves & starts.turns).nonzero()[:, 0])
+    free.origin = torch.full_like(free.origin, GROWN)
+    free.poses = free.poses[:, low : high + 1]
+    grown = refine(level.select(list(range(low, high + 1))), key - low, free, (3, 3), 6)
+    while low > 0 or high < num_frames - 1:
+        if low > 0:
+            grown.poses, low = torch.cat([_next_pose(grown.poses, 0, 1)[:, None], grown.poses], 1), low - 1
+        if high < num_frames - 1:
+            grown.poses, high = torch.cat([grown.poses, _next_pose(grown.poses, -1, -2)[:, None]], 1), high + 1
+        grown = refine(level.select(list(range(low, high + 1))), key - low, grown, (3, 3), 6)
+        grown = distinct(grown, NUM_GROWN)
+    return grown
+
+
+def _next_pose(poses: Tensor, last: int, previous: int) -> Tensor:
+    """The pose after `last` at constant velocity, `(S, 4, 4)`."""
+    return poses[:, last] @ torch.linalg.inv(poses[:, previous]) @ poses[:, last]
+
+
+def join(first: Candidates, second: Candidates) -> Candidates:
+    """Both sets of candidates; the second's depth is brought to the first's grid."""
+    grid = resize_grid(second.grid, (first.grid.shape[1], first.grid.shape[2]))
+    return Candidates(
+        torch.cat([first.poses, second.poses]),
+        torch.cat([first.grid, grid]),
+        torch.cat([first.moves, second.moves]),
+        torch.cat([first.turns, second.turns]),
+        torch.cat([first.origin, second.origin]),
+        torch.cat([first.cost, second.cost]),
+    )
+
+
 def _level(images: Tensor, intrinsics: Tensor) -> Level:
     return with_gradients(normalise_locally(images, max(2.0, min(images.shape[-2:]) / 8)), intrinsics)
 
 
 def distinct(candidates: Candidates, count: int) -> Candidates:
-    """The best `count` free candidates that differ from each other, and the best of each protected origin."""
-    kept: list[int] = []
+    """The best `count` of the free candidates and of those that were grown, and the best of each protected origin."""
     free = candidates.moves & candidates.turns
+    grown = candidates.origin == GROWN
+    kept = _differing(candidates, free & ~grown, count) + _differing(candidates, grown, count)
+    for kind in (ORBIT, TURN, SHIFT):
+        members = (candidates.origin == kind).nonzero()[:, 0]
+        if len(members) > 0:
+            best = int(members[candidates.cost[members].argmin()])
+            kept += [best] if best not in kept else []
+    return candidates.select(torch.tensor(kept, device=candidates.cost.device))
+
+
+def _differing(candidates: Candidates, allowed: Tensor, count: int) -> list[int]:
+    """Indices of the best `count` allowed candidates whose poses differ."""
+    kept: list[int] = []
     for index in candidates.cost.argsort(stable=True).tolist():
-        if not bool(free[index]) or len(kept) == count:
+        if not bool(allowed[index]) or len(kept) == count:
             continue
         differences = [(candidates.poses[index] - candidates.poses[other]).abs().max() for other in kept]
         if all(float(difference) > DUPLICATE for difference in differences):
             kept.append(index)
-    for kind in (ORBIT, TURN, SHIFT):
-        members = (candidates.origin == kind).nonzero()[:, 0]
-        best = int(members[candidates.cost[members].argmin()])
-        if best not in kept:
-            kept.append(best)
-    return candidates.select(torch.tensor(kept, device=candidates.cost.device))
+    return kept
 
 
 def _shortlist(candidates: Candidates) -> Tensor:
-    """The best moving candidate, the next that differs in its rotation, and those grown from a shift or an orbit."""
-    moving = candidates.moves.nonzero()[:, 0].tolist()
+    """Moving candidates that differ in their rotation: the best two of the smooth and of the grown, shifts, orbits."""
     rotations = candidates.poses[:, -1, :3, :3] @ candidates.poses[:, 0, :3, :3].transpose(-1, -2)
     kept: list[int] = []
-    for index in moving:
+    taken = {True: 0, False: 0}
+    for index in candidates.moves.nonzero()[:, 0].tolist():
+        origin = int(candidates.origin[index])
+        if taken[origin == GROWN] >= 2 and origin not in (ORBIT, SHIFT):
+            continue
         gaps = [float(rotation_angle(rotations[index] @ rotations[other].T)) for other in kept]
-        if (len(kept) < 2 or int(candidates.origin[index]) in (ORBIT, SHIFT)) and all(gap > DUPLICATE for gap in gaps):
+        if all(gap > DUPLICATE for gap in gaps):
             kept.append(index)
+            taken[origin == GROWN] += 1
     return torch.tensor(kept, device=candidates.cost.device)
