@@ -18,6 +18,7 @@ from worldr1_core.camera.geometry import (
     pose,
     quaternion_from_matrix,
     rotation_angle,
+    rotation_vector,
     rotation_y,
     scale_intrinsics,
     slerp,
@@ -120,3 +121,11 @@ def test_scaling_to_an_empty_image_is_refused():
 def test_field_of_view_of_the_default_camera():
     vertical, horizontal = field_of_view(default_intrinsics(416, 416), (416, 416))
     assert horizontal == vertical == pytest.approx(2 * math.degrees(math.atan(0.5 / 1.2)))
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, 3.0, math.pi])
+def test_a_rotation_vector_is_axis_times_angle(angle: float) -> None:
+    vector = angle * np.array([2.0, -1.0, 2.0]) / 3
+    matrix = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix())
+    found = rotation_vector(matrix).numpy()
+    np.testing.assert_allclose(found if found @ vector >= 0 else -found, vector, atol=1e-12)

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import roma
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import rotation_angle
 from worldr1_core.errors import TrajectoryError
 
 REST = 1e-9
@@ -74,7 +74,7 @@ def rotation_errors(estimate: Tensor, reference: Tensor) -> Tensor:
         TrajectoryError: The paths are malformed or of different lengths.
     """
     first, second = _pair(estimate, reference)
-    return roma.rotmat_geodesic_distance(first[:, :3, :3], second[:, :3, :3])
+    return rotation_angle(first[:, :3, :3].transpose(1, 2) @ second[:, :3, :3])
 
 
 def fit_scale(estimate: Tensor, reference: Tensor) -> float:
@@ -153,6 +153,8 @@ def absolute_trajectory_error(
     first, second = _pair(estimate, reference)
     source, goal = first[:, :3, 3], second[:, :3, 3]
     if alignment == "umeyama" and _spans_a_plane(source) and _spans_a_plane(goal):
+        import roma  # costs seconds, and only this fit needs it
+
         rotation, shift, scale = roma.rigid_points_registration(source, goal, compute_scaling=True)
         source = scale * source @ rotation.T + shift
     elif alignment != "none":
@@ -181,7 +183,7 @@ def relative_pose_error(estimate: Tensor, reference: Tensor, *, stride: int = 1)
     first[:, :3, 3] *= fit_scale(first, second)
     moved, expected = steps(first, stride), steps(second, stride)
     shift = (moved[:, :3, 3] - expected[:, :3, 3]).square().sum(-1).mean().sqrt()
-    turn = roma.rotmat_geodesic_distance(moved[:, :3, :3], expected[:, :3, :3]).mean()
+    turn = rotation_angle(moved[:, :3, :3].transpose(1, 2) @ expected[:, :3, :3]).mean()
     return float(shift), float(turn)
 
 

@@ -91,6 +91,14 @@ def matrix_from_quaternion(quaternion: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
+def rotation_vector(rotation: Tensor) -> Tensor:
+    """Rotation vectors `(..., 3)` (axis times angle in radians, angle in [0, pi]) of `(..., 3, 3)` rotations."""
+    quaternion = quaternion_from_matrix(rotation)
+    sine = quaternion[..., :3].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quaternion[..., 3:])
+    return quaternion[..., :3] * torch.where(sine < 1e-12, torch.full_like(sine, 2.0), angle / sine.clamp(min=1e-12))
+
+
 def slerp(start: Tensor, end: Tensor, fraction: Tensor) -> Tensor:
     """Spherical linear interpolation between unit quaternions, along the shorter arc.
 

@@ -110,5 +110,8 @@ def limit_size(frames: Tensor, intrinsics: Tensor, max_side: int) -> tuple[Tenso
 def sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear values of `(N, C, h, w)` images at pixel positions `(N, a, b)`: `(N, C, a, b)`; borders replicate."""
     height, width = images.shape[-2:]
-    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
+    grid = x.new_empty(*x.shape, 2)
+    grid[..., 0] = x
+    grid[..., 1] = y
+    grid.mul_(x.new_tensor([2 / width, 2 / height])).sub_(1)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import roma
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import rotation_vector
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_rewards.camera_metrics import relative_to_first, steps
 
@@ -180,8 +180,8 @@ def _rotation_error(found: Tensor, wanted: Tensor, stride: int) -> float:
 
 def _eased_angle(found: Tensor, wanted: Tensor) -> Tensor:
     """Geodesic angle of every pose in radians, with overshoot about the commanded axis discounted."""
-    wanted_vector = roma.rotmat_to_rotvec(wanted[:, :3, :3])
-    error = roma.rotmat_to_rotvec(wanted[:, :3, :3].transpose(1, 2) @ found[:, :3, :3])
+    wanted_vector = rotation_vector(wanted[:, :3, :3])
+    error = rotation_vector(wanted[:, :3, :3].transpose(1, 2) @ found[:, :3, :3])
     commanded = wanted_vector.norm(dim=-1)
     axis = wanted_vector / commanded.clamp(min=1e-9)[:, None]
     along = (error * axis).sum(-1)
@@ -193,10 +193,10 @@ def _eased_angle(found: Tensor, wanted: Tensor) -> Tensor:
 
 def _turn_share(found: Tensor, wanted: Tensor) -> float | None:
     """Achieved over commanded rotation, by least squares over the frames' rotation vectors."""
-    goal = roma.rotmat_to_rotvec(wanted[:, :3, :3])
+    goal = rotation_vector(wanted[:, :3, :3])
     if math.degrees(float(goal.norm(dim=-1).max())) < MIN_TURN:
         return None
-    return float((roma.rotmat_to_rotvec(found[:, :3, :3]) * goal).sum() / goal.square().sum())
+    return float((rotation_vector(found[:, :3, :3]) * goal).sum() / goal.square().sum())
 
 
 def _drift(places: Tensor, scene_depth: float | None) -> float:
