@@ -211,6 +211,7 @@ def bundle_adjust(
     *,
     num_iterations: int,
     translate: bool = True,
+    turn: bool = True,
     free_depth: bool = True,
     fixed_frames: tuple[int, ...] = (0,),
 ) -> Estimate:
@@ -222,10 +223,11 @@ def bundle_adjust(
         rho: `(H, N)` inverse depth.
         num_iterations: Evaluations of the cost.
         translate: Whether cameras may move; if not, only rotations are refined.
+        turn: Whether cameras may turn; if not, only translations are refined.
         free_depth: Whether depths are refined too.
         fixed_frames: Frames whose pose stays.
     """
-    active = _active_columns(poses, translate, fixed_frames)
+    active = _active_columns(poses, translate, turn, fixed_frames)
     current = aligner.evaluate(poses, rho)
     damping = 1e-3
     caution = torch.full_like(rho, 1e-3)
@@ -250,11 +252,13 @@ def bundle_adjust(
     return Estimate(poses, rho, float(current.cost))
 
 
-def _active_columns(poses: Tensor, translate: bool, fixed_frames: tuple[int, ...]) -> Tensor:
+def _active_columns(poses: Tensor, translate: bool, turn: bool, fixed_frames: tuple[int, ...]) -> Tensor:
     active = torch.ones(poses.shape[0], 6, dtype=torch.bool, device=poses.device)
     active[list(fixed_frames)] = False
     if not translate:
         active[:, :3] = False
+    if not turn:
+        active[:, 3:] = False
     return active.flatten().nonzero()[:, 0]
 
 

@@ -30,6 +30,9 @@ START_ITERATIONS = (6, 4)
 TURN_ITERATIONS = (4,)
 ITERATIONS = ((6, 4), (6, 6), (6,))
 """Evaluations between calibrations on the same levels."""
+FACING_ITERATIONS = (4, 3)
+FACING = 1.03
+"""Ratio of costs up to which a camera that does not turn is believed."""
 MAX_RIVALS = 2
 RIVAL = 1.3
 """Starts that go on to the next level: how many, and with how much of the best one's cost."""
@@ -102,11 +105,11 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
     chosen, bounds = _best_start(levels, known, starts.moving)
     moving = interpolate_poses(chosen, known, num_frames)
     turning = interpolate_poses(starts.turning.poses[0].double(), known, num_frames)
-    aligner, rho = None, None
+    aligner, rho, facing = None, None, False
     for index in range(len(levels) - 1, -1, -1):
         rank = min(index, len(POINTS_PER_HOST) - 1)
         aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
-        moving, rho = _move(aligner, moving, bounds, ITERATIONS[rank])
+        moving, rho, facing = _move_simply(aligner, moving, bounds, ITERATIONS[rank], facing, finest=index == 0)
         if not (index < 2 and compare_motions(aligner, moving, rho, turning).obvious):
             turning = _turn(aligner, turning, TURN_ITERATIONS)
         bounds = _range(rho)
@@ -157,6 +160,60 @@ def _compete(aligner: PointAligner, rivals: list[Rival]) -> list[Rival]:
     return [(results[i][1], _range(results[i][2])) for i in order if costs[i] < RIVAL * costs[order[0]]]
 
 
+def _move_simply(
+    aligner: PointAligner,
+    poses: Tensor,
+    bounds: tuple[float, float],
+    rounds: tuple[int, ...],
+    facing: bool,
+    *,
+    finest: bool,
+) -> tuple[Tensor, Tensor, bool]:
+    """Refine a moving camera, without any turn where the clip is explained as well without.
+
+    On a camera that moves ahead, or past plain walls, a slow turn imitates a slow drift to the side. Both are then
+    within the noise, and the simpler camera is believed.
+
+    Args:
+        aligner: The cost at one level.
+        poses: `(T, 4, 4)` where to start.
+        bounds: Of inverse depth.
+        rounds: Iterations between calibrations.
+        facing: Whether `poses` do not turn.
+        finest: Whether this is the last level, where a camera once found to turn is not asked again.
+
+    Returns:
+        Poses, inverse depths, and whether the camera keeps facing one way.
+    """
+    if finest and not facing:
+        return *_move(aligner, poses, bounds, rounds), False
+    if facing:
+        straight, straight_rho = _move(aligner, poses, bounds, FACING_ITERATIONS, turn=False)
+        aligner.calibrate(straight, straight_rho)
+        free = bundle_adjust(aligner, straight, straight_rho, num_iterations=FACING_ITERATIONS[-1])
+        moving, rho = free.poses, free.rho
+    else:
+        moving, rho = _move(aligner, poses, bounds, rounds)
+        straight, straight_rho = _move(aligner, _without_turn(moving, rho), bounds, rounds, turn=False)
+    aligner.calibrate(straight, straight_rho)
+    simple = float(aligner.evaluate(straight, straight_rho).cost)
+    if simple < FACING * float(aligner.evaluate(moving, rho).cost):
+        return straight, straight_rho, True
+    return moving, rho, False
+
+
+def _without_turn(poses: Tensor, rho: Tensor) -> Tensor:
+    """World-to-camera poses with all rotations removed, shifted so that what is at the typical depth stays in place."""
+    anchored = poses @ invert(poses[:1])
+    turn = rotation_log(anchored[:, :3, :3])
+    straight = torch.eye(4).to(anchored).repeat(len(anchored), 1, 1)
+    straight[:, :3, 3] = anchored[:, :3, 3]
+    distance = 1 / float(rho.median())
+    straight[:, 0, 3] += turn[:, 1] * distance
+    straight[:, 1, 3] -= turn[:, 0] * distance
+    return straight
+
+
 def _range(rho: Tensor) -> tuple[float, float]:
     """Bounds of inverse depth to search next."""
     low, high = rho.flatten().quantile(rho.new_tensor([0.03, 0.97])).tolist()
@@ -180,12 +237,12 @@ def _turn(aligner: PointAligner, poses: Tensor, rounds: tuple[int, ...]) -> Tens
 
 
 def _move(
-    aligner: PointAligner, poses: Tensor, bounds: tuple[float, float], rounds: tuple[int, ...]
+    aligner: PointAligner, poses: Tensor, bounds: tuple[float, float], rounds: tuple[int, ...], *, turn: bool = True
 ) -> tuple[Tensor, Tensor]:
     candidates = torch.linspace(*bounds, NUM_DEPTHS).to(aligner.points.weight)
     rho = search_depth(aligner, poses, candidates, spread_indices(poses.shape[0], NUM_SEARCH_TARGETS))
     for num_iterations in rounds:
         aligner.calibrate(poses, rho)
-        estimate = bundle_adjust(aligner, poses, rho, num_iterations=num_iterations)
+        estimate = bundle_adjust(aligner, poses, rho, num_iterations=num_iterations, turn=turn)
         poses, rho = estimate.poses, estimate.rho
     return poses, rho
