@@ -83,6 +83,14 @@ def test_translations_are_in_units_of_the_depth_seen_first():
     assert travelled == pytest.approx(expected, rel=0.2)
 
 
+def test_a_path_that_turns_a_corner_is_followed():
+    world = render_world("rich", ("push in", "pan left"), seed=6, size=(96, 96), num_frames=17)
+    result = reconstruct(world)
+    assert result.has_parallax
+    assert rotation_errors(result.trajectory.c2w, world.c2w).max() < 1.0
+    assert path_error(result.trajectory.c2w, world.c2w) < 0.02
+
+
 @pytest.mark.slow
 def test_half_the_speed_gives_half_the_path():
     full = reconstruct(render_world("rich", "move left", seed=2))
