@@ -109,7 +109,7 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
     for index in range(len(levels) - 1, -1, -1):
         rank = min(index, len(POINTS_PER_HOST) - 1)
         aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
-        moving, rho, facing = _move_simply(aligner, moving, bounds, ITERATIONS[rank], facing, finest=index == 0)
+        moving, rho, facing = _move_simply(aligner, moving, bounds, ITERATIONS[rank], facing, ask=index == 1)
         if not (index < 2 and compare_motions(aligner, moving, rho, turning).obvious):
             turning = _turn(aligner, turning, TURN_ITERATIONS)
         bounds = _range(rho)
@@ -167,7 +167,7 @@ def _move_simply(
     rounds: tuple[int, ...],
     facing: bool,
     *,
-    finest: bool,
+    ask: bool,
 ) -> tuple[Tensor, Tensor, bool]:
     """Refine a moving camera, without any turn where the clip is explained as well without.
 
@@ -180,12 +180,12 @@ def _move_simply(
         bounds: Of inverse depth.
         rounds: Iterations between calibrations.
         facing: Whether `poses` do not turn.
-        finest: Whether this is the last level, where a camera once found to turn is not asked again.
+        ask: Whether a camera that turns is tried without its turn; once is enough, at half size.
 
     Returns:
         Poses, inverse depths, and whether the camera keeps facing one way.
     """
-    if finest and not facing:
+    if not (facing or ask):
         return *_move(aligner, poses, bounds, rounds), False
     if facing:
         straight, straight_rho = _move(aligner, poses, bounds, FACING_ITERATIONS, turn=False)
