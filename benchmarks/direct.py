@@ -47,7 +47,7 @@ def encoded(video: Video) -> Video:
     """The clip after a trip through an mp4 file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        write_video(path, video)
+        write_video(video, path)
         return read_video(path)
 
 
