@@ -184,7 +184,7 @@ def _assemble(
         trajectory=trajectory,
         depth=frame_depths(keys, poses.to(frames.dtype)),
         has_parallax=moves,
-        diagnostics=_diagnostics(cameras, keys),
+        diagnostics=_diagnostics(cameras),
         keys=keys,
         key_indices=hosts,
     )
@@ -203,18 +203,32 @@ def frame_depths(keys: KeyFrames, poses: Tensor) -> Tensor:
     return torch.stack(maps)
 
 
-def _diagnostics(cameras: Cameras, keys: KeyFrames) -> dict[str, Any]:
+def points_relief(cameras: Cameras) -> float:
+    """Spread of inverse depth, (90th - 10th percentile) / median, within one host frame; the median over the hosts.
+
+    Only points count, by the information on their depth: on a plain wall dense depth is a guess, and would give a
+    moved picture the relief of noise.
+    """
+    ceiling = 3 * float(cameras.confidence.median())
+    spreads = []
+    for rho, confidence, weight in zip(cameras.rho, cameras.confidence, cameras.points.weight, strict=True):
+        order = rho.argsort()
+        share = (confidence.clamp(max=ceiling) * weight)[order].cumsum(0)
+        marks = torch.searchsorted(share, share[-1] * share.new_tensor([0.1, 0.5, 0.9])).clamp(max=len(rho) - 1)
+        low, middle, high = rho[order][marks].tolist()
+        spreads.append((high - low) / middle)
+    return sorted(spreads)[len(spreads) // 2]
+
+
+def _diagnostics(cameras: Cameras) -> dict[str, Any]:
     evidence = cameras.evidence
-    low, middle, high = (
-        keys.inverse_depth[0].flatten().quantile(keys.inverse_depth.new_tensor([0.1, 0.5, 0.9])).tolist()
-    )
     return {
         "motion": evidence.kind,
         "move_ratio": evidence.move_ratio,
         "turn_ratio": evidence.turn_ratio,
         "parallax_px": evidence.parallax,
         "turn_px": evidence.turn,
-        "relief": (high - low) / middle if evidence.kind == "moving" else 0.0,
+        "relief": points_relief(cameras) if evidence.kind == "moving" else 0.0,
         "agreement_min": float(evidence.agreement.min()),
         "agreement_median": float(evidence.agreement.median()),
         **cameras.diagnostics,

@@ -59,7 +59,7 @@ class TrajectoryReward(Reward):
         )
         turn_half: float = Field(0.35, gt=0, lt=1, description="Share of the commanded angle that earns about half.")
         relief: float = Field(
-            0.13,
+            0.15,
             ge=0,
             le=1,
             description="Relief of inverse depth that earns half where a translation is commanded; 0 switches it off.",
@@ -109,7 +109,7 @@ class TrajectoryReward(Reward):
             turn=options.turn_half,
         )
         agreement = compare_paths(estimate, target, tolerances, has_parallax=reconstruction.has_parallax)
-        relief = inverse_depth_relief(reconstruction)
+        relief = scene_relief(reconstruction)
         if translates(target):
             genuine = self._solidity(relief)
         else:
@@ -141,6 +141,12 @@ def with_scene_depth(reconstruction: Reconstruction) -> CameraTrajectory:
     if path.scene_depth is not None or reconstruction.depth is None:
         return path
     return replace(path, scene_depth=float(reconstruction.depth[0].median()))
+
+
+def scene_relief(reconstruction: Reconstruction) -> float | None:
+    """The reconstructor's own `diagnostics["relief"]`, which may leave out plain walls, else `inverse_depth_relief`."""
+    own = reconstruction.diagnostics.get("relief")
+    return inverse_depth_relief(reconstruction) if own is None else float(own)
 
 
 def inverse_depth_relief(reconstruction: Reconstruction) -> float | None:
