@@ -76,13 +76,13 @@ def find_starts(frames: Tensor, intrinsics: Tensor) -> Starts:
     """
     key = frames.shape[0] // 2
     small, matrix = limit_size(frames, intrinsics, SEARCH_SIDE)
-    tiny, tiny_matrix = halvings(small, matrix, min_side=8)[min(1, len(halvings(small, matrix, 8)) - 1)]
-    candidates = move_starts(frames.shape[0], key, frames)
+    tiny, tiny_matrix = halvings(small, matrix, min_side=8)[:2][-1]
+    starts = move_starts(frames.shape[0], key, frames)
     smoothed = _level(blur(tiny, 1.0), tiny_matrix)
-    candidates = refine(smoothed, key, candidates, (3, 3), 7, smooth_path=True)
+    candidates = refine(smoothed, key, starts, (3, 3), 7, smooth_path=True)
     candidates = distinct(candidates, 6)
     candidates = refine(smoothed, key, candidates, (4, 4), 8)
-    candidates = join(candidates, grow(smoothed, key, move_starts(frames.shape[0], key, frames)))
+    candidates = join(candidates, grow(smoothed, key, starts))
     candidates = refine(_level(tiny, tiny_matrix), key, candidates, (4, 4), 8)
     candidates = distinct(candidates, 3)
     candidates = refine(_level(small, matrix), key, candidates, (6, 6), 5)
