@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldr1_rewards.reconstructors.points import Patches, Points
+from worldr1_rewards.reconstructors.points import PATCH, Landing, Patches, Points
 from worldr1_rewards.reconstructors.pyramid import Level
 from worldr1_rewards.reconstructors.rigid import (
     adjoint,
@@ -90,20 +90,21 @@ class PointAligner:
         """`(T, H, 4, 4)` poses from hosts to frames."""
         return poses[:, None] @ invert(poses[self.points.hosts])[None]
 
-    def residuals(self, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
-        """Residuals `(T, H, N, M)` and visibility `(T, H, N)`."""
+    def residuals(self, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Landing]:
+        """Residuals `(T, M, H, N)`, visibility `(T, H, N)` and where the patches land."""
         landing = self.patches.project(self.relative(poses).to(rho.dtype), rho)
         values = self.patches.look(self.level.images, landing)[:, 0]
-        return values - self.expected(), self.patches.visible(landing)
+        return values - self.expected(), self.patches.weight * landing.inside, landing
 
     def expected(self) -> Tensor:
-        """Host patches in the tone of every frame, `(T, H, N, M)`."""
-        return self.tone[:, :, :1, None] * self.patches.values + self.tone[:, :, 1:, None]
+        """Host patches in the tone of every frame, `(T, M, H, N)`."""
+        gain, offset = self.tone[:, None, :, :, None].unbind(3)
+        return torch.addcmul(offset, gain, self.patches.values)
 
     def calibrate(self, poses: Tensor, rho: Tensor) -> None:
         """Set the robust kernel from the residuals' own spread, and the tone of every frame relative to every host."""
-        residual, visible = self.residuals(poses, rho)
-        energy = residual.square().mean(-1)
+        residual, visible, _ = self.residuals(poses, rho)
+        energy = residual.square().mean(1)
         calm = self.patches.strength <= self.patches.strength.median()
         seen = energy[(visible > 0) & calm]
         if seen.numel() == 0:
@@ -120,12 +121,12 @@ class PointAligner:
     def _fit_tone(self, values: Tensor, weight: Tensor) -> None:
         """Weighted regression of frames' patches on hosts' patches, drawn to gain 1 and offset 0."""
         total = weight.sum(-1).clamp(min=1e-6)
-        host, seen = self.patches.values.mean(-1), values.mean(-1)
+        host, seen = self.patches.values.mean(0), values.mean(1)
         host_mean, seen_mean = (weight * host).sum(-1) / total, (weight * seen).sum(-1) / total
-        host_off = self.patches.values - host_mean[..., None, None]
-        seen_off = values - seen_mean[..., None, None]
-        spread = (weight * host_off.square().mean(-1)).sum(-1)
-        together = (weight * (host_off * seen_off).mean(-1)).sum(-1)
+        host_off = self.patches.values - host_mean[:, None, :, None]
+        seen_off = values - seen_mean[:, None, :, None]
+        spread = (weight * host_off.square().mean(1)).sum(-1)
+        together = (weight * (host_off * seen_off).mean(1)).sum(-1)
         prior = 0.01 * total * spread.max() / total.max()
         gain = ((together + prior) / (spread + prior).clamp(min=1e-9)).clamp(0.5, 2.0)
         self.tone = torch.stack([gain, seen_mean - gain * host_mean], -1)
@@ -135,23 +136,25 @@ class PointAligner:
         relative = self.relative(poses).to(rho.dtype)
         landing = self.patches.project(relative, rho)
         looked = self.patches.look(self.level.stack, landing)
-        visible = self.patches.visible(landing)
-        residual = looked[:, 0] - self.expected()
-        energy = residual.square().mean(-1) * self.inverse_variance
+        visible = self.patches.weight * landing.inside
+        residual, grad_x, grad_y = looked[:, 0] - self.expected(), looked[:, 1], looked[:, 2]
+        energy = residual.square().mean(1) * self.inverse_variance
         share = self.kernel**2 / (energy + self.kernel**2)
-        weight = visible * share**2
         robust = share * energy * visible + self.outside * (self.patches.weight - visible)
         cost = robust.sum() / self.patches.weight.sum().clamp(min=1)
 
-        matrix = self.level.intrinsics
-        grad_x, grad_y = looked[:, 1] * matrix[0, 0], looked[:, 2] * matrix[1, 1]
-        weight = weight * self.inverse_variance / residual.shape[-1]
-        cross = weight * (grad_x * grad_y).sum(-1)
-        structure = weight * grad_x.square().sum(-1), cross, weight * grad_y.square().sum(-1)
-        force = torch.stack([(grad_x * residual).sum(-1), (grad_y * residual).sum(-1)], -1) * weight[..., None]
-        motion = camera_motion(landing.position, rho / landing.depth)
-        shift = relative[:, :, None, :2, 3] - landing.position * relative[:, :, None, 2:3, 3]
-        parallax = shift / landing.depth[..., None]
+        weight = visible * share.square() * (self.inverse_variance / len(PATCH))
+        focal_x, focal_y = self.patches.focal
+        structure = (
+            (grad_x * grad_x).sum(1) * weight * focal_x**2,
+            (grad_x * grad_y).sum(1) * weight * (focal_x * focal_y),
+            (grad_y * grad_y).sum(1) * weight * focal_y**2,
+        )
+        pull_x, pull_y = (grad_x * residual).sum(1) * weight, (grad_y * residual).sum(1) * weight
+        force = torch.stack([pull_x * focal_x, pull_y * focal_y], 2)
+        motion = camera_motion(landing.x, landing.y, rho / landing.depth)
+        shift = relative[:, :, :3, 3, None] / landing.depth[:, :, None]
+        parallax = shift[:, :, :2] - torch.stack([landing.x, landing.y], 2) * shift[:, :, 2:]
         return self._assemble(cost, robust.sum(0), relative, structure, force, motion, parallax)
 
     def _assemble(
@@ -164,43 +167,39 @@ class PointAligner:
         motion: Tensor,
         parallax: Tensor,
     ) -> _System:
-        """Sum terms per observation into pose blocks, pose-depth columns and the depths' diagonal."""
-        num_frames, num_hosts, num_points = parallax.shape[:3]
-        hosts = self.points.hosts
+        """Sum terms per observation into pose blocks, pose-depth rows and the depths' diagonal."""
+        num_frames, num_hosts, _, num_points = parallax.shape
+        hosts = torch.tensor(self.points.hosts, device=parallax.device)
         pulled = apply_structure(structure, motion)
-        flat = motion.flatten(2, 3).transpose(-1, -2)
-        pair = (flat @ pulled.flatten(2, 3)).double()
-        pair_force = (flat @ force.flatten(2, 3)[..., None]).squeeze(-1).double()
-        coupled = pulled[..., 0, :] * parallax[..., :1] + pulled[..., 1, :] * parallax[..., 1:]
+        flat = motion.flatten(3)
+        pair = (flat @ pulled.flatten(3).transpose(-1, -2)).double()
+        pair_force = (flat @ force.flatten(2)[..., None]).double()
+        coupled = pulled[..., 0, :] * parallax[..., :1, :] + pulled[..., 1, :] * parallax[..., 1:, :]
         transport = adjoint(relative)
         back = transport.transpose(-1, -2)
 
         blocks = pair.new_zeros(num_frames, 6, num_frames, 6)
-        vector = pair.new_zeros(num_frames, 6)
-        depth = coupled.new_zeros(num_hosts, num_points, num_frames, 6)
         frames = torch.arange(num_frames, device=pair.device)
+        across = pair @ transport.double()
         blocks[frames, :, frames] += pair.sum(1)
-        vector += pair_force.sum(1)
-        depth += coupled.permute(1, 2, 0, 3)
-        returned = coupled @ transport
-        for index, host in enumerate(hosts):
-            across = pair[:, index] @ transport[:, index].double()
-            blocks[:, :, host] -= across
-            blocks[host] -= across.permute(2, 0, 1)
-            blocks[host, :, host] += (back[:, index].double() @ across).sum(0)
-            vector[host] -= (back[:, index].double() @ pair_force[:, index, :, None]).sum(0).squeeze(-1)
-            depth[index, :, host] -= returned[:, index].sum(0)
+        blocks[:, :, hosts] -= across.permute(0, 2, 1, 3)
+        blocks[hosts] -= across.permute(1, 3, 0, 2)
+        blocks[hosts, :, hosts] += (back.double() @ across).sum(0)
+        vector = pair_force.sum(1).squeeze(-1)
+        vector[hosts] -= (back.double() @ pair_force).sum(0).squeeze(-1)
+        depth = coupled.transpose(0, 1).contiguous()
+        returned = back.permute(1, 2, 0, 3).flatten(2) @ depth.flatten(1, 2)
+        depth[torch.arange(num_hosts, device=hosts.device), hosts] -= returned
         size = 6 * num_frames
-        depth_depth = (parallax * apply_structure(structure, parallax[..., None])[..., 0]).sum((0, 3))
-        depth_force = (parallax * force).sum((0, 3))
+        curvature = apply_structure(structure, parallax[:, :, None])[:, :, 0]
         return _System(
             cost,
             point_cost,
             blocks.reshape(size, size),
             vector.reshape(size),
-            depth.flatten(2),
-            depth_depth,
-            depth_force,
+            depth.reshape(num_hosts, size, num_points),
+            (parallax * curvature).sum((0, 2)),
+            (parallax * force).sum((0, 2)),
         )
 
 
@@ -265,23 +264,21 @@ def _active_columns(poses: Tensor, translate: bool, turn: bool, fixed_frames: tu
 def _solve(system: _System, active: Tensor, damping: float, caution: Tensor | None) -> tuple[Tensor, Tensor]:
     """Twists `(T, 6)` and changes of inverse depth `(H, N)`."""
     matrix, vector = system.pose_pose[active][:, active], system.pose_force[active]
-    columns = system.pose_depth[:, :, active].flatten(0, 1)
     matrix = matrix + torch.diag(matrix.diagonal() * damping + 1e-9)
-    depth = system.depth_depth.flatten()
-    if caution is not None:
-        depth = depth * (1 + damping + caution.flatten())
-    stiffness = depth + (1e-3 * depth.mean() + 1e-12)
-    if caution is not None:
-        weighted = columns / stiffness[:, None]
-        matrix = matrix - (weighted.T @ columns).double()
-        vector = vector - (weighted.T @ system.depth_force.flatten()).double()
-    step = -torch.linalg.solve(matrix, vector)
     twist = torch.zeros_like(system.pose_force)
-    twist[active] = step
     change = torch.zeros_like(system.depth_depth)
-    if caution is not None:
-        change = -(system.depth_force.flatten() + columns @ step.to(columns.dtype)) / stiffness
-        change = change.reshape(system.depth_depth.shape)
+    if caution is None:
+        twist[active] = -torch.linalg.solve(matrix, vector)
+        return twist.unflatten(0, (-1, 6)), change
+    rows = system.pose_depth[:, active]
+    depth = system.depth_depth * (1 + damping + caution)
+    stiffness = depth + (1e-3 * depth.mean() + 1e-12)
+    weighted = rows / stiffness[:, None]
+    matrix = matrix - (weighted @ rows.transpose(1, 2)).sum(0).double()
+    vector = vector - (weighted @ system.depth_force[..., None]).sum((0, 2)).double()
+    step = -torch.linalg.solve(matrix, vector)
+    twist[active] = step
+    change = -(system.depth_force + step.to(rows.dtype) @ rows) / stiffness
     return twist.unflatten(0, (-1, 6)), change
 
 
@@ -295,18 +292,16 @@ def search_depth(aligner: PointAligner, poses: Tensor, candidates: Tensor, frame
         frames: Frames to compare with.
     """
     relative = aligner.relative(poses)[frames].to(candidates.dtype)
-    images = aligner.level.images[frames]
+    images, weight = aligner.level.images[frames], aligner.patches.weight[frames]
     expected = aligner.expected()[frames]
     kernel = aligner.kernel**2
     costs = []
     for value in candidates:
-        rho = value.expand(aligner.points.weight.shape)
-        landing = aligner.patches.project(relative, rho)
+        landing = aligner.patches.project(relative, value.expand(weight.shape[1:]))
         difference = aligner.patches.look(images, landing)[:, 0] - expected
-        energy = difference.square().mean(-1) * aligner.inverse_variance
-        visible = aligner.patches.visible(landing, frames)
-        robust = kernel * energy / (energy + kernel)
-        costs.append((robust * visible + OUTSIDE * kernel * (aligner.patches.weight[frames] - visible)).sum(0))
+        energy = difference.square().mean(1) * aligner.inverse_variance
+        robust = torch.where(landing.inside, kernel * energy / (energy + kernel), OUTSIDE * kernel)
+        costs.append((robust * weight).sum(0))
     return interpolate_minimum(torch.stack(costs), candidates)
 
 

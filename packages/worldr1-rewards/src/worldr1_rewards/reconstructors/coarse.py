@@ -100,7 +100,8 @@ class DenseAligner:
         self.others = [t for t in range(num_frames) if t != key]
         self.stack = level.stack[self.others]
         self.reference = level.images[key]
-        self.rays = pixel_rays(level.intrinsics, *level.size).reshape(-1, 3)
+        self.rays = pixel_rays(level.intrinsics, *level.size).reshape(-1, 3).T.contiguous()
+        self.focal, self.centre = level.intrinsics.diagonal()[:2].tolist(), level.intrinsics[:2, 2].tolist()
         self.basis = upsampling(grid, level.size, level.images)
         self.roughness = smoothness * curvature(grid, level.images) / self.basis.shape[1]
 
@@ -109,39 +110,44 @@ class DenseAligner:
         nodes = grid.flatten(1)
         rho = (nodes @ self.basis.T).clamp(min=0.02)
         relative = poses[:, self.others].transpose(0, 1)
-        points = self.rays @ relative[..., :3, :3].transpose(-1, -2)
-        points = points + rho[None, :, :, None] * relative[:, :, None, :3, 3]
-        inverse_z = 1 / points[..., 2].clamp(min=1e-3)
-        position = points[..., :2] * inverse_z[..., None]
-        structure, force, cost = self._photometry(position, points[..., 2])
-        motion = camera_motion(position, rho * inverse_z)
-        shift = relative[:, :, None, :2, 3] - position * relative[:, :, None, 2:3, 3]
-        return self._assemble(cost, nodes, structure, force, motion, inverse_z[..., None] * shift)
+        moved = torch.addcmul(relative[..., :3, :3] @ self.rays, relative[..., :3, 3:], rho[:, None])
+        z = moved[..., 2, :].clamp(min=1e-3)
+        position = moved[..., :2, :] / z[..., None, :]
+        structure, force, cost = self._photometry(position, moved[..., 2, :])
+        motion = camera_motion(position[..., 0, :], position[..., 1, :], rho / z)
+        shift = relative[..., :3, 3, None] / z[..., None, :]
+        return self._assemble(cost, nodes, structure, force, motion, shift[..., :2, :] - position * shift[..., 2:, :])
 
     def _photometry(self, position: Tensor, z: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
         """Compare warped frames with the key frame.
 
+        Args:
+            position: `(t, S, 2, N)` normalised coordinates.
+            z: `(t, S, N)` depth times inverse depth in the key frame.
+
         Returns:
-            Weighted structure tensors (entries xx, xy, yy, each `(t, S, N)`) and forces `(t, S, N, 2)` by the
+            Weighted structure tensors (entries xx, xy, yy, each `(t, S, N)`) and forces `(t, S, 2, N)` by the
             normalised coordinates, and the cost `(S,)`.
         """
         (height, width), channels = self.level.size, self.reference.shape[0]
-        intrinsics = self.level.intrinsics
-        x = intrinsics[0, 0] * position[..., 0] + intrinsics[0, 2]
-        y = intrinsics[1, 1] * position[..., 1] + intrinsics[1, 2]
-        visible = ((x > 0.5) & (x < width - 0.5) & (y > 0.5) & (y < height - 0.5) & (z > 0.05)).to(x.dtype)
+        focal_x, focal_y = self.focal
+        x = focal_x * position[..., 0, :] + self.centre[0]
+        y = focal_y * position[..., 1, :] + self.centre[1]
+        visible = ((x - width / 2).abs() < width / 2 - 0.5) & ((y - height / 2).abs() < height / 2 - 0.5) & (z > 0.05)
         warped = sample(self.stack, x, y)
         residual = warped[:, :channels] - self.reference.reshape(1, channels, 1, -1)
-        grad_x = warped[:, channels : 2 * channels] * intrinsics[0, 0]
-        grad_y = warped[:, 2 * channels :] * intrinsics[1, 1]
+        grad_x, grad_y = warped[:, channels : 2 * channels], warped[:, 2 * channels :]
         energy = residual.square().mean(1)
         share = KERNEL**2 / (energy + KERNEL**2)
-        weight = visible * share**2
-        cost = (share * energy * visible + OUTSIDE * KERNEL**2 * (1 - visible)).mean((0, 2))
-        cross = weight * (grad_x * grad_y).mean(1)
-        structure = weight * grad_x.square().mean(1), cross, weight * grad_y.square().mean(1)
-        force = torch.stack([(grad_x * residual).mean(1), (grad_y * residual).mean(1)], -1) * weight[..., None]
-        return structure, force, cost
+        weight = visible * share.square() / channels
+        cost = torch.where(visible, share * energy, OUTSIDE * KERNEL**2).mean((0, 2))
+        structure = (
+            (grad_x * grad_x).sum(1) * weight * focal_x**2,
+            (grad_x * grad_y).sum(1) * weight * (focal_x * focal_y),
+            (grad_y * grad_y).sum(1) * weight * focal_y**2,
+        )
+        pull_x, pull_y = (grad_x * residual).sum(1) * weight, (grad_y * residual).sum(1) * weight
+        return structure, torch.stack([pull_x * focal_x, pull_y * focal_y], 2), cost
 
     def _assemble(
         self,
@@ -153,26 +159,27 @@ class DenseAligner:
         parallax: Tensor,
     ) -> _System:
         """Sum per-pixel terms into the normal equations, with the depth prior and the gauge."""
-        num_others, num_starts, num_pixels = parallax.shape[:3]
+        num_others, num_starts, _, num_pixels = parallax.shape
         num_poses, num_nodes = 6 * num_others, nodes.shape[1]
         scale = 1 / (num_others * num_pixels)
         pulled = apply_structure(structure, motion)
-        flat = motion.flatten(2, 3).transpose(-1, -2)
-        pose_pose = (flat @ pulled.flatten(2, 3)) * scale
-        pose_force = (flat @ force.flatten(2, 3)[..., None]).squeeze(-1) * scale
-        coupled = pulled[..., 0, :] * parallax[..., :1] + pulled[..., 1, :] * parallax[..., 1:]
-        pose_depth = coupled.transpose(-1, -2) @ self.basis * scale
-        depth_depth = (parallax * apply_structure(structure, parallax[..., None])[..., 0]).sum((0, 3)) * scale
-        depth_force = (parallax * force).sum((0, 3)) @ self.basis * scale
+        flat = motion.flatten(3)
+        pose_pose = (flat @ pulled.flatten(3).transpose(-1, -2)) * scale
+        pose_force = (flat @ force.flatten(2)[..., None]).squeeze(-1) * scale
+        coupled = pulled[..., 0, :] * parallax[..., :1, :] + pulled[..., 1, :] * parallax[..., 1:, :]
+        pose_depth = coupled @ self.basis * scale
+        curvature = apply_structure(structure, parallax[:, :, None])[:, :, 0]
+        depth_depth = (parallax * curvature).sum((0, 2)) * scale
+        depth_force = (parallax * force).sum((0, 2)) @ self.basis * scale
         matrix = cost.new_zeros(num_starts, num_poses + num_nodes, num_poses + num_nodes)
         blocks = matrix[:, :num_poses, :num_poses].unflatten(1, (num_others, 6)).unflatten(3, (num_others, 6))
         blocks.diagonal(dim1=1, dim2=3).copy_(pose_pose.permute(1, 2, 3, 0))
-        coupling = pose_depth.permute(1, 0, 2, 3).reshape(num_starts, num_poses, num_nodes)
+        coupling = pose_depth.transpose(0, 1).reshape(num_starts, num_poses, num_nodes)
         matrix[:, :num_poses, num_poses:] = coupling
         matrix[:, num_poses:, :num_poses] = coupling.transpose(1, 2)
         prior = self.roughness + 1e-3 / num_nodes * torch.eye(num_nodes, dtype=cost.dtype, device=cost.device)
         gauge = torch.full_like(prior, 1 / num_nodes**2)
-        data = self.basis.T @ (depth_depth[..., None] * self.basis)
+        data = (self.basis.T * depth_depth[:, None]) @ self.basis
         matrix[:, num_poses:, num_poses:] = data + prior + gauge
         pull = nodes @ self.roughness + 1e-3 / num_nodes * (nodes - 1) + (nodes.mean(1, keepdim=True) - 1) / num_nodes
         vector = torch.cat([pose_force.transpose(0, 1).reshape(num_starts, -1), depth_force + pull], 1)

@@ -80,12 +80,12 @@ def compare_motions(aligner: PointAligner, moving: Tensor, rho: Tensor, turning:
 
 
 def _look(aligner: PointAligner, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Robust cost and visibility `(T, H, N)`, and pixel positions `(T, H, N, 2)` of points."""
-    residual, visible = aligner.residuals(poses, rho)
-    energy = residual.square().mean(-1) * aligner.inverse_variance
+    """Robust cost and visibility `(T, H, N)`, and positions `(T, H, N, 2)` of points in pixels from the principal point."""
+    residual, visible, landing = aligner.residuals(poses, rho)
+    energy = residual.square().mean(1) * aligner.inverse_variance
     kernel = aligner.kernel**2
-    landing = aligner.patches.project(aligner.relative(poses).to(rho.dtype), rho)
-    return kernel * energy / (energy + kernel), visible, landing.centre
+    focal = rho.new_tensor(aligner.patches.focal)
+    return kernel * energy / (energy + kernel), visible, torch.stack([landing.x, landing.y], -1) * focal
 
 
 def _ratio(simple: Tensor, rich: Tensor, seen: Tensor) -> float:
@@ -99,15 +99,15 @@ def _distance(first: Tensor, second: Tensor, seen: Tensor) -> float:
 
 def frame_agreement(aligner: PointAligner, poses: Tensor, rho: Tensor) -> Tensor:
     """Correlation `(T,)` between patches in a frame and the same patches in their hosts; 0 where none is seen."""
-    residual, visible = aligner.residuals(poses, rho)
+    residual, visible, _ = aligner.residuals(poses, rho)
     host = aligner.patches.values.expand_as(residual)
     seen = residual + aligner.expected()
-    weight = visible[..., None] * aligner.inverse_variance[..., None]
-    total = weight.sum((2, 3), keepdim=True).clamp(min=1e-12) * host.shape[3]
-    host = host - (weight * host).sum((2, 3), keepdim=True) / total
-    seen = seen - (weight * seen).sum((2, 3), keepdim=True) / total
-    together = (weight * host * seen).sum((2, 3))
-    norm = ((weight * host**2).sum((2, 3)) * (weight * seen**2).sum((2, 3))).sqrt()
+    weight = (visible * aligner.inverse_variance)[:, None]
+    total = weight.sum((1, 3), keepdim=True).clamp(min=1e-12) * host.shape[1]
+    host = host - (weight * host).sum((1, 3), keepdim=True) / total
+    seen = seen - (weight * seen).sum((1, 3), keepdim=True) / total
+    together = (weight * host * seen).sum((1, 3))
+    norm = ((weight * host**2).sum((1, 3)) * (weight * seen**2).sum((1, 3))).sqrt()
     correlation = torch.where(norm > 0, together / norm.clamp(min=1e-20), torch.zeros_like(norm))
     return correlation[:, _linked_hosts(correlation, aligner.points.hosts)].amax(1)
 

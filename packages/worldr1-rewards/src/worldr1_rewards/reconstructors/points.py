@@ -94,42 +94,45 @@ class Landing:
     """Where patches land in the frames.
 
     Attributes:
-        position: `(t, h, n, 2)` normalised image position of the centres.
+        x, y: `(t, h, n)` normalised image position of the centres.
         depth: `(t, h, n)` z-depth of the centres times their inverse depth in the host, positive.
-        in_front: `(t, h, n)` bool.
-        centre: `(t, h, n, 2)` pixel position of the centres.
-        x, y: `(t, h, n, m)` pixel positions; the warp is linear within a patch.
+        inside: `(t, h, n)` bool, whether the centre lands in front of the camera and inside the frame.
+        grid: `(t, m, h, n, 2)` positions of all patch pixels from -1 to 1 across the frame; the warp is linear within
+            a patch.
     """
 
-    position: Tensor
-    depth: Tensor
-    in_front: Tensor
-    centre: Tensor
     x: Tensor
     y: Tensor
+    depth: Tensor
+    inside: Tensor
+    grid: Tensor
 
 
 class Patches:
     """Patches around points, and where they land in every frame.
 
-    Indices of results are frame t, host h, point n, patch pixel m.
+    Indices of results are frame t, patch pixel m, host h, point n.
 
     Args:
         level: Grey frames `(T, 1, h, w)` with gradients.
         points: Pixels to follow, at the size of level 0.
         scale: Size of `level` relative to level 0.
+
+    Attributes:
+        values: `(m, h, n)` grey values in the hosts.
+        strength: `(h, n)` squared gradients there, mean over the patch.
+        weight: `(T, h, n)` 1 where a frame may say something about a point: it is one, and the frame is not its host.
     """
 
     def __init__(self, level: Level, points: Points, scale: float) -> None:
         self.level = level
         offsets = level.images.new_tensor(PATCH)
         places = points.positions[:, :, None] * scale + offsets
-        self.values = sample(level.images[points.hosts], places[..., 0], places[..., 1])[:, 0]
-        gradients = sample(level.stack[points.hosts, 1:], places[..., 0], places[..., 1])
-        self.strength = gradients.square().sum(1).mean(-1)
-        self.offsets = offsets
-        rays = rays_through(points.positions * scale, level.intrinsics)
-        self.ray_x, self.ray_y = rays[..., 0], rays[..., 1]
+        looked = sample(level.stack[points.hosts], places[..., 0], places[..., 1])
+        self.values = looked[:, 0].permute(2, 0, 1).contiguous()
+        self.strength = looked[:, 1:].square().sum(1).mean(-1)
+        self.rays = rays_through(points.positions * scale, level.intrinsics).transpose(1, 2).contiguous()
+        self.focal, self.centre = level.intrinsics.diagonal()[:2].tolist(), level.intrinsics[:2, 2].tolist()
         own = torch.arange(level.images.shape[0], device=offsets.device)[:, None] == torch.tensor(
             points.hosts, device=offsets.device
         )
@@ -142,32 +145,25 @@ class Patches:
             relative: `(t, h, 4, 4)` poses from hosts to frames.
             rho: `(h, n)` inverse depth in the hosts.
         """
-        entry = relative[:, :, :3, :, None]
-        turned = [entry[:, :, i, 0] * self.ray_x + entry[:, :, i, 1] * self.ray_y + entry[:, :, i, 2] for i in range(3)]
-        moved = [turned[i] + entry[:, :, i, 3] * rho for i in range(3)]
-        z = moved[2].clamp(min=1e-3)
-        inverse_z = 1 / z
-        position = torch.stack([moved[0] * inverse_z, moved[1] * inverse_z], -1)
-        spread = entry[:, :, :2, :2].permute(0, 1, 4, 2, 3) - position[..., None] * entry[:, :, 2:, :2].permute(
-            0, 1, 4, 2, 3
-        )
-        matrix = self.level.intrinsics
-        focal = matrix.diagonal()[:2]
-        centre = position * focal + matrix[:2, 2]
-        spread = spread * inverse_z[..., None, None] * (focal[:, None] / focal)
-        offsets = self.offsets
-        x = centre[..., :1] + spread[..., 0, :1] * offsets[:, 0] + spread[..., 0, 1:] * offsets[:, 1]
-        y = centre[..., 1:] + spread[..., 1, :1] * offsets[:, 0] + spread[..., 1, 1:] * offsets[:, 1]
-        return Landing(position, z, moved[2] > 0.05, centre, x, y)
-
-    def visible(self, landing: Landing, frames: list[int] | None = None) -> Tensor:
-        """`(t, h, n)` 1 where the centre of a patch lands inside the frame and in front of the camera."""
-        height, width = self.level.size
-        x, y = landing.centre.unbind(-1)
-        inside = (x > MARGIN) & (x < width - MARGIN) & (y > MARGIN) & (y < height - MARGIN) & landing.in_front
-        return (self.weight if frames is None else self.weight[frames]) * inside
+        moved = torch.addcmul(relative[:, :, :3, :3] @ self.rays, relative[:, :, :3, 3:], rho[:, None])
+        depth = moved[:, :, 2].clamp(min=1e-3)
+        x, y = moved[:, :, 0] / depth, moved[:, :, 1] / depth
+        inside = moved[:, :, 2] > 0.05
+        grid = rho.new_empty(len(relative), len(PATCH), *rho.shape, 2)
+        for axis, place in enumerate((x, y)):
+            length = self.level.size[1 - axis]
+            middle = place * (2 * self.focal[axis] / length) + (2 * self.centre[axis] / length - 1)
+            inside &= middle.abs() < 1 - 2 * MARGIN / length
+            entries = relative[:, :, [axis, 2], :2, None] * (2 * self.focal[axis] / length)
+            for m, offset in enumerate(PATCH):
+                grid[:, m, :, :, axis] = middle
+                for j in (0, 1):
+                    if offset[j] != 0:
+                        tilt = (entries[:, :, 0, j] - entries[:, :, 1, j] * place) / depth
+                        grid[:, m, :, :, axis].add_(tilt, alpha=offset[j] / self.focal[j])
+        return Landing(x, y, depth, inside, grid)
 
     def look(self, images: Tensor, landing: Landing) -> Tensor:
-        """Values `(t, c, h, n, m)` of `images` `(t, c, height, width)` where the patches land."""
-        flat = sample(images, landing.x.flatten(1, 2), landing.y.flatten(1, 2))
-        return flat.unflatten(2, landing.x.shape[1:3])
+        """Values `(t, c, m, h, n)` of `images` `(t, c, height, width)` where the patches land."""
+        flat = functional.grid_sample(images, landing.grid.flatten(1, 2), padding_mode="border", align_corners=False)
+        return flat.unflatten(2, landing.grid.shape[1:3])

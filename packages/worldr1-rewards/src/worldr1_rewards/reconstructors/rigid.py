@@ -114,30 +114,45 @@ def rays_through(points: Tensor, intrinsics: Tensor) -> Tensor:
     return torch.stack([x, y, torch.ones_like(x)], -1)
 
 
-def camera_motion(position: Tensor, depth: Tensor) -> Tensor:
+def camera_motion(x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
     """How image positions move with a twist of the camera that sees them.
 
+    Points are the last dimension here and in `apply_structure`: sums over them are then matrix products of rows that
+    lie together in memory.
+
     Args:
-        position: Normalised coordinates `(…, 2)`, X/Z and Y/Z.
-        depth: Inverse z-depth `(…)` in that camera.
+        x: Normalised coordinates X/Z, `(…, n)`.
+        y: Likewise Y/Z.
+        depth: Inverse z-depth in that camera, likewise.
 
     Returns:
-        `(…, 2, 6)` derivative of the normalised coordinates by a left twist of the pose.
+        `(…, 6, 2, n)` derivative of the normalised coordinates by a left twist of the pose.
     """
-    x, y = position.unbind(-1)
-    zero = torch.zeros_like(x)
-    row_x = torch.stack([depth, zero, -depth * x, -x * y, 1 + x * x, -y], -1)
-    row_y = torch.stack([zero, depth, -depth * y, -1 - y * y, x * y, x], -1)
-    return torch.stack([row_x, row_y], -2)
+    rows = x.new_zeros(*x.shape[:-1], 6, 2, x.shape[-1])
+    cross = x * y
+    rows[..., 0, 0, :] = depth
+    rows[..., 1, 1, :] = depth
+    rows[..., 2, 0, :] = -depth * x
+    rows[..., 2, 1, :] = -depth * y
+    rows[..., 3, 0, :] = -cross
+    rows[..., 3, 1, :] = -1 - y * y
+    rows[..., 4, 0, :] = 1 + x * x
+    rows[..., 4, 1, :] = cross
+    rows[..., 5, 0, :] = -y
+    rows[..., 5, 1, :] = x
+    return rows
 
 
-def apply_structure(structure: tuple[Tensor, Tensor, Tensor], columns: Tensor) -> Tensor:
-    """Products of symmetric 2×2 matrices with `(…, 2, k)` columns.
+def apply_structure(structure: tuple[Tensor, Tensor, Tensor], rows: Tensor) -> Tensor:
+    """Products of `(…, k, 2, n)` rows with one symmetric 2×2 matrix a point.
 
     Args:
-        structure: Entries xx, xy and yy, each `(…)`; written out because batched 2×2 products are slow.
-        columns: `(…, 2, k)`.
+        structure: Entries xx, xy and yy, each `(…, n)`.
+        rows: `(…, k, 2, n)`.
     """
-    xx, xy, yy = (entry[..., None] for entry in structure)
-    first, second = columns[..., 0, :], columns[..., 1, :]
-    return torch.stack([xx * first + xy * second, xy * first + yy * second], -2)
+    xx, xy, yy = (entry[..., None, :] for entry in structure)
+    first, second = rows[..., 0, :], rows[..., 1, :]
+    result = torch.empty_like(rows)
+    torch.mul(xx, first, out=result[..., 0, :]).addcmul_(xy, second)
+    torch.mul(xy, first, out=result[..., 1, :]).addcmul_(yy, second)
+    return result
