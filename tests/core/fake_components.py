@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from worldr1_core.component import Component, ComponentConfig
+from worldr1_core.backbone import Backbone
+from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import require
 from worldr1_core.judge import Judge
 from worldr1_core.reconstructor import Reconstructor
@@ -123,7 +124,7 @@ class NeedsExtra(Reward):
         return 0.0
 
 
-class Tree(Component):
+class Tree(Backbone):
     """A Config that contains itself."""
 
     class Config(ComponentConfig):
@@ -134,7 +135,7 @@ class Tree(Component):
 Tree.Config.model_rebuild(_types_namespace={"Tree": Tree})
 
 
-class Callback(Component):
+class Callback(Backbone):
     """A Config that JSON cannot hold."""
 
     class Config(ComponentConfig):

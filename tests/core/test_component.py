@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from worldr1_core.backbone import Backbone
 from worldr1_core.component import (
     Component,
     ComponentConfig,
@@ -34,12 +35,12 @@ class NoBase:
     pass
 
 
-class LooseConfig(Component):
+class LooseConfig(Backbone):
     class Config(BaseModel):
         radius: float = 1.0
 
 
-class TakesDevice(Component):
+class TakesDevice(Backbone):
     class Config(ComponentConfig):
         device: str = "cpu"
 
@@ -50,6 +51,10 @@ class TakesWeight(Reward):
 
     def score(self, clip, evidence):
         return 0.0
+
+
+class ABackbone(Backbone):
+    pass
 
 
 class AJudge(Judge):
@@ -106,7 +111,9 @@ def test_config_of_another_type_is_refused(config):
         ("reward", "AJudge", "must be a class derived from worldr1_core.reward.Reward"),
         ("reconstructor", "AJudge", "must be a class derived from worldr1_core.reconstructor.Reconstructor"),
         ("judge", "Blur", "must be a class derived from worldr1_core.judge.Judge"),
-        ("backbone", "NoBase", "must be a class derived from worldr1_core.component.Component"),
+        ("backbone", "NoBase", "must be a class derived from worldr1_core.backbone.Backbone"),
+        ("sampler", "Blur", "must be a class derived from worldr1_core.sampler.Sampler"),
+        ("noise conditioner", "Blur", "must be a class derived from worldr1_core.noise.NoiseConditioner"),
         ("backbone", "instance", "must be a class derived from"),
         ("backbone", "LooseConfig", "its Config must derive from worldr1_core.component.ComponentConfig"),
         ("backbone", "TakesDevice", r"must not have the fields \['device'\]"),
@@ -120,7 +127,7 @@ def test_class_that_a_manifest_cannot_use_names_its_owner(make_registry, kind, a
     assert str(caught.value).startswith(f"{kind.capitalize()} 'thing' of acme-rewards 2.0 (plugin 'plugin')")
 
 
-@pytest.mark.parametrize(("kind", "cls"), [("backbone", Blur), ("judge", AJudge)])
+@pytest.mark.parametrize(("kind", "cls"), [("backbone", ABackbone), ("judge", AJudge)])
 def test_class_that_fits_is_returned(make_registry, kind, cls):
     registry = make_registry({kind: {"thing": f"{__name__}:{cls.__name__}"}})
     assert load_component(registry, kind, "thing") is cls

@@ -18,8 +18,11 @@ INTERFACES: Mapping[str, str] = {
     "reward": "worldr1_core.reward:Reward",
     "reconstructor": "worldr1_core.reconstructor:Reconstructor",
     "judge": "worldr1_core.judge:Judge",
+    "backbone": "worldr1_core.backbone:Backbone",
+    "noise conditioner": "worldr1_core.noise:NoiseConditioner",
+    "sampler": "worldr1_core.sampler:Sampler",
 }
-"""Kind -> the interface that its components derive from; the other kinds derive from `Component` itself."""
+"""Kind -> the interface that its components derive from."""
 
 
 class ComponentConfig(BaseModel):
@@ -76,7 +79,7 @@ def load_component(registry: Registry, kind: str, name: str) -> type[Component]:
     """
     loaded: Any = registry.load(kind, name)
     label = f"{kind.capitalize()} {name!r} of {registry.find(kind, name).owner}"
-    module, _, attribute = INTERFACES.get(kind, f"{__name__}:Component").partition(":")
+    module, _, attribute = INTERFACES[kind].partition(":")
     interface = getattr(importlib.import_module(module), attribute)
     if not (isinstance(loaded, type) and issubclass(loaded, interface)):
         raise PluginError(f"{label} must be a class derived from {module}.{attribute}, received {loaded!r}.")

@@ -47,19 +47,19 @@ def worldr1_register_judges() -> Mapping[str, str]:
 
 @hookspec
 def worldr1_register_backbones() -> Mapping[str, str]:
-    """Register text-to-video backbones: `name -> "module:Class"`."""
+    """Register text-to-video backbones: `name -> "module:Class"`, each a `worldr1_core.backbone.Backbone`."""
     return {}
 
 
 @hookspec
 def worldr1_register_noise_conditioners() -> Mapping[str, str]:
-    """Register noise conditioners (prompt and camera path to initial latent): `name -> "module:Class"`."""
+    """Register noise conditioners: `name -> "module:Class"`, each a `worldr1_core.noise.NoiseConditioner`."""
     return {}
 
 
 @hookspec
 def worldr1_register_samplers() -> Mapping[str, str]:
-    """Register stochastic schedulers that act as the policy: `name -> "module:Class"`."""
+    """Register samplers, which make the policy: `name -> "module:Class"`, each a `worldr1_core.sampler.Sampler`."""
     return {}
 
 

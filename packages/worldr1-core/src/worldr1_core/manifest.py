@@ -20,6 +20,7 @@ from worldr1_core.yaml_source import KeyPath, YamlSource, parse_yaml
 COMPONENT_KEYS = {
     "backbone": "backbone",
     "noise": "noise conditioner",
+    "sampler": "sampler",
     "reconstructor": "reconstructor",
     "judge": "judge",
 }
@@ -59,6 +60,7 @@ class Manifest(BaseModel):
     )
     backbone: ComponentSpec | None = Field(None, description="Text-to-video model.")
     noise: ComponentSpec | None = Field(None, description="Noise conditioner.")
+    sampler: ComponentSpec | None = Field(None, description="Stochastic scheduler: the policy.")
     reconstructor: ComponentSpec | None = Field(None, description="Lifts a clip to cameras and a 3D scene.")
     judge: ComponentSpec | None = Field(None, description="Vision-language model that grades images.")
     rewards: list[RewardSpec] = Field(default_factory=list, description="Rewards; the total is their weighted sum.")

@@ -32,7 +32,10 @@ KINDS: Mapping[str, str] = {
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "manifest section": frozenset(
-        ["version", "seed", "device", "backbone", "noise", "reconstructor", "judge", "rewards", "prompts", "sections"]
+        [
+            *("version", "seed", "device", "prompts", "sections"),
+            *("backbone", "noise", "sampler", "reconstructor", "judge", "rewards"),
+        ]
     ),
     "reward": frozenset({"total", "reconstructor"}),
 }

@@ -1,0 +1,217 @@
+"""The interface of backbones: a text-to-video model as the ground that sampling and training stand on."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worldr1_core.component import Component
+
+if TYPE_CHECKING:  # see worldr1_core.reward
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+
+    from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
+
+
+@dataclass(frozen=True, slots=True)
+class LatentGeometry:
+    """Sizes of a video and of its latent.
+
+    Attributes:
+        channels: C of the latent.
+        num_frames: Latent frames that belong to the video.
+        height: Latent rows.
+        width: Latent columns.
+        video_frames: T of the video.
+        video_height: H of the video.
+        video_width: W of the video.
+        temporal_stride: Video frames from one latent frame to the next; latent frame k shows video frame k x stride.
+        spatial_stride: Video pixels a latent pixel.
+        leading_padding: Latent frames in front that the decoder drops (CogVideoX 1.5).
+    """
+
+    channels: int
+    num_frames: int
+    height: int
+    width: int
+    video_frames: int
+    video_height: int
+    video_width: int
+    temporal_stride: int
+    spatial_stride: int
+    leading_padding: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(C, T, H, W)` of the latent, padding included."""
+        return self.channels, self.leading_padding + self.num_frames, self.height, self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """Encoded prompts.
+
+    Attributes:
+        prompts: B prompts.
+        tensors: Keyword arguments of the pipeline, each with first dimension B.
+    """
+
+    prompts: tuple[str, ...]
+    tensors: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def select(self, rows: Sequence[int]) -> Conditioning:
+        """The prompts at `rows`; a row may stand more than once."""
+        index = list(rows)
+        return Conditioning(tuple(self.prompts[i] for i in index), {k: v[index] for k, v in self.tensors.items()})
+
+    def repeat_interleave(self, count: int) -> Conditioning:
+        """Every prompt `count` times in a row."""
+        return self.select([row for row in range(len(self)) for _ in range(count)])
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What a run of the pipeline gave.
+
+    Attributes:
+        latents: `(B, C, T, H, W)` float32 after the last step of the segment, padding included.
+        steps: Recorded stochastic steps, in the order of the schedule.
+    """
+
+    latents: Tensor
+    steps: list[PolicyStep] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """A low-rank adapter (LoRA).
+
+    Attributes:
+        rank: Rank r.
+        alpha: Scale alpha; the update is alpha / r x B A.
+        target_modules: Names of the linear layers; the backbone's own list if `None`.
+    """
+
+    rank: int = 32
+    alpha: float = 64.0
+    target_modules: tuple[str, ...] | None = None
+
+
+class Backbone(Component, abc.ABC):
+    """A text-to-video model behind an unmodified pipeline.
+
+    Weights are loaded on first use, not in `__init__`. Latents are `(B, C, T, H, W)` float32 here, whatever layout the
+    pipeline has inside.
+    """
+
+    @property
+    @abc.abstractmethod
+    def geometry(self) -> LatentGeometry:
+        """Sizes of the video that the options ask for, and of its latent.
+
+        Raises:
+            UserError: The model cannot make this size or number of frames.
+            WeightsError: The model's configuration cannot be had.
+        """
+
+    @property
+    @abc.abstractmethod
+    def denoisers(self) -> Mapping[str, Module]:
+        """The modules that predict noise or velocity, by their name in the pipeline."""
+
+    @property
+    @abc.abstractmethod
+    def base_scheduler(self) -> Any:
+        """The scheduler that the checkpoint names, with the options' flow shift; samplers build theirs from it."""
+
+    @abc.abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts (and the negative prompt, where guidance is on); gradients are not kept."""
+
+    @abc.abstractmethod
+    def sample(
+        self,
+        conditioning: Conditioning,
+        latents: Tensor,
+        *,
+        num_inference_steps: int,
+        scheduler: PolicyScheduler | None = None,
+        run: PolicyRun | None = None,
+    ) -> Rollout:
+        """Run the pipeline over a segment of its schedule, without gradients.
+
+        Args:
+            conditioning: B encoded prompts.
+            latents: `(B, C, T, H, W)` at the begin of the segment, of `geometry.shape`.
+            num_inference_steps: Steps of the full schedule.
+            scheduler: Policy; `base_scheduler` (deterministic, nothing recorded) if left out.
+            run: Segment, window, generators and injection; `step_delta` is `(B, C, T, H, W)`. Needs `scheduler`.
+
+        Raises:
+            UserError: Shapes do not fit, or the latents are not finite.
+            WorldR1Error: The model gave NaN or infinite values.
+        """
+
+    @abc.abstractmethod
+    def predict(self, step: PolicyStep) -> Tensor:
+        """Call the denoiser again as recorded, gradients on, and apply guidance: what the scheduler was given then.
+
+        Args:
+            step: A recorded step, or some of its rows (`select_step`).
+
+        Returns:
+            `(B, ...)` float32 in the pipeline's layout. At the recorded batch and the recorded weights it equals the
+            recorded model output exactly.
+        """
+
+    @abc.abstractmethod
+    def select_step(self, step: PolicyStep, rows: Sequence[int]) -> PolicyStep:
+        """Some samples of a recorded step, denoiser arguments included."""
+
+    @abc.abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents `(B, C, T, H, W)` to videos `(B, T, 3, H, W)` float32 RGB in [0, 1] on the CPU, without gradients."""
+
+    @abc.abstractmethod
+    def add_adapter(self, spec: AdapterSpec) -> None:
+        """Put a fresh trainable adapter (float32, zero effect) on every denoiser and freeze everything else.
+
+        Raises:
+            UserError: There is one already, or `target_modules` matches no layer.
+        """
+
+    @abc.abstractmethod
+    def adapter_disabled(self) -> AbstractContextManager[None]:
+        """Within the block the model is the one before post-training: the reference of the KL term."""
+
+    @abc.abstractmethod
+    def save_adapter(self, folder: str | Path) -> None:
+        """Write the adapter in diffusers' LoRA layout: `pipeline.load_lora_weights(folder)` reads it.
+
+        Raises:
+            UserError: There is no adapter.
+            OutputError: The folder cannot be written to.
+        """
+
+    @abc.abstractmethod
+    def load_adapter(self, folder: str | Path) -> None:
+        """Read an adapter that `save_adapter` wrote; it is on, and frozen.
+
+        Raises:
+            WeightsError: There is none, or it belongs to another architecture.
+        """
+
+    def trainable_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Parameters that require gradients, named `denoiser.parameter`."""
+        for name, module in self.denoisers.items():
+            for inner, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    yield f"{name}.{inner}", parameter

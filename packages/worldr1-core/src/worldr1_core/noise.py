@@ -1,0 +1,93 @@
+"""The interface of noise conditioners: prompt and camera path to initial latent noise."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worldr1_core.component import Component
+
+if TYPE_CHECKING:  # see worldr1_core.reward
+    from torch import Generator, Tensor
+
+    from worldr1_core.backbone import LatentGeometry
+    from worldr1_core.camera.trajectory import CameraTrajectory
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseRequest:
+    """What initial noise is asked for: one video.
+
+    Attributes:
+        geometry: Sizes of the latent and of the video.
+        prompt: Its camera words command a path.
+        seed: Seed of the noise.
+        trajectory: Commanded path of the video's frames instead of the prompt's.
+        flow: `(T - 1, 2, H, W)` pixels of the video's size, x then y, from each frame to the next: any motion, instead
+            of the plane's.
+        depth: `(T, H, W)` z-depth of every frame in the trajectory's unit: a scene instead of the plane.
+    """
+
+    geometry: LatentGeometry
+    prompt: str = ""
+    seed: int = 0
+    trajectory: CameraTrajectory | None = None
+    flow: Tensor | None = None
+    depth: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InitialNoise:
+    """Initial latent of one video.
+
+    Attributes:
+        latents: `(C, T, H, W)` float32 of the geometry's `shape`, N(0, 1) in every component.
+        trajectory: The path that it carries, if any.
+        step_delta: `(C, T, H, W)` added after early steps (`PolicyRun.step_delta`), or `None`.
+        step_weights: Its weights after steps 0, 1, ...
+    """
+
+    latents: Tensor
+    trajectory: CameraTrajectory | None = None
+    step_delta: Tensor | None = None
+    step_weights: tuple[float, ...] = ()
+
+
+class NoiseConditioner(Component, abc.ABC):
+    """Draws initial noise that may carry the commanded camera path."""
+
+    def initial_noise(self, request: NoiseRequest) -> InitialNoise:
+        """The initial noise of one video; frames that only pad the latent in front are fresh noise.
+
+        Raises:
+            TrajectoryError: The commanded path does not fit the video.
+        """
+        import torch
+
+        from worldr1_core.seeding import generator
+
+        drawn = self.draw(request, generator(request.seed, "initial noise"))
+        padding = request.geometry.leading_padding
+        if not padding:
+            return drawn
+        channels, _, height, width = request.geometry.shape
+        fresh = torch.randn(
+            channels, padding, height, width, generator=generator(request.seed, "padding of initial noise")
+        )
+        delta = drawn.step_delta
+        return InitialNoise(
+            torch.cat([fresh, drawn.latents], dim=1),
+            drawn.trajectory,
+            None if delta is None else torch.cat([torch.zeros_like(fresh), delta], dim=1),
+            drawn.step_weights,
+        )
+
+    @abc.abstractmethod
+    def draw(self, request: NoiseRequest, generator: Generator) -> InitialNoise:
+        """Noise `(C, num_frames, H, W)` of the latent frames that belong to the video.
+
+        Args:
+            request: What is asked for.
+            generator: CPU generator of this video; the only source of randomness.
+        """

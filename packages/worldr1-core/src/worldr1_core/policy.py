@@ -1,0 +1,338 @@
+"""The scheduler as policy: a scheduler of any diffusion pipeline that draws its steps from a known density.
+
+`PolicyScheduler` is mixed into a diffusers scheduler class. Put into an unmodified pipeline, it runs one segment of the
+schedule, takes stochastic steps inside a window and deterministic ones elsewhere, and records every stochastic step
+with the density it was drawn from. The same density, as a function of a new model output, is what training needs.
+
+Latents and densities are float32 whatever the pipeline's dtype: a pipeline may round its own copy between two steps,
+and the scheduler goes on from the exact one.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from worldr1_core.errors import UserError
+from worldr1_core.seeding import draw_normal
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The Gaussian from which a stochastic step draws the next sample.
+
+    Attributes:
+        mean: `(B, ...)` float32.
+        std: Standard deviation of every component, > 0.
+    """
+
+    mean: Tensor
+    std: float
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` `(B, ...)`, averaged over all but the batch (paper, section 3): `(B,)`."""
+        squares = ((value - self.mean) ** 2).flatten(1).mean(1)
+        return -squares / (2 * self.std**2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
+
+    def kl(self, reference: Transition) -> Tensor:
+        """KL divergence to a Gaussian of the same std, |mean - mean_ref|^2 / (2 std^2), averaged likewise: `(B,)`."""
+        return ((self.mean - reference.mean) ** 2).flatten(1).mean(1) / (2 * self.std**2)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulePoint:
+    """Where in the schedule a step stands.
+
+    Levels are what the scheduler counts noise in: sigma for flow models (1 is pure noise, 0 is data), the cumulative
+    product of alphas for diffusion models (near 0 is pure noise, 1 is data).
+
+    Attributes:
+        index: Step in the full schedule, from 0.
+        timestep: What the denoiser is told.
+        level: Noise level before the step.
+        next_level: Noise level after it.
+        second_level: Noise level after step 0 of the schedule; formulas that divide by zero at the first step use it.
+    """
+
+    index: int
+    timestep: float
+    level: float
+    next_level: float
+    second_level: float
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserCall:
+    """One forward pass of a denoiser, as the pipeline made it.
+
+    Attributes:
+        module: Name of the denoiser in the pipeline, e.g. `"transformer"` or `"transformer_2"`.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
+
+    module: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def select(self, rows: Sequence[int], batch_size: int, shared: frozenset[str]) -> DenoiserCall:
+        """The same call for some samples of the batch.
+
+        Args:
+            rows: Indices of the samples.
+            batch_size: B of the recorded run. A tensor whose first dimension is k x B holds k blocks of the batch
+                (unconditional and conditional, say); each block is selected from.
+            shared: Names of arguments that do not belong to single samples.
+
+        Raises:
+            ValueError: A tensor's first dimension is no multiple of B.
+        """
+        kwargs = {
+            name: value if name in shared else _select(value, rows, batch_size, name)
+            for name, value in self.kwargs.items()
+        }
+        args = tuple(_select(value, rows, batch_size, f"argument {i}") for i, value in enumerate(self.args))
+        return DenoiserCall(self.module, args, kwargs)
+
+
+def _select(value: Any, rows: Sequence[int], batch_size: int, name: str) -> Any:
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    if value.shape[0] % batch_size:
+        raise ValueError(
+            f"Denoiser argument {name!r} has shape {tuple(value.shape)}, no multiple of the batch of {batch_size}. "
+            "Name it in the backbone's shared_arguments if it belongs to no single sample."
+        )
+    index = [block * batch_size + row for block in range(value.shape[0] // batch_size) for row in rows]
+    return value[index]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStep:
+    """One recorded stochastic step of a batch, everything in float32 and in the pipeline's own latent layout.
+
+    Attributes:
+        point: Where in the schedule it stands.
+        sample: `(B, ...)` before the step.
+        next_sample: `(B, ...)` that was drawn, before any injection.
+        mean: `(B, ...)` of the density it was drawn from.
+        std: Its standard deviation.
+        log_prob: `(B,)` log-density of `next_sample`, averaged over all but the batch.
+        calls: The denoiser's forward passes that led to it.
+    """
+
+    point: SchedulePoint
+    sample: Tensor
+    next_sample: Tensor
+    mean: Tensor
+    std: float
+    log_prob: Tensor
+    calls: tuple[DenoiserCall, ...] = ()
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return int(self.sample.shape[0])
+
+    def select(self, rows: Sequence[int], shared: frozenset[str] = frozenset()) -> PolicyStep:
+        """The same step for some samples of the batch; see `DenoiserCall.select`."""
+        index = list(rows)
+        return PolicyStep(
+            self.point,
+            self.sample[index],
+            self.next_sample[index],
+            self.mean[index],
+            self.std,
+            self.log_prob[index],
+            tuple(call.select(index, self.batch_size, shared) for call in self.calls),
+        )
+
+
+@dataclass(slots=True)
+class PolicyRun:
+    """What one call of the pipeline shall do, and what it did.
+
+    Attributes:
+        segment: Steps `[begin, end)` of the full schedule to run; all of them if `None`.
+        window: Steps `[begin, end)` of the full schedule that are stochastic; none if empty.
+        generators: One generator a sample for the stochastic steps.
+        step_delta: `(B, ...)` added to the sample after a step with its weight, mean and std of every sample kept
+            (stepwise injection of the noise conditioner); in the pipeline's latent layout.
+        step_weights: Weights of `step_delta` after steps 0, 1, ... of the full schedule.
+        record: Whether to keep the stochastic steps.
+        steps: Recorded steps, filled in.
+        calls: Denoiser calls since the last step, filled in by the backbone.
+        final: `(B, ...)` float32 after the last step, filled in.
+    """
+
+    segment: tuple[int, int] | None = None
+    window: tuple[int, int] = (0, 0)
+    generators: list[Generator] = field(default_factory=list)
+    step_delta: Tensor | None = None
+    step_weights: tuple[float, ...] = ()
+    record: bool = False
+    steps: list[PolicyStep] = field(default_factory=list)
+    calls: list[DenoiserCall] = field(default_factory=list)
+    final: Tensor | None = None
+
+    def is_stochastic(self, index: int) -> bool:
+        """Whether step `index` of the full schedule is drawn."""
+        return self.window[0] <= index < self.window[1]
+
+    def inject(self, index: int, sample: Tensor) -> Tensor:
+        """Add the weighted delta after step `index`, keeping mean and std of every sample."""
+        weight = self.step_weights[index] if index < len(self.step_weights) else 0.0
+        if self.step_delta is None or weight == 0.0:
+            return sample
+        moved = sample + weight * self.step_delta.to(sample)
+        axes = tuple(range(1, sample.ndim))
+        mean, std = sample.mean(axes, keepdim=True), sample.std(axes, keepdim=True)
+        new_mean, new_std = moved.mean(axes, keepdim=True), moved.std(axes, keepdim=True)
+        return (moved - new_mean) / new_std.clamp(min=1e-12) * std + mean
+
+
+class PolicyScheduler(abc.ABC):
+    """Mixed into a diffusers scheduler, before it: `class FlowSDE(PolicyScheduler, FlowMatchEulerDiscreteScheduler)`.
+
+    A subclass gives `transition` (the density of a stochastic step), `ode_step` (the deterministic one) and `levels`
+    (noise levels of the full schedule). `run` is set by the backbone before it calls the pipeline; without one, the
+    scheduler is deterministic.
+    """
+
+    run: PolicyRun | None = None
+    timesteps: Tensor
+
+    _full_timesteps: Tensor
+    _levels: list[float]
+    _position: int | None = None
+    _carried: Tensor | None = None
+
+    @abc.abstractmethod
+    def transition(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Transition:
+        """Density of the next sample.
+
+        A pure function of its arguments and the scheduler's configuration, differentiable in `model_output`.
+
+        Args:
+            point: Where in the schedule.
+            sample: `(B, ...)` float32.
+            model_output: `(B, ...)` float32, guidance applied.
+        """
+
+    @abc.abstractmethod
+    def ode_step(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Tensor:
+        """The next sample `(B, ...)` of the deterministic sampler with the same marginals (arguments as above)."""
+
+    @abc.abstractmethod
+    def levels(self) -> list[float]:
+        """Noise levels of the full schedule, one more than there are steps; asked right after `set_timesteps`."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the full schedule."""
+        return len(self._full_timesteps)
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        """Make the full schedule, then show the pipeline the run's segment of it (arguments of the diffusers class).
+
+        Raises:
+            UserError: The run's segment or window lies outside the schedule.
+        """
+        super().set_timesteps(*args, **kwargs)  # type: ignore[misc]  # the diffusers class stands behind the mixin
+        self._full_timesteps = self.timesteps
+        self._levels = self.levels()
+        begin, end = self._bounds()
+        self.timesteps = self._full_timesteps[begin:end]
+        self._position, self._carried = begin, None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Pipelines call it with 0, which is the begin of the segment."""
+        self._position = self._bounds()[0] + begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """The step of the full schedule that comes next."""
+        return self._position
+
+    def point(self, index: int) -> SchedulePoint:
+        """The schedule at step `index`."""
+        return SchedulePoint(
+            index,
+            float(self._full_timesteps[index]),
+            self._levels[index],
+            self._levels[index + 1],
+            self._levels[1],
+        )
+
+    def step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, return_dict: bool = True, **__: Any
+    ) -> Any:
+        """Take the next step of the run; other arguments of diffusers schedulers are accepted and have no effect.
+
+        Args:
+            model_output: `(B, ...)`, guidance applied.
+            timestep: As the pipeline has it; steps are counted, not looked up.
+            sample: `(B, ...)` as the pipeline keeps it, perhaps rounded to its dtype.
+            return_dict: Whether to return an object with `prev_sample` instead of a tuple.
+        """
+        if self._position is None:
+            raise ValueError("Call set_timesteps before step.")
+        run = self.run if self.run is not None else PolicyRun()
+        point = self.point(self._position)
+        exact, output = self._exact(sample), model_output.float()
+        if run.is_stochastic(point.index):
+            following = self._draw(run, point, exact, output)
+        else:
+            following = self.ode_step(point, exact, output)
+        run.calls.clear()
+        following = run.inject(point.index, following)
+        self._position += 1
+        self._carried = run.final = following
+        returned = following.to(sample.dtype)
+        return _StepOutput(returned) if return_dict else (returned,)
+
+    def _draw(self, run: PolicyRun, point: SchedulePoint, sample: Tensor, output: Tensor) -> Tensor:
+        transition = self.transition(point, sample, output)
+        drawn = transition.mean + transition.std * draw_normal(run.generators, sample)
+        if run.record:
+            run.steps.append(
+                PolicyStep(
+                    point,
+                    sample,
+                    drawn,
+                    transition.mean,
+                    transition.std,
+                    transition.log_prob(drawn),
+                    tuple(run.calls),
+                )
+            )
+        return drawn
+
+    def _exact(self, sample: Tensor) -> Tensor:
+        """The float32 sample behind the pipeline's copy; the copy itself where the pipeline changed it."""
+        carried = self._carried
+        if carried is None or carried.shape != sample.shape:
+            return sample.float()
+        unchanged = sample is carried or torch.equal(carried.to(sample.dtype), sample)
+        return carried if unchanged else sample.float()
+
+    def _bounds(self) -> tuple[int, int]:
+        num_steps = len(self._full_timesteps)
+        run = self.run if self.run is not None else PolicyRun()
+        begin, end = run.segment if run.segment is not None else (0, num_steps)
+        if not 0 <= begin < end <= num_steps:
+            raise UserError(f"segment must lie within the {num_steps} steps of the schedule, received {run.segment!r}.")
+        if run.window[0] < run.window[1] and not 0 <= run.window[0] < run.window[1] <= num_steps:
+            raise UserError(f"window must lie within the {num_steps} steps of the schedule, received {run.window!r}.")
+        return begin, end
+
+
+@dataclass(frozen=True, slots=True)
+class _StepOutput:
+    prev_sample: Tensor

@@ -1,0 +1,60 @@
+"""The interface of samplers: which steps of the schedule are stochastic, and from what density they are drawn."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from worldr1_core.component import Component, ComponentConfig
+
+if TYPE_CHECKING:  # see worldr1_core.reward
+    from worldr1_core.policy import PolicyScheduler
+
+
+class SamplerConfig(ComponentConfig):
+    """Options that every sampler has."""
+
+    num_inference_steps: int = Field(50, ge=1, le=1000, description="Steps of the full schedule.")
+    window: int = Field(2, ge=0, le=1000, description="Number of consecutive stochastic steps; 0 for none.")
+    window_position: Literal["fixed", "random", "sliding"] = Field(
+        "random",
+        description="Where the window begins: at `window_start`, drawn anew for every block from "
+        "[window_start, window_stop), or moved on by one step after every block.",
+    )
+    window_start: int = Field(0, ge=0, le=999, description="First step at which the window may begin.")
+    window_stop: int | None = Field(
+        None, ge=1, le=1000, description="The window begins before this step; half of the schedule if left out."
+    )
+
+
+class Sampler(Component, abc.ABC):
+    """Makes policy schedulers, and says which steps are stochastic.
+
+    Its `Config` derives from `SamplerConfig`.
+    """
+
+    Config = SamplerConfig
+    config: SamplerConfig
+
+    @abc.abstractmethod
+    def make_scheduler(self, base: Any) -> PolicyScheduler:
+        """A policy scheduler for a pipeline.
+
+        Args:
+            base: The pipeline's own diffusers scheduler, whose configuration (shift, betas, ...) is kept.
+
+        Raises:
+            UserError: The base belongs to another family of models (flow, diffusion).
+        """
+
+    def window(self, seed: int, block: int) -> tuple[int, int]:
+        """Stochastic steps `[begin, end)` of block number `block` of a run; a pure function of its arguments.
+
+        Raises:
+            UserError: The window does not fit into the schedule.
+        """
+        from worldr1_core.windows import choose_window
+
+        return choose_window(self.config, seed, block)

@@ -1,0 +1,45 @@
+"""Random streams named by keys, so that what is drawn depends neither on batching nor on the number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Generator, Tensor
+
+
+def derive_seed(seed: int, *keys: int | str) -> int:
+    """A seed for one named stream: the first 63 bits of SHA-256 over the seed and the keys.
+
+    Args:
+        seed: Seed of the run.
+        *keys: What the stream is for, e.g. `"rollout", step, sample_index`.
+
+    Returns:
+        An integer in [0, 2**63).
+    """
+    digest = hashlib.sha256(repr((seed, *keys)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, *keys: int | str) -> Generator:
+    """A CPU generator for one named stream; see `derive_seed`."""
+    return torch.Generator().manual_seed(derive_seed(seed, *keys))
+
+
+def draw_normal(generators: list[Generator], like: Tensor) -> Tensor:
+    """Standard normal noise `(B, ...)` in float32, one generator a sample.
+
+    It is drawn on the CPU whatever the device of `like`, so that a seed gives the same noise everywhere.
+
+    Args:
+        generators: B generators; each advances.
+        like: Tensor whose shape and device are taken.
+
+    Raises:
+        ValueError: There are not B generators.
+    """
+    if len(generators) != like.shape[0]:
+        raise ValueError(f"Expected one generator a sample, {like.shape[0]}; received {len(generators)}.")
+    noise = torch.stack([torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in generators])
+    return noise.to(like.device)
