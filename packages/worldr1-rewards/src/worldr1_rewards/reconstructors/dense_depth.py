@@ -58,17 +58,17 @@ def sweep(images: Tensor, intrinsics: Tensor, relative: Tensor, key: Tensor, pla
         prior: `(h, w)` inverse depth from the points.
     """
     height, width = key.shape[-2:]
-    rays = pixel_rays(intrinsics, height, width)
-    turned = torch.einsum("sij,hwj->shwi", relative[:, :3, :3], rays)
+    camera = intrinsics @ relative[:, :3, :3]
+    turned = camera @ pixel_rays(intrinsics, height, width).reshape(-1, 3).T
+    pushed = intrinsics @ relative[:, :3, 3:]
     costs = []
     for plane in planes:
-        moved = turned + plane * relative[:, None, None, :3, 3]
-        z = moved[..., 2].clamp(min=1e-3)
-        x = intrinsics[0, 0] * moved[..., 0] / z + intrinsics[0, 2]
-        y = intrinsics[1, 1] * moved[..., 1] / z + intrinsics[1, 2]
-        seen = (x > 0) & (x < width) & (y > 0) & (y < height) & (moved[..., 2] > 0.02)
-        difference = (sample(images, x, y)[:, 0] - key).abs().clamp(max=TRUNCATION)
-        costs.append(torch.where(seen, difference, torch.full_like(difference, UNSEEN * TRUNCATION)).mean(0))
+        moved = turned + pushed * plane
+        z = moved[:, 2].clamp(min=1e-3)
+        x, y = moved[:, 0] / z, moved[:, 1] / z
+        seen = ((x - width / 2).abs() < width / 2) & ((y - height / 2).abs() < height / 2) & (moved[:, 2] > 0.02)
+        difference = (sample(images, x[:, None], y[:, None])[:, 0, 0] - key.flatten()).abs().clamp(max=TRUNCATION)
+        costs.append(torch.where(seen, difference, UNSEEN * TRUNCATION).mean(0).reshape(height, width))
     volume = torch.stack(costs)[:, None]
     volume = (blur(volume, 1.0) + WIDE_WEIGHT * _wide_blur(volume, max(2.0, 0.04 * max(height, width))))[:, 0]
     spread = (planes[-1] - planes[0]).clamp(min=1e-6)

@@ -57,18 +57,18 @@ def splat_depth(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, size: tuple[i
     height, width = size
     source = keys.inverse_depth.shape[-2], keys.inverse_depth.shape[-1]
     full = keys.frames.shape[-2], keys.frames.shape[-1]
-    rays = pixel_rays(resize_intrinsics(keys.intrinsics, full, source), *source)
+    rays = pixel_rays(resize_intrinsics(keys.intrinsics, full, source), *source).reshape(-1, 3).T
     relative = pose @ invert(keys.poses)
-    moved = torch.einsum("kij,hwj->khwi", relative[:, :3, :3], rays)
-    moved = moved + keys.inverse_depth[..., None] * relative[:, None, None, :3, 3]
-    z = moved[..., 2]
-    x = (intrinsics[0, 0] * moved[..., 0] / z + intrinsics[0, 2]).floor()
-    y = (intrinsics[1, 1] * moved[..., 1] / z + intrinsics[1, 2]).floor()
-    inverse = keys.inverse_depth / z
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > NEAR * keys.inverse_depth) & (inverse > 0)
-    place = (y[inside].long() * width + x[inside].long()).clamp(0, height * width - 1)
-    buffer = torch.zeros(height * width, dtype=inverse.dtype, device=inverse.device)
-    buffer = buffer.scatter_reduce(0, place, inverse[inside], "amax").reshape(height, width)
+    own = keys.inverse_depth.flatten(1)
+    moved = torch.addcmul(intrinsics @ relative[:, :3, :3] @ rays, intrinsics @ relative[:, :3, 3:], own[:, None])
+    z = moved[:, 2]
+    x, y = (moved[:, 0] / z).floor(), (moved[:, 1] / z).floor()
+    inverse = own / z
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > NEAR * own) & (inverse > 0)
+    # What falls outside goes to one spare cell.
+    place = torch.where(inside, y * width + x, height * width).long().flatten()
+    buffer = torch.zeros(height * width + 1, dtype=inverse.dtype, device=inverse.device)
+    buffer = buffer.scatter_reduce(0, place, inverse.flatten(), "amax")[:-1].reshape(height, width)
     for _ in range(CLOSING_STEPS):
         buffer = _close(buffer)
     return buffer
@@ -124,28 +124,27 @@ def _gather(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, inverse: Tensor) 
     """Weighted colour sum `(3, H, W)` over the key frames that see each pixel's surface, and the weights' sum."""
     height, width = inverse.shape
     full = keys.frames.shape[-2], keys.frames.shape[-1]
-    rays = pixel_rays(intrinsics, height, width)
+    rays = pixel_rays(intrinsics, height, width).reshape(-1, 3).T
     relative = keys.poses @ invert(pose)
     nearness = _nearness(relative)
-    colour = torch.zeros(3, height, width, dtype=inverse.dtype, device=inverse.device)
-    weight = torch.zeros(height, width, dtype=inverse.dtype, device=inverse.device)
-    for index in range(len(keys.frames)):
-        moved = rays @ relative[index, :3, :3].T + inverse[..., None] * relative[index, :3, 3]
-        z = moved[..., 2]
-        safe = z.clamp(min=1e-3)
-        x = keys.intrinsics[0, 0] * moved[..., 0] / safe + keys.intrinsics[0, 2]
-        y = keys.intrinsics[1, 1] * moved[..., 1] / safe + keys.intrinsics[1, 2]
-        inside = (x > 0) & (x < full[1]) & (y > 0) & (y < full[0]) & (z > NEAR * inverse)
-        own = sample(keys.inverse_depth[index, None, None], *_rescaled(x, y, full, keys.inverse_depth.shape[-2:]))[0, 0]
-        hidden = own > (1 + OCCLUSION) * inverse / safe
-        share = nearness[index] * (inside & ~hidden)
-        colour += share * sample(keys.frames[index, None], x[None], y[None])[0]
-        weight += share
-    return colour, weight
+    flat = inverse.flatten()
+    moved = torch.addcmul(
+        keys.intrinsics @ relative[:, :3, :3] @ rays, keys.intrinsics @ relative[:, :3, 3:], flat.expand(1, 1, -1)
+    )
+    z = moved[:, 2]
+    safe = z.clamp(min=1e-3)
+    x, y = moved[:, 0] / safe, moved[:, 1] / safe
+    inside = (x > 0) & (x < full[1]) & (y > 0) & (y < full[0]) & (z > NEAR * flat)
+    places = _rescaled(x[:, None], y[:, None], full, keys.inverse_depth.shape[-2:])
+    own = sample(keys.inverse_depth[:, None], *places)[:, 0, 0]
+    share = nearness[:, None] * (inside & (own <= (1 + OCCLUSION) * flat / safe))
+    seen = sample(keys.frames, x[:, None], y[:, None])[:, :, 0]
+    colour = (share[:, None] * seen).sum(0).reshape(-1, height, width)
+    return colour, share.sum(0).reshape(height, width)
 
 
 def _rescaled(x: Tensor, y: Tensor, old: tuple[int, int], new: tuple[int, int] | torch.Size) -> tuple[Tensor, Tensor]:
-    return x[None] * (new[1] / old[1]), y[None] * (new[0] / old[0])
+    return x * (new[1] / old[1]), y * (new[0] / old[0])
 
 
 def _nearness(relative: Tensor) -> Tensor:

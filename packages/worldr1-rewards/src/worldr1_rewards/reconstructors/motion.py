@@ -80,7 +80,7 @@ def compare_motions(aligner: PointAligner, moving: Tensor, rho: Tensor, turning:
 
 
 def _look(aligner: PointAligner, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Robust cost and visibility `(T, H, N)`, and positions `(T, H, N, 2)` of points in pixels from the principal point."""
+    """Robust cost and visibility `(T, H, N)`, and positions `(T, H, N, 2)` of points in pixels, origin free."""
     residual, visible, landing = aligner.residuals(poses, rho)
     energy = residual.square().mean(1) * aligner.inverse_variance
     kernel = aligner.kernel**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from worldr1_rewards.reconstructors.rigid import resize_intrinsics
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 luma weights."""
+MAX_SHIFTS = 4
+"""Largest radius in pixels of a blur that is summed from shifted images; wider ones are matrix products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,35 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return images
     radius = max(1, round(2.5 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    num, channels, height, width = images.shape
-    flat = images.reshape(num * channels, 1, height, width)
-    flat = functional.conv2d(functional.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    flat = functional.conv2d(functional.pad(flat, (0, 0, radius, radius), mode="replicate"), kernel.view(1, 1, -1, 1))
-    return flat.reshape(num, channels, height, width)
+    taps = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(-radius, radius + 1)]
+    taps = [tap / sum(taps) for tap in taps]
+    if radius > MAX_SHIFTS:
+        rows, columns = (_blur_matrix(taps, int(length), images) for length in images.shape[-2:])
+        return rows @ images @ columns.T
+    result = functional.pad(images, (radius, radius, radius, radius), mode="replicate")
+    for dim in (2, 3):
+        result = _blur_along(result, taps, dim)
+    return result
+
+
+def _blur_along(padded: Tensor, taps: list[float], dim: int) -> Tensor:
+    """Sum of shifted images: several times faster than a convolution where the kernel is small and symmetric."""
+    radius = len(taps) // 2
+    length = padded.shape[dim] - 2 * radius
+    result = padded.narrow(dim, radius, length) * taps[radius]
+    for step in range(radius):
+        pair = padded.narrow(dim, step, length) + padded.narrow(dim, 2 * radius - step, length)
+        result.add_(pair, alpha=taps[step])
+    return result
+
+
+def _blur_matrix(taps: list[float], length: int, like: Tensor) -> Tensor:
+    """Blur along one axis with replicated borders as a matrix `(length, length)`."""
+    radius = len(taps) // 2
+    steps = torch.arange(-radius, radius + 1, device=like.device)
+    index = (torch.arange(length, device=like.device)[:, None] + steps).clamp(0, length - 1)
+    matrix = torch.zeros(length, length, dtype=like.dtype, device=like.device)
+    return matrix.scatter_add_(1, index, like.new_tensor(taps).expand_as(index).contiguous())
 
 
 def normalise_locally(images: Tensor, sigma: float, floor: float = 0.02) -> Tensor:
