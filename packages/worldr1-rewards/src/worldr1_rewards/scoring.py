@@ -1,38 +1,19 @@
-"""Scoring clips: one reconstruction a clip however many rewards read it, and no failure that becomes a number."""
+"""Scoring with the shipped manifest: the engine is core's, the weights-free default is ours."""
 
 from __future__ import annotations
 
-import math
-import time
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from importlib import resources
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
-import structlog
-
-from worldr1_core.clip import Clip
-from worldr1_core.compose import ScoringComponents, WeightedReward, compose_scoring
-from worldr1_core.errors import (
-    PluginError,
-    ScoreNotApplicable,
-    ScoreUnavailable,
-    UserError,
-    describe_exception,
-    shorten,
-)
+from worldr1_core import scoring
+from worldr1_core.compose import compose_scoring
 from worldr1_core.manifest import load_manifest, parse_manifest, read_manifest_text
 from worldr1_core.plugins import installed
-from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.registry import Registry
-from worldr1_core.reward import Evidence, Reads, Score, as_number
+from worldr1_core.scoring import ClipScores
 
-log = structlog.get_logger(__name__)
-
-E = TypeVar("E", bound=Exception)
+__all__ = ["ClipScores", "Scorer", "manifest_text"]
 
 DEFAULT_MANIFEST = "default.yaml"
 
@@ -48,38 +29,7 @@ def manifest_text(path: str | Path | None = None) -> str:
     return read_manifest_text(path)
 
 
-@dataclass(frozen=True, slots=True)
-class ClipScores:
-    """What one clip earned.
-
-    Attributes:
-        clip: The clip.
-        scores: Reward name -> score, in the manifest's order.
-        total: Weighted sum over the applicable scores; NaN if one failed or none applies. A reward of weight 0 is
-            reported, and does not touch the total.
-        reasons: Name (or `"total"`) -> why it is NaN.
-        timings: Step name -> seconds.
-        reconstruction: The shared reconstruction, for renders and reports; `None` if nothing read it or it failed.
-    """
-
-    clip: Clip
-    scores: Mapping[str, Score]
-    total: float
-    reasons: Mapping[str, str]
-    timings: Mapping[str, float]
-    reconstruction: Reconstruction | None = None
-
-
-@dataclass(slots=True)
-class _Work:
-    clip: Clip
-    reconstruction: Reconstruction | None = None
-    failure: ScoreUnavailable | None = None
-    scores: dict[str, Score] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
-
-
-class Scorer:
+class Scorer(scoring.Scorer):
     """Scores clips with the rewards of a manifest.
 
     Example:
@@ -88,13 +38,7 @@ class Scorer:
         for result in scorer.score([Clip(read_video("clip.mp4"), prompt="Camera push in. A red room.")]):
             print(result.total, result.reasons)
         ```
-
-    Args:
-        components: The rewards and what they read, from `worldr1_core.compose.compose_scoring`.
     """
-
-    def __init__(self, components: ScoringComponents) -> None:
-        self.components = components
 
     @classmethod
     def from_manifest(
@@ -118,142 +62,3 @@ class Scorer:
         else:
             manifest = load_manifest(path, registry)
         return cls(compose_scoring(manifest, registry, only=rewards))
-
-    def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterator[ClipScores]:
-        """Score clips, in order; a clip's result does not depend on its batch.
-
-        Args:
-            clips: May be a generator: only `batch_size` clips and reconstructions are held at once.
-            batch_size: Clips handed to a reward together, >= 1; more pays for rewards that run a network.
-
-        Raises:
-            UserError: The arguments are not of this form, or the pipeline cannot work for any clip (absent weights or
-                extra).
-        """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
-        if not isinstance(clips, Iterable):
-            raise UserError(f"score takes clips, received one {type(clips).__name__}. Put it in a list.")
-        return self._stream(iter(clips), batch_size)
-
-    def _stream(self, source: Iterator[Clip], batch_size: int) -> Iterator[ClipScores]:
-        while batch := [_Work(clip) for clip in islice(source, batch_size)]:
-            self._score_batch(batch)
-            while batch:
-                yield self._finish(batch.pop(0))
-
-    def _score_batch(self, batch: list[_Work]) -> None:
-        for work in batch:
-            self._reconstruct(work)
-        for weighted in self.components.rewards:
-            self._apply(weighted, batch)
-
-    def _reconstruct(self, work: _Work) -> None:
-        reconstructor = self.components.reconstructor
-        if reconstructor is None:
-            return
-        start = time.perf_counter()
-        try:
-            found = reconstructor.reconstruct(work.clip)
-            if not isinstance(found, Reconstruction):
-                raise TypeError(f"{type(reconstructor).__name__} returned {shorten(found)}, not a Reconstruction")
-            work.reconstruction = found
-        except UserError:
-            raise
-        except ScoreUnavailable as error:
-            work.failure = _without_frames(error)
-        except Exception as error:  # noqa: BLE001 - becomes the clip's reason, and is logged
-            log.warning("reconstruction failed", clip=work.clip.name, stack=_traceback(error))
-            work.failure = ScoreUnavailable(f"reconstruction failed: {describe_exception(error)}")
-        work.timings["reconstructor"] = time.perf_counter() - start
-
-    def _apply(self, weighted: WeightedReward, batch: Sequence[_Work]) -> None:
-        reads_scene = Reads.RECONSTRUCTION in weighted.reward.reads
-        ready = [w for w in batch if not (reads_scene and w.failure)]
-        for work in batch:
-            if reads_scene and work.failure is not None:
-                work.scores[weighted.name] = _to_score(work.failure, weighted, work.clip)
-        if not ready:
-            return
-        judge = self.components.judge if Reads.JUDGE in weighted.reward.reads else None
-        evidence = [Evidence(w.reconstruction if reads_scene else None, judge) for w in ready]
-        start = time.perf_counter()
-        answers = _ask(weighted, [w.clip for w in ready], evidence)
-        seconds = (time.perf_counter() - start) / len(ready)
-        for work, answer in zip(ready, answers, strict=True):
-            work.scores[weighted.name] = _to_score(answer, weighted, work.clip)
-            work.timings[weighted.name] = seconds
-
-    def _finish(self, work: _Work) -> ClipScores:
-        scores = {w.name: work.scores[w.name] for w in self.components.rewards}
-        total, reason = self._total(scores)
-        reasons = {name: score.reason for name, score in scores.items() if score.reason is not None}
-        if reason is not None:
-            reasons["total"] = reason
-        work.timings["total"] = sum(work.timings.values())
-        return ClipScores(work.clip, scores, total, reasons, work.timings, work.reconstruction)
-
-    def _total(self, scores: Mapping[str, Score]) -> tuple[float, str | None]:
-        weighted = [w for w in self.components.rewards if w.weight > 0]
-        failed = [w.name for w in weighted if scores[w.name].reason is not None and scores[w.name].applicable]
-        if failed:
-            return math.nan, f"no score of {', '.join(failed)}"
-        counted = [w for w in weighted if scores[w.name].reason is None]
-        if not counted:
-            return math.nan, "no reward applies to this clip" if weighted else "every reward has weight 0"
-        total = sum(w.weight * scores[w.name].value for w in counted)
-        return (total, None) if math.isfinite(total) else (math.nan, "the weighted sum is too large for a float")
-
-
-def _ask(weighted: WeightedReward, clips: list[Clip], evidence: list[Evidence]) -> list[object]:
-    """One answer a clip. A batch that fails as a whole is asked again clip by clip, so that one spoils no other."""
-    try:
-        answers: list[object] = list(weighted.reward.score_batch(clips, evidence))
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - returned, to become the reason
-        if len(clips) == 1:
-            return [error]
-        log.warning("batch failed; scoring its clips one by one", reward=weighted.name, stack=_traceback(error))
-    else:
-        if len(answers) != len(clips):
-            raise PluginError(
-                f"Reward {weighted.name!r} returned {len(answers)} scores for {len(clips)} clips. "
-                "score_batch must return one entry a clip, in order."
-            )
-        return answers
-    return [_ask(weighted, [clip], [known])[0] for clip, known in zip(clips, evidence, strict=True)]
-
-
-def _to_score(answer: object, weighted: WeightedReward, clip: Clip) -> Score:
-    """A reward's answer as a score; an exception becomes NaN with its reason."""
-    if isinstance(answer, Score):
-        return answer
-    if isinstance(answer, UserError):
-        raise answer
-    if isinstance(answer, ScoreUnavailable):
-        reason = str(_without_frames(answer)) or f"reward {weighted.name!r} gave no reason"
-        return Score.unavailable(reason, applicable=not isinstance(answer, ScoreNotApplicable))
-    if isinstance(answer, Exception):
-        log.warning("reward failed", reward=weighted.name, clip=clip.name, stack=_traceback(answer))
-        return Score.unavailable(describe_exception(_without_frames(answer)))
-    number = as_number(answer)
-    if number is None:
-        return Score.unavailable(f"reward {weighted.name!r} returned {shorten(answer)}; a score is a float or a Score")
-    if not math.isfinite(number):
-        return Score.unavailable(f"reward {weighted.name!r} returned {number!r} without a reason")
-    return Score(number)
-
-
-def _traceback(error: Exception) -> str:
-    """The traceback as text. structlog's own rendering prints every local tensor, which takes seconds a failure."""
-    return "".join(traceback.format_exception(error)).rstrip()
-
-
-def _without_frames(error: E) -> E:
-    """The exception without its traceback, which would keep clips and reconstructions alive in a reference cycle."""
-    linked: BaseException | None = error
-    while linked is not None:
-        linked.__traceback__ = None
-        linked = linked.__cause__ or linked.__context__
-    return error
