@@ -7,5 +7,19 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_backbones() -> dict[str, str]:
-    """None yet: `wan`, `cogvideox` and `tiny-wan` join here."""
-    return {}
+    """Wan 2.1 and 2.2, CogVideoX, and the tiny Wan model that comes with this package."""
+    return {
+        "wan": "worldr1_backbones.wan:WanBackbone",
+        "cogvideox": "worldr1_backbones.cogvideox:CogVideoXBackbone",
+        "tiny-wan": "worldr1_backbones.wan:TinyWanBackbone",
+    }
+
+
+@hookimpl
+def worldr1_register_samplers() -> dict[str, str]:
+    """Policies for flow models (`flow-sde`, `cps`) and for diffusion models (`ddim-sde`)."""
+    return {
+        "flow-sde": "worldr1_backbones.samplers.flow_sde:FlowSDESampler",
+        "cps": "worldr1_backbones.samplers.cps:CPSSampler",
+        "ddim-sde": "worldr1_backbones.samplers.ddim_sde:DDIMSDESampler",
+    }

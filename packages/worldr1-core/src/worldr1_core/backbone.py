@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worldr1_core.component import Component
+from worldr1_core.errors import UserError
 
 if TYPE_CHECKING:  # see worldr1_core.reward
     from torch import Tensor
@@ -98,11 +99,13 @@ class AdapterSpec:
         rank: Rank r.
         alpha: Scale alpha; the update is alpha / r x B A.
         target_modules: Names of the linear layers; the backbone's own list if `None`.
+        seed: Seed of the initial weights (A is drawn, B is zero).
     """
 
     rank: int = 32
     alpha: float = 64.0
     target_modules: tuple[str, ...] | None = None
+    seed: int = 0
 
 
 class Backbone(Component, abc.ABC):
@@ -121,6 +124,11 @@ class Backbone(Component, abc.ABC):
             UserError: The model cannot make this size or number of frames.
             WeightsError: The model's configuration cannot be had.
         """
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the model's videos."""
+        return 16.0
 
     @property
     @abc.abstractmethod
@@ -202,12 +210,26 @@ class Backbone(Component, abc.ABC):
         """
 
     @abc.abstractmethod
-    def load_adapter(self, folder: str | Path) -> None:
-        """Read an adapter that `save_adapter` wrote; it is on, and frozen.
+    def load_adapter(self, folder: str | Path, *, trainable: bool = False) -> None:
+        """Read an adapter that `save_adapter` wrote; it is on.
+
+        Args:
+            folder: Where it lies.
+            trainable: Whether it goes on being trained; else it is frozen.
 
         Raises:
+            UserError: There is an adapter already.
             WeightsError: There is none, or it belongs to another architecture.
         """
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Keep fewer activations in `predict` and compute them again in the backward pass, or not.
+
+        Raises:
+            UserError: The model cannot.
+        """
+        if enabled:
+            raise UserError(f"{type(self).__name__} has no gradient checkpointing. Switch it off.")
 
     def trainable_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Parameters that require gradients, named `denoiser.parameter`."""

@@ -1,0 +1,257 @@
+"""Low-rank adapters on a pipeline's denoisers, in the layout that diffusers reads and writes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from torch import Tensor, nn
+
+from worldr1_backbones.loading import LOADING_ERRORS
+from worldr1_core.backbone import AdapterSpec
+from worldr1_core.errors import UserError, WeightsError, WorldR1Error
+from worldr1_core.files import atomic_folder
+from worldr1_core.seeding import derive_seed
+
+log = structlog.get_logger(__name__)
+
+ADAPTER_NAME = "default"
+"""Name of the adapter inside peft; the one that diffusers' own training scripts use."""
+
+WEIGHTS = "pytorch_lora_weights{suffix}.safetensors"
+
+
+def weights_name(denoiser: str) -> str:
+    """File of one denoiser's adapter: `load_lora_weights(folder)` picks the first denoiser's by itself."""
+    return WEIGHTS.format(suffix="" if denoiser == "transformer" else f"_{denoiser}")
+
+
+def add_adapter(denoisers: Mapping[str, nn.Module], spec: AdapterSpec, default_targets: Sequence[str]) -> None:
+    """Put a fresh adapter on every denoiser: float32, trainable, without effect before the first update.
+
+    LoRA is Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021; its B is zero at the start.
+
+    Args:
+        denoisers: Frozen modules by name.
+        spec: Rank, scale, targets and seed.
+        default_targets: Targets where the spec names none; those that a module lacks are left out.
+
+    Raises:
+        UserError: A module has an adapter already, or a target matches no layer.
+    """
+    from peft import LoraConfig
+
+    if has_adapter(denoisers):
+        raise UserError("There is an adapter already. Load the backbone anew to start from a fresh one.")
+    targets = {name: _matched_targets(module, spec, default_targets) for name, module in denoisers.items()}
+    _require_matches(denoisers, spec, default_targets, targets)
+    for name, module in denoisers.items():
+        config = LoraConfig(
+            r=spec.rank, lora_alpha=spec.alpha, target_modules=targets[name], lora_dropout=0.0, init_lora_weights=True
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(spec.seed, "adapter", name))
+            peft_module: Any = module
+            peft_module.add_adapter(config, adapter_name=ADAPTER_NAME)
+        _to_float32(module)
+        adapted = sum(1 for _ in _adapter_layers(module))
+        linear = sum(isinstance(layer, nn.Linear) for layer in module.modules()) - 2 * adapted
+        log.info(
+            "adapter added", denoiser=name, rank=spec.rank, targets=targets[name], layers=adapted, of_linear=linear
+        )
+
+
+def _matched_targets(module: nn.Module, spec: AdapterSpec, default: Sequence[str]) -> list[str]:
+    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    wanted = default if spec.target_modules is None else spec.target_modules
+    return sorted({target for target in wanted if any(_matches(name, target) for name in names)})
+
+
+def _matches(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def _require_matches(
+    denoisers: Mapping[str, nn.Module], spec: AdapterSpec, default: Sequence[str], found: Mapping[str, list[str]]
+) -> None:
+    wanted = list(default) if spec.target_modules is None else list(spec.target_modules)
+    for name, module in denoisers.items():
+        missed = [target for target in wanted if target not in found[name]]
+        if found[name] and (spec.target_modules is None or not missed):
+            continue
+        layers = (n for n, layer in module.named_modules() if isinstance(layer, nn.Linear))
+        endings = sorted({re.sub(r"^.*?\.\d+\.", "", n) for n in layers})
+        raise UserError(
+            f"target_modules {missed!r} match no linear layer of {name!r}. Its layers end in: {endings[:40]}."
+        )
+
+
+def has_adapter(denoisers: Mapping[str, nn.Module]) -> bool:
+    """Whether any denoiser has an adapter."""
+    return any(True for module in denoisers.values() for _ in _adapter_layers(module))
+
+
+def _adapter_layers(module: nn.Module) -> Iterator[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return (layer for layer in module.modules() if isinstance(layer, BaseTunerLayer))
+
+
+def _adapter_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in module.named_parameters() if f".{ADAPTER_NAME}." in name)
+
+
+def _to_float32(module: nn.Module) -> None:
+    for _, parameter in _adapter_parameters(module):
+        parameter.data = parameter.data.float()
+
+
+@contextlib.contextmanager
+def adapters_disabled(denoisers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Within the block the denoisers are what they were without the adapter."""
+    layers = [layer for module in denoisers.values() for layer in _adapter_layers(module)]
+    flags = [(p, p.requires_grad) for module in denoisers.values() for _, p in _adapter_parameters(module)]
+    enabled = [layer for layer in layers if not layer.disable_adapters]
+    try:
+        for layer in enabled:
+            layer.enable_adapters(False)
+        yield
+    finally:
+        for layer in enabled:
+            layer.enable_adapters(True)
+        for parameter, flag in flags:  # peft freezes what it disables, and trains what it enables
+            parameter.requires_grad_(flag)
+
+
+def save_adapter(pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder: str | Path) -> None:
+    """Write the adapter, with its scale, as `pipeline.load_lora_weights(folder)` reads it; all of it or nothing.
+
+    A second denoiser has a file of its own:
+    `pipeline.load_lora_weights(folder, weight_name=weights_name("transformer_2"), load_into_transformer_2=True)`.
+
+    Raises:
+        UserError: There is no adapter.
+        OutputError: The folder cannot be written to.
+    """
+    from peft.utils import get_peft_model_state_dict
+
+    if not has_adapter(denoisers):
+        raise UserError("There is no adapter to save. Add one with add_adapter, or load one.")
+    with atomic_folder(folder) as temporary:
+        for name, module in denoisers.items():
+            state = get_peft_model_state_dict(module, adapter_name=ADAPTER_NAME)
+            pipeline_class.save_lora_weights(
+                str(temporary),
+                transformer_lora_layers={key: value.detach().cpu().contiguous() for key, value in state.items()},
+                weight_name=weights_name(name),
+                transformer_lora_adapter_metadata=_peft_config(module).to_dict(),
+            )
+
+
+def _peft_config(module: Any) -> Any:
+    return module.peft_config[ADAPTER_NAME]
+
+
+def load_adapter(
+    pipeline: Any, denoisers: Mapping[str, nn.Module], folder: str | Path, *, trainable: bool = False
+) -> None:
+    """Read an adapter from a folder in diffusers' LoRA layout; it is on, in float32.
+
+    Args:
+        pipeline: The pipeline that holds the denoisers.
+        denoisers: Modules by name.
+        folder: What `save_adapter` wrote.
+        trainable: Whether it goes on being trained.
+
+    Raises:
+        UserError: There is an adapter already.
+        WeightsError: There is none in the folder, it is damaged, or it belongs to another architecture.
+    """
+    if has_adapter(denoisers):
+        raise UserError("There is an adapter already. Load the backbone anew to put another one on it.")
+    files = {name: Path(folder).expanduser() / weights_name(name) for name in denoisers}
+    states = {name: _read(path) for name, path in files.items()}
+    for name, module in denoisers.items():
+        _check_fit(module, states[name], files[name])
+    for name, module in denoisers.items():
+        second = {} if name == "transformer" else {f"load_into_{name}": True}
+        path = files[name]
+        try:
+            pipeline.load_lora_weights(
+                str(path.parent), weight_name=path.name, adapter_name=ADAPTER_NAME, local_files_only=True, **second
+            )
+        except LOADING_ERRORS as error:
+            raise _unusable(path, error) from error
+        _to_float32(module)
+        _check_filled(module, states[name], path)
+        for _, parameter in _adapter_parameters(module):
+            parameter.requires_grad_(trainable)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise _unusable(path, "there is no such file")
+    try:
+        state = load_file(path)
+    except LOADING_ERRORS as error:
+        raise _unusable(path, error) from error
+    return {key.removeprefix("transformer."): value for key, value in state.items()}
+
+
+def _check_fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Every pair of factors must belong to a linear layer of the module and have its sizes."""
+    layers = dict(module.named_modules())
+    for key, value in state.items():
+        match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", key)
+        layer = layers.get(match[1]) if match else None
+        if match is None or not isinstance(layer, nn.Linear):
+            raise _unusable(path, f"it belongs to another architecture: {key!r} fits no linear layer here")
+        side = (value.shape[1], layer.in_features) if match[2] == "A" else (value.shape[0], layer.out_features)
+        if side[0] != side[1]:
+            raise _unusable(
+                path, f"it belongs to another architecture: {key!r} has size {side[0]}, the layer {side[1]}"
+            )
+    if not state:
+        raise _unusable(path, "it holds no tensors")
+
+
+def _check_filled(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Diffusers only logs what it could not place; hold what is in the module to the file."""
+    loaded = {name.replace(f".{ADAPTER_NAME}.", "."): p for name, p in _adapter_parameters(module)}
+    for key, value in state.items():
+        if key not in loaded:
+            raise _unusable(path, f"{key!r} was not taken over")
+        loaded[key].data.copy_(value)  # a loader may have rounded it to the pipeline's dtype
+    if absent := sorted(loaded.keys() - state.keys()):
+        raise _unusable(path, f"it lacks {absent[:3]}")
+
+
+def _unusable(path: Path, error: BaseException | str) -> WeightsError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return WeightsError(
+        f"Cannot load an adapter from {str(path)!r}: {reason.rstrip('.')}. Name a folder that save_adapter wrote for "
+        "this backbone, and the checkpoint that it was trained on."
+    )
+
+
+def set_gradient_checkpointing(denoisers: Mapping[str, Any], enabled: bool) -> None:
+    """Switch diffusers' gradient checkpointing of every denoiser.
+
+    Raises:
+        WorldR1Error: A denoiser has none.
+    """
+    for name, module in denoisers.items():
+        try:
+            if enabled:
+                module.enable_gradient_checkpointing()
+            else:
+                module.disable_gradient_checkpointing()
+        except (AttributeError, ValueError) as error:
+            raise WorldR1Error(f"{name!r} ({type(module).__name__}) has no gradient checkpointing: {error}") from error

@@ -1,0 +1,138 @@
+"""Watching an unmodified pipeline: which denoiser calls led to each recorded step, to be made again in training."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worldr1_core.errors import WorldR1Error
+from worldr1_core.policy import DenoiserCall, PolicyRun, PolicyScheduler, PolicyStep
+
+CAST_ARGUMENTS = ("hidden_states", "encoder_hidden_states")
+"""Arguments that a denoiser of lower precision needs in its own dtype; timesteps and rotary embeddings keep theirs."""
+
+
+class CallRecorder:
+    """Forward hooks on denoisers for the time of one pipeline call.
+
+    Args:
+        denoisers: Modules by their name in the pipeline.
+        scheduler: The policy, which knows the step that comes next.
+        run: Receives the calls of stochastic steps, if it records.
+    """
+
+    def __init__(
+        self, denoisers: Mapping[str, nn.Module], scheduler: PolicyScheduler | None = None, run: PolicyRun | None = None
+    ) -> None:
+        self._denoisers, self._scheduler, self._run = denoisers, scheduler, run
+        self.first_outputs: list[Tensor] = []
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[CallRecorder]:
+        """Hooks are on inside the block."""
+        handles = []
+        try:
+            for name, module in self._denoisers.items():
+                handles.append(module.register_forward_pre_hook(cast_inputs, with_kwargs=True))
+                if self._run is not None and self._run.record:
+                    record = functools.partial(self._record, name)
+                    handles.append(module.register_forward_hook(record, with_kwargs=True))
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _record(self, name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        assert self._run is not None
+        assert self._scheduler is not None
+        index = self._scheduler.step_index
+        if index is None or not self._run.is_stochastic(index):
+            return
+        self._run.calls.append(DenoiserCall(name, args, dict(kwargs)))
+        if not self._run.steps:
+            self.first_outputs.append(output_tensor(output))
+
+
+def cast_inputs(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Forward pre-hook: float32 latents and embeddings enter a denoiser in its own dtype."""
+    dtype = module.dtype
+    cast = {
+        name: kwargs[name].to(dtype)
+        for name in CAST_ARGUMENTS
+        if isinstance(kwargs.get(name), Tensor) and kwargs[name].is_floating_point()
+    }
+    return args, {**kwargs, **cast}
+
+
+def output_tensor(output: Any) -> Tensor:
+    """The prediction in a denoiser's answer: a tuple's first entry, or `sample`."""
+    tensor = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+    if not isinstance(tensor, Tensor):
+        raise WorldR1Error(f"A denoiser answered {type(output).__name__}, expected a tensor, a tuple or a `sample`.")
+    return tensor
+
+
+def check_guidance(
+    step: PolicyStep,
+    outputs: Sequence[Tensor],
+    guide: Callable[[Sequence[Tensor], str], Tensor],
+    scheduler: PolicyScheduler,
+) -> None:
+    """Hold a backbone's guidance rule to what the pipeline gave the scheduler at a recorded step.
+
+    Args:
+        step: The step.
+        outputs: What the denoisers answered to `step.calls`.
+        guide: The rule.
+        scheduler: What the step was drawn by.
+
+    Raises:
+        WorldR1Error: They differ; training would follow another policy than the one that sampled.
+    """
+    if not step.calls:
+        raise WorldR1Error(
+            "No denoiser was called before a recorded step. `denoisers` must name the modules that the pipeline calls."
+        )
+    with torch.no_grad():
+        again = scheduler.transition(step.point, step.sample, guide(outputs, step.calls[0].module).float()).mean
+    if again.shape != step.mean.shape or not torch.equal(again, step.mean):
+        difference = float((again - step.mean).abs().max()) if again.shape == step.mean.shape else float("nan")
+        raise WorldR1Error(
+            f"The backbone's guidance rule does not give what the pipeline gave the scheduler: the mean of step "
+            f"{step.point.index} differs by up to {difference:.3g} (shapes {tuple(again.shape)} and "
+            f"{tuple(step.mean.shape)}). Mend `guidance_rule` or `guide`: it must do what the pipeline's __call__ does."
+        )
+
+
+def without_steps(scheduler: Any) -> Any:
+    """A copy of a scheduler whose schedule is empty, so that the pipeline's own code goes straight to decoding."""
+    empty = copy.copy(scheduler)
+
+    @functools.wraps(scheduler.set_timesteps)  # pipelines look at the signature
+    def set_timesteps(*args: Any, **kwargs: Any) -> None:
+        type(scheduler).set_timesteps(empty, *args, **kwargs)
+        empty.timesteps = empty.timesteps[:0]
+
+    empty.set_timesteps = set_timesteps
+    return empty
+
+
+@contextlib.contextmanager
+def swapped(pipeline: Any, **components: Any) -> Iterator[None]:
+    """Within the block the pipeline has other components."""
+    before = {name: getattr(pipeline, name) for name in components}
+    try:
+        for name, component in components.items():
+            setattr(pipeline, name, component)
+        yield
+    finally:
+        for name, component in before.items():
+            setattr(pipeline, name, component)
