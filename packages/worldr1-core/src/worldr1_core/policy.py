@@ -11,6 +11,7 @@ and the scheduler goes on from the exact one.
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from worldr1_core.errors import UserError
+from worldr1_core.errors import UserError, WorldR1Error
 from worldr1_core.seeding import draw_normal
 
 
@@ -89,6 +90,8 @@ class DenoiserCall:
             batch_size: B of the recorded run. A tensor whose first dimension is k x B holds k blocks of the batch
                 (unconditional and conditional, say); each block is selected from.
             shared: Names of arguments that do not belong to single samples.
+
+        Tensors inside of other containers (rotary embeddings in a tuple, say) are kept whole.
 
         Raises:
             ValueError: A tensor's first dimension is no multiple of B.
@@ -162,6 +165,8 @@ class PolicyRun:
         segment: Steps `[begin, end)` of the full schedule to run; all of them if `None`.
         window: Steps `[begin, end)` of the full schedule that are stochastic; none if empty.
         generators: One generator a sample for the stochastic steps.
+        initial: `(B, ...)` float32 at the begin of the segment, in the pipeline's latent layout: the scheduler goes on
+            from it where the pipeline begins with the same values in its own dtype.
         step_delta: `(B, ...)` added to the sample after a step with its weight, mean and std of every sample kept
             (stepwise injection of the noise conditioner); in the pipeline's latent layout.
         step_weights: Weights of `step_delta` after steps 0, 1, ... of the full schedule.
@@ -174,6 +179,7 @@ class PolicyRun:
     segment: tuple[int, int] | None = None
     window: tuple[int, int] = (0, 0)
     generators: list[Generator] = field(default_factory=list)
+    initial: Tensor | None = None
     step_delta: Tensor | None = None
     step_weights: tuple[float, ...] = ()
     record: bool = False
@@ -186,10 +192,19 @@ class PolicyRun:
         return self.window[0] <= index < self.window[1]
 
     def inject(self, index: int, sample: Tensor) -> Tensor:
-        """Add the weighted delta after step `index`, keeping mean and std of every sample."""
+        """Add the weighted delta after step `index`, keeping mean and std of every sample.
+
+        Raises:
+            ValueError: `step_delta` has another shape than the sample.
+        """
         weight = self.step_weights[index] if index < len(self.step_weights) else 0.0
         if self.step_delta is None or weight == 0.0:
             return sample
+        if self.step_delta.shape != sample.shape:
+            raise ValueError(
+                f"step_delta must have the sample's shape {tuple(sample.shape)}, "
+                f"received {tuple(self.step_delta.shape)}."
+            )
         moved = sample + weight * self.step_delta.to(sample)
         axes = tuple(range(1, sample.ndim))
         mean, std = sample.mean(axes, keepdim=True), sample.std(axes, keepdim=True)
@@ -203,6 +218,9 @@ class PolicyScheduler(abc.ABC):
     A subclass gives `transition` (the density of a stochastic step), `ode_step` (the deterministic one) and `levels`
     (noise levels of the full schedule). `run` is set by the backbone before it calls the pipeline; without one, the
     scheduler is deterministic.
+
+    The std of a transition depends on the point alone. A run whose window holds a step of std 0 is refused by
+    `set_timesteps`, before the denoiser is called.
     """
 
     run: PolicyRun | None = None
@@ -212,6 +230,21 @@ class PolicyScheduler(abc.ABC):
     _levels: list[float]
     _position: int | None = None
     _carried: Tensor | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Pipelines look up in the signature whether `set_timesteps` takes `sigmas`: show the diffusers class's."""
+        super().__init_subclass__(**kwargs)
+        if "set_timesteps" in cls.__dict__:
+            return
+        behind = cls.__mro__[cls.__mro__.index(PolicyScheduler) + 1 :]
+        described = next((c.__dict__["set_timesteps"] for c in behind if "set_timesteps" in c.__dict__), None)
+        if described is not None:
+
+            @functools.wraps(described)
+            def set_timesteps(self: Any, *args: Any, **options: Any) -> None:
+                super(cls, self).set_timesteps(*args, **options)  # type: ignore[misc]
+
+            cls.set_timesteps = set_timesteps  # type: ignore[method-assign]
 
     @abc.abstractmethod
     def transition(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Transition:
@@ -242,14 +275,15 @@ class PolicyScheduler(abc.ABC):
         """Make the full schedule, then show the pipeline the run's segment of it (arguments of the diffusers class).
 
         Raises:
-            UserError: The run's segment or window lies outside the schedule.
+            UserError: The run's segment or window lies outside the schedule, or a step of the window has std 0.
         """
         super().set_timesteps(*args, **kwargs)  # type: ignore[misc]  # the diffusers class stands behind the mixin
         self._full_timesteps = self.timesteps
         self._levels = self.levels()
         begin, end = self._bounds()
+        self._check_window()
         self.timesteps = self._full_timesteps[begin:end]
-        self._position, self._carried = begin, None
+        self._position, self._carried = begin, None if self.run is None else self.run.initial
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Pipelines call it with 0, which is the begin of the segment."""
@@ -280,6 +314,11 @@ class PolicyScheduler(abc.ABC):
             timestep: As the pipeline has it; steps are counted, not looked up.
             sample: `(B, ...)` as the pipeline keeps it, perhaps rounded to its dtype.
             return_dict: Whether to return an object with `prev_sample` instead of a tuple.
+
+        Raises:
+            UserError: The sample is not finite.
+            WorldR1Error: The model output is not finite.
+            ValueError: `set_timesteps` has not been called, or the run does not have one generator a sample.
         """
         if self._position is None:
             raise ValueError("Call set_timesteps before step.")
@@ -292,6 +331,8 @@ class PolicyScheduler(abc.ABC):
             following = self.ode_step(point, exact, output)
         run.calls.clear()
         following = run.inject(point.index, following)
+        if not bool(torch.isfinite(following).all()):
+            _explain_not_finite(point.index, exact, output)
         self._position += 1
         self._carried = run.final = following
         returned = following.to(sample.dtype)
@@ -319,8 +360,8 @@ class PolicyScheduler(abc.ABC):
         carried = self._carried
         if carried is None or carried.shape != sample.shape:
             return sample.float()
-        unchanged = sample is carried or torch.equal(carried.to(sample.dtype), sample)
-        return carried if unchanged else sample.float()
+        carried = carried.to(sample.device)
+        return carried if torch.equal(carried.to(sample.dtype), sample) else sample.float()
 
     def _bounds(self) -> tuple[int, int]:
         num_steps = len(self._full_timesteps)
@@ -328,9 +369,28 @@ class PolicyScheduler(abc.ABC):
         begin, end = run.segment if run.segment is not None else (0, num_steps)
         if not 0 <= begin < end <= num_steps:
             raise UserError(f"segment must lie within the {num_steps} steps of the schedule, received {run.segment!r}.")
-        if run.window[0] < run.window[1] and not 0 <= run.window[0] < run.window[1] <= num_steps:
+        if run.window[0] != run.window[1] and not 0 <= run.window[0] < run.window[1] <= num_steps:
             raise UserError(f"window must lie within the {num_steps} steps of the schedule, received {run.window!r}.")
         return begin, end
+
+    def _check_window(self) -> None:
+        window = self.run.window if self.run is not None else (0, 0)
+        nothing = torch.zeros(1, 1)
+        for index in range(*window):
+            std = self.transition(self.point(index), nothing, nothing).std
+            if not (math.isfinite(std) and std > 0):
+                raise UserError(
+                    f"The window {window!r} holds step {index} of {self.num_steps}, at which {type(self).__name__} "
+                    f"draws with std {std!r}; a density needs a finite std above 0. Choose a window without this step."
+                )
+
+
+def _explain_not_finite(index: int, sample: Tensor, output: Tensor) -> None:
+    if not bool(torch.isfinite(sample).all()):
+        raise UserError(f"The latents before step {index} hold NaN or infinite values. Check the initial noise.")
+    if not bool(torch.isfinite(output).all()):
+        raise WorldR1Error(f"The model's output at step {index} holds NaN or infinite values.")
+    raise WorldR1Error(f"The latents after step {index} are not finite, although what they come from is.")
 
 
 @dataclass(frozen=True, slots=True)

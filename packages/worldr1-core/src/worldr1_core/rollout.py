@@ -55,7 +55,8 @@ def rollout_groups(
     latents = torch.stack([noise.latents for noise in noises])
     delta, weights = stack_injections(noises)
     if window[0] > 0:
-        prefix = PolicyRun(segment=(0, window[0]), step_delta=delta, step_weights=weights)
+        # The prefix knows the window, so that a window that cannot be drawn is refused before anything is run.
+        prefix = PolicyRun(segment=(0, window[0]), window=window, step_delta=delta, step_weights=weights)
         latents = backbone.sample(
             conditioning, latents, num_inference_steps=num_inference_steps, scheduler=scheduler, run=prefix
         ).latents

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,10 +33,14 @@ class Sampler(Component, abc.ABC):
     """Makes policy schedulers, and says which steps are stochastic.
 
     Its `Config` derives from `SamplerConfig`.
+
+    Attributes:
+        stochastic_last_step: Whether the last step of a schedule can be drawn; if not, no window holds it.
     """
 
     Config = SamplerConfig
     config: SamplerConfig
+    stochastic_last_step: ClassVar[bool] = True
 
     @abc.abstractmethod
     def make_scheduler(self, base: Any) -> PolicyScheduler:
@@ -57,4 +61,4 @@ class Sampler(Component, abc.ABC):
         """
         from worldr1_core.windows import choose_window
 
-        return choose_window(self.config, seed, block)
+        return choose_window(self.config, seed, block, last_step=self.stochastic_last_step)

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from worldr1_core.sampler import SamplerConfig
 
 
-def choose_window(config: SamplerConfig, seed: int, block: int) -> tuple[int, int]:
+def choose_window(config: SamplerConfig, seed: int, block: int, *, last_step: bool = True) -> tuple[int, int]:
     """Stochastic steps `[begin, end)` of a block (Flow-GRPO-Fast: paper, section 3).
 
     Args:
         config: Length, position rule and bounds.
         seed: Seed of the run.
         block: Number of the block of rollouts, from 0.
+        last_step: Whether the window may hold the last step of the schedule.
 
     Raises:
         UserError: The window does not fit into the schedule.
@@ -26,11 +27,14 @@ def choose_window(config: SamplerConfig, seed: int, block: int) -> tuple[int, in
     if length == 0:
         return 0, 0
     stop = config.window_stop if config.window_stop is not None else max(config.window_start + 1, steps // 2)
-    stop = min(stop, steps - length + 1)
+    usable = steps if last_step else steps - 1
+    stop = min(stop, usable - length + 1)
     if config.window_start >= stop:
+        bound = "" if config.window_stop is None else f" and before step {config.window_stop}"
+        last = "" if last_step else ", the last of which is deterministic"
         raise UserError(
-            f"A window of {length} steps cannot begin at or after step {config.window_start} and before step "
-            f"{config.window_stop!r} of {steps}. Lower window or window_start, or raise num_inference_steps."
+            f"A window of {length} steps cannot begin at or after step {config.window_start}{bound} in a schedule of "
+            f"{steps} steps{last}. Lower window or window_start, or raise num_inference_steps or window_stop."
         )
     choices = stop - config.window_start
     offset = {

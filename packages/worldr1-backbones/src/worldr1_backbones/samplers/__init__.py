@@ -1,0 +1,1 @@
+"""Samplers: schedulers that are policies, for flow models (`flow-sde`, `cps`) and for diffusion models (`ddim-sde`)."""
