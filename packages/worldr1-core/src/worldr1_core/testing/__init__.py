@@ -27,6 +27,7 @@ from worldr1_core.testing.plugins import check_plugin, plugin_checks
 from worldr1_core.testing.reconstructors import check_reconstructor, reconstructor_checks
 from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, ConformanceError, Report
 from worldr1_core.testing.rewards import check_reward, reward_checks
+from worldr1_core.testing.samplers import check_sampler, sampler_checks
 from worldr1_core.testing.stand_ins import FailingJudge, StubJudge
 
 __all__ = [
@@ -44,11 +45,13 @@ __all__ = [
     "check_plugin",
     "check_reconstructor",
     "check_reward",
+    "check_sampler",
     "flat_clip",
     "judge_checks",
     "make_clip",
     "plugin_checks",
     "reconstructor_checks",
     "reward_checks",
+    "sampler_checks",
     "true_reconstruction",
 ]

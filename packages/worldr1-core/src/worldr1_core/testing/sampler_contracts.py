@@ -1,0 +1,528 @@
+"""Every contract of `worldr1_core.sampler.Sampler` and of the policies it makes, as checks on a toy denoiser."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldr1_core.errors import UserError, WorldR1Error
+from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
+from worldr1_core.sampler import Sampler
+from worldr1_core.seeding import generator
+from worldr1_core.testing import isolation
+from worldr1_core.testing.report import CheckFailed, Contract
+from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
+
+NUM_STEPS = 12
+WINDOW = (4, 7)
+SHAPE = (2, 3, 8, 8)
+"""(C, T, H, W) of one sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a pipeline saw while a policy ran.
+
+    Attributes:
+        latents: Its latents before every step and after the last, in its own dtype.
+        outputs: The denoiser's outputs.
+        run: The run, with what was recorded.
+    """
+
+    latents: list[Tensor]
+    outputs: list[Tensor]
+    run: PolicyRun
+
+    @property
+    def final(self) -> Tensor:
+        """The float32 latents after the last step."""
+        if self.run.final is None:
+            raise CheckFailed("run.final was not filled in")
+        return self.run.final
+
+
+def kit_denoiser(sample: Tensor, timestep: Any) -> Tensor:
+    """A smooth stand-in for a model; batch-mates do not influence each other."""
+    return 0.5 * torch.sin(1.7 * sample) + 0.3 * sample.flip(-1) - 0.2 * math.cos(float(timestep))
+
+
+def kit_latents(batch_size: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    """Initial noise `(B, C, T, H, W)`, the same for the same sample whatever the batch."""
+    return torch.stack([torch.randn(shape, generator=generator(i, "kit latents")) for i in range(batch_size)])
+
+
+def kit_run(seeds: Sequence[int], **options: Any) -> PolicyRun:
+    """A recording run over the kit's window, with one generator for every seed."""
+    generators = [generator(seed, "kit noise") for seed in seeds]
+    return PolicyRun(**{"window": WINDOW, "record": True, "generators": generators, **options})
+
+
+class SamplerSubject(Subject[Sampler]):
+    """A sampler, and the scheduler of the pipeline for which it makes policies."""
+
+    def __init__(
+        self, given: Any, base: Any, options: Mapping[str, Any] | None, schedule: Mapping[str, Any] | None, device: str
+    ) -> None:
+        super().__init__(given, Sampler, options, device)
+        self._base = base
+        self.schedule = dict(schedule or {})
+
+    def base(self) -> Any:
+        """A fresh base scheduler."""
+        callable_base = inspect.isfunction(self._base) or isinstance(self._base, type | functools.partial)
+        return self._base() if callable_base else copy.deepcopy(self._base)
+
+    def scheduler(self, sampler: Sampler | None = None) -> PolicyScheduler:
+        """A fresh policy."""
+        made = (self.component if sampler is None else sampler).make_scheduler(self.base())
+        if not isinstance(made, PolicyScheduler):
+            raise CheckFailed(f"make_scheduler returned {made!r}, which is no PolicyScheduler")
+        return made
+
+    def begin(self, scheduler: PolicyScheduler, run: PolicyRun, num_steps: int = NUM_STEPS) -> None:
+        """What a pipeline does before its loop."""
+        scheduler.run = run
+        scheduler.set_timesteps(num_steps, **self.schedule)
+        scheduler.set_begin_index(0)
+
+    def play(
+        self,
+        run: PolicyRun,
+        latents: Tensor,
+        scheduler: PolicyScheduler | None = None,
+        change: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Trace:
+        """Run a policy as a pipeline would.
+
+        Args:
+            run: What it shall do.
+            latents: `(B, ...)` at the begin, in the dtype that the pipeline keeps.
+            scheduler: A fresh one if left out.
+            change: What the pipeline does to its latents after the step of that number in the segment.
+        """
+        scheduler = self.scheduler() if scheduler is None else scheduler
+        self.begin(scheduler, run)
+        trace = Trace([latents], [], run)
+        for number, timestep in enumerate(scheduler.timesteps):
+            before = trace.latents[-1]
+            trace.outputs.append(kit_denoiser(before.float(), timestep).to(before.dtype))
+            after = scheduler.step(trace.outputs[-1], timestep, before, return_dict=False)[0]
+            trace.latents.append(after if change is None else change(number, after))
+        return trace
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        """Four samples over the kit's window, shared by the checks that only look."""
+        return self.play(kit_run(range(4)), kit_latents(4))
+
+    @property
+    def steps(self) -> list[PolicyStep]:
+        """The steps recorded in `trace`.
+
+        Raises:
+            CheckFailed: They are not those of the window.
+        """
+        found = [step.point.index for step in self.trace.run.steps]
+        if found != list(range(*WINDOW)):
+            raise CheckFailed(f"the window {WINDOW} was recorded as steps {found}")
+        return self.trace.run.steps
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())
+
+
+def _keeps_base(subject: SamplerSubject) -> None:
+    base = subject.base()
+    base.set_timesteps(5, **subject.schedule)
+    before = torch.as_tensor(base.timesteps).clone()
+    scheduler = subject.component.make_scheduler(base)
+    if not isinstance(scheduler, PolicyScheduler):
+        raise CheckFailed(f"make_scheduler returned {scheduler!r}, which is no PolicyScheduler")
+    subject.play(kit_run(range(1)), kit_latents(1), scheduler)
+    if scheduler is base or not torch.equal(before, torch.as_tensor(base.timesteps)):
+        raise CheckFailed("the pipeline's own scheduler has another schedule after the policy has run")
+
+
+def _keeps_schedule(subject: SamplerSubject) -> None:
+    for num_steps in (2, NUM_STEPS, 50):
+        base, scheduler = subject.base(), subject.scheduler()
+        base.set_timesteps(num_steps, **subject.schedule)
+        subject.begin(scheduler, PolicyRun(), num_steps)
+        expected, found = torch.as_tensor(base.timesteps), torch.as_tensor(scheduler.timesteps)
+        if expected.shape != found.shape or not torch.equal(expected.double(), found.double()):
+            raise CheckFailed(f"{num_steps} steps stand at {found.tolist()}, and at {expected.tolist()} in the base")
+    missing = inspect.signature(base.set_timesteps).parameters.keys() - _parameters(scheduler.set_timesteps)
+    if missing:
+        raise CheckFailed(f"set_timesteps does not show the parameters {sorted(missing)} of the base")
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+class _NoScheduler:
+    """Nothing that any sampler could build on."""
+
+
+def _foreign_base(subject: SamplerSubject) -> None:
+    try:
+        subject.component.make_scheduler(_NoScheduler())
+    except UserError:
+        return
+    except Exception as error:
+        raise CheckFailed(f"a foreign scheduler raised {type(error).__name__}: {error}") from error
+    raise CheckFailed("a foreign scheduler was accepted")
+
+
+def _window_fits(subject: SamplerSubject) -> None:
+    num_steps = subject.component.config.num_inference_steps
+    scheduler = subject.scheduler()
+    for block in range(20):
+        window = subject.component.window(7, block)
+        if window != subject.component.window(7, block) or window != subject.fresh().window(7, block):
+            raise CheckFailed(f"block {block} got different windows from the same seed")
+        begin, end = window
+        if not (0 <= begin <= end <= num_steps and end - begin == subject.component.config.window):
+            raise CheckFailed(f"block {block} of {num_steps} steps got the window {window!r}")
+        subject.begin(scheduler, PolicyRun(window=window), num_steps)
+
+
+def _bad_runs(subject: SamplerSubject) -> None:
+    bad = {
+        "a window beyond the schedule": PolicyRun(window=(NUM_STEPS - 1, NUM_STEPS + 1)),
+        "a window before the schedule": PolicyRun(window=(-1, 1)),
+        "an empty segment": PolicyRun(segment=(3, 3)),
+        "a segment beyond the schedule": PolicyRun(segment=(3, NUM_STEPS + 1)),
+    }
+    for name, run in bad.items():
+        _expect(UserError, name, functools.partial(subject.begin, subject.scheduler(), run))
+    nan = kit_latents(2)
+    nan[1, 0, 0, 0, 0] = math.nan
+    _expect(WorldR1Error, "a NaN in the latents", functools.partial(subject.play, kit_run(range(2)), nan))
+    few = functools.partial(subject.play, kit_run(range(1)), kit_latents(2))
+    _expect((ValueError, WorldR1Error), "one generator for two samples", few)
+
+
+def _expect(kind: Any, name: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except kind:
+        return
+    raise CheckFailed(f"{name} was accepted")
+
+
+def _every_step(subject: SamplerSubject) -> None:
+    for index in range(NUM_STEPS):
+        run = kit_run(range(2), window=(index, index + 1))
+        try:
+            subject.begin(subject.scheduler(), run)
+        except UserError:
+            continue
+        final = subject.play(run, kit_latents(2)).final
+        _check_density(run.steps)
+        if not bool(torch.isfinite(final).all()):
+            raise CheckFailed(f"the sample is not finite where step {index} is stochastic")
+
+
+def _finite_density(subject: SamplerSubject) -> None:
+    _check_density(subject.steps)
+
+
+def _check_density(steps: list[PolicyStep]) -> None:
+    for step in steps:
+        place = f"step {step.point.index}"
+        if not (isinstance(step.std, float) and math.isfinite(step.std) and step.std > 0):
+            raise CheckFailed(f"{place} has the std {step.std!r}; it must be a finite float above 0")
+        for name in ("sample", "next_sample", "mean", "log_prob"):
+            tensor = getattr(step, name)
+            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+                raise CheckFailed(f"{name} of {place} is {tensor.dtype} with values that are not all finite float32")
+            if name != "log_prob" and tensor.shape != step.sample.shape:
+                raise CheckFailed(f"{name} of {place} has the shape {tuple(tensor.shape)}")
+        expected = torch.distributions.Normal(step.mean.double(), step.std).log_prob(step.next_sample.double())
+        if _difference(expected.flatten(1).mean(1), step.log_prob.double()) > 1e-4:
+            raise CheckFailed(f"log_prob of {place} is not the mean log-density of next_sample under mean and std")
+
+
+def _noise_is_normal(subject: SamplerSubject) -> None:
+    run = kit_run(range(8))
+    subject.play(run, kit_latents(8, (2, 3, 16, 16)))
+    noise = [(step.next_sample - step.mean) / step.std for step in run.steps]
+    values = torch.stack(noise).double().flatten()
+    distance = _kolmogorov_smirnov(values)
+    if distance > 2.0:  # one in 1500 by chance; the seeds are fixed
+        raise CheckFailed(
+            f"(next_sample - mean) / std has mean {values.mean():.4f} and std {values.std():.4f}; its distance from "
+            f"N(0, 1) is {distance:.2f} (Kolmogorov-Smirnov, times sqrt of {len(values)})"
+        )
+    _check_uncorrelated("the noise of two steps or samples", torch.cat([part.flatten(1) for part in noise]))
+    for step, part in zip(run.steps, noise, strict=True):
+        both = torch.cat([part.flatten(1), step.sample.flatten(1)])
+        _check_uncorrelated("the noise and the latents it is added to", both, len(part))
+
+
+def _check_uncorrelated(what: str, rows: Tensor, count: int | None = None) -> None:
+    """None of the first `count` rows (all, if left out) may be correlated with any other row."""
+    count = len(rows) if count is None else count
+    related = torch.corrcoef(rows.double())[:count].fill_diagonal_(0).abs()
+    limit = 5.5 / math.sqrt(rows.shape[1])
+    if float(related.max()) > limit:
+        raise CheckFailed(f"{what} have the correlation {float(related.max()):.3f}, by chance at most {limit:.3f}")
+
+
+def _kolmogorov_smirnov(values: Tensor) -> float:
+    """Largest distance between the empirical and the normal distribution function, times sqrt(N)."""
+    ordered = values.sort().values
+    normal = 0.5 * torch.erfc(-ordered / math.sqrt(2))
+    count = len(ordered)
+    steps = torch.arange(count + 1, dtype=torch.float64) / count
+    return float(torch.maximum((steps[1:] - normal).max(), (normal - steps[:-1]).max())) * math.sqrt(count)
+
+
+def _batch_mates(subject: SamplerSubject) -> None:
+    for row in range(4):
+        alone = subject.play(kit_run([row]), kit_latents(4)[row : row + 1])
+        difference = _difference(alone.final, subject.trace.final[row : row + 1])
+        if difference != 0:
+            raise CheckFailed(f"sample {row} differs by {difference:.3g} alone and in a batch of 4")
+        for single, batched in zip(alone.run.steps, subject.steps, strict=True):
+            if not torch.equal(single.log_prob, batched.log_prob[row : row + 1]):
+                raise CheckFailed(f"log_prob of sample {row} differs alone and in a batch of 4")
+
+
+def _seeds(subject: SamplerSubject) -> None:
+    again = subject.play(kit_run(range(4)), kit_latents(4))
+    if not torch.equal(again.final, subject.trace.final):
+        raise CheckFailed("the same generators gave other samples")
+    other = subject.play(kit_run(range(10, 14)), kit_latents(4))
+    if any(torch.equal(a, b) for a, b in zip(other.final, subject.trace.final, strict=True)):
+        raise CheckFailed("other generators gave the same sample")
+
+
+def _deterministic_outside(subject: SamplerSubject) -> None:
+    runs = [subject.play(kit_run([seed]), kit_latents(1)) for seed in (0, 1)]
+    first, second = (trace.latents for trace in runs)
+    if not all(torch.equal(a, b) for a, b in zip(first[: WINDOW[0] + 1], second, strict=False)):
+        raise CheckFailed("the steps before the window differ between seeds")
+    if torch.equal(first[WINDOW[1]], second[WINDOW[1]]):
+        raise CheckFailed("the steps of the window do not differ between seeds")
+    generators = kit_run([0]).generators
+    untouched = generators[0].get_state()
+    run = PolicyRun(record=True, generators=generators)
+    plain, again = (subject.play(r, kit_latents(1)) for r in (run, PolicyRun()))
+    if run.steps or not torch.equal(untouched, generators[0].get_state()) or not torch.equal(plain.final, again.final):
+        raise CheckFailed("a run without a window records steps, draws noise, or does not repeat")
+    bare = subject.scheduler()
+    bare.run = None
+    bare.set_timesteps(NUM_STEPS, **subject.schedule)
+    timestep = bare.timesteps[0]
+    moved = bare.step(kit_denoiser(first[0], timestep), timestep, first[0], return_dict=False)[0]
+    if not torch.equal(moved, first[1]):
+        raise CheckFailed("without a run the scheduler is not its deterministic sampler")
+
+
+def _pure(subject: SamplerSubject) -> None:
+    steps = subject.steps
+    outputs = subject.trace.outputs[WINDOW[0] : WINDOW[1]]
+    scheduler = subject.scheduler()
+    for num_steps in (NUM_STEPS, NUM_STEPS + 5):
+        subject.begin(scheduler, PolicyRun(), num_steps)
+        position = scheduler.step_index
+        for _ in range(2):
+            for step, output in zip(steps, outputs, strict=True):
+                sample, given = step.sample.clone(), output.clone()
+                again = scheduler.transition(step.point, sample, given)
+                place = f"step {step.point.index}, after set_timesteps({num_steps})"
+                if again.std != step.std or not torch.equal(again.mean, step.mean):
+                    raise CheckFailed(f"{place}: the mean differs by {_difference(again.mean, step.mean):.3g}")
+                if not torch.equal(sample, step.sample) or not torch.equal(given, output):
+                    raise CheckFailed(f"{place}: transition changed its arguments in place")
+        if scheduler.step_index != position:
+            raise CheckFailed("transition moved the scheduler on")
+
+
+def _differentiable(subject: SamplerSubject) -> None:
+    scheduler = subject.scheduler()
+    for step, output in zip(subject.steps, subject.trace.outputs[WINDOW[0] : WINDOW[1]], strict=True):
+        output = output.clone().requires_grad_()
+        log_prob = scheduler.transition(step.point, step.sample, output).log_prob(step.next_sample)
+        if not log_prob.requires_grad:
+            raise CheckFailed(f"log_prob of step {step.point.index} does not depend on model_output for autograd")
+        (gradient,) = torch.autograd.grad(log_prob[0], output)
+        if not bool(torch.isfinite(gradient).all()) or float(gradient[0].abs().max()) == 0:
+            raise CheckFailed(f"the gradient at step {step.point.index} is zero or not finite")
+        if float(gradient[1:].abs().max()) != 0:
+            raise CheckFailed(f"log_prob of one sample has a gradient in another at step {step.point.index}")
+
+
+def _segments(subject: SamplerSubject) -> None:
+    for cut in (1, WINDOW[0], WINDOW[0] + 1, NUM_STEPS - 1):
+        run = kit_run(range(4))
+        head = subject.play(PolicyRun(**{**_fields(run), "segment": (0, cut)}), kit_latents(4)).final
+        tail = subject.play(PolicyRun(**{**_fields(run), "segment": (cut, NUM_STEPS)}), head).final
+        if _difference(tail, subject.trace.final) != 0:
+            raise CheckFailed(
+                f"the segments (0, {cut}) and ({cut}, {NUM_STEPS}) differ from one run by "
+                f"{_difference(tail, subject.trace.final):.3g}"
+            )
+
+
+def _fields(run: PolicyRun) -> dict[str, Any]:
+    return {"window": run.window, "generators": run.generators, "record": run.record}
+
+
+def _exact_latents(subject: SamplerSubject) -> None:
+    run = kit_run(range(2))
+    trace = subject.play(run, kit_latents(2).bfloat16())
+    for before, after in zip(run.steps, run.steps[1:], strict=False):
+        if not torch.equal(before.next_sample, after.sample):
+            raise CheckFailed("a pipeline that keeps bfloat16 latents rounds what the next step starts from")
+    if trace.latents[-1].dtype != torch.bfloat16:
+        raise CheckFailed(f"a pipeline in bfloat16 got latents in {trace.latents[-1].dtype}")
+    run = kit_run(range(2))
+    changed = subject.play(run, kit_latents(2), change=lambda number, x: x * 0.5 if number == WINDOW[0] else x)
+    if not torch.equal(run.steps[1].sample, changed.latents[WINDOW[0] + 1]):
+        raise CheckFailed("what the pipeline did to its latents between two steps was ignored")
+
+
+def _injection(subject: SamplerSubject) -> None:
+    delta = kit_latents(8)[4:]
+    plain = subject.trace.latents
+    run = kit_run(range(4), step_delta=delta, step_weights=(0.5,))
+    moved = subject.play(run, kit_latents(4)).latents
+    if not torch.allclose(moved[1], run.inject(0, plain[1]), atol=1e-6):
+        raise CheckFailed("step_delta is not added after the step as PolicyRun.inject does it")
+
+
+def _play_once(subject: SamplerSubject) -> None:
+    subject.play(kit_run(range(2)), kit_latents(2))
+
+
+def _same_on_device(subject: SamplerSubject, sampler: Sampler) -> None:
+    run = kit_run(range(4))
+    moved = subject.play(run, kit_latents(4).to(subject.other_device), subject.scheduler(sampler)).final
+    if moved.device != torch.device(subject.other_device) and moved.device.type != "cpu":
+        raise CheckFailed(f"latents on {subject.other_device!r} ended on {moved.device}")
+    if _difference(moved.cpu(), subject.trace.final) > 1e-3:
+        raise CheckFailed(f"the samples differ by {_difference(moved.cpu(), subject.trace.final):.3g} between devices")
+
+
+SAMPLER_CONTRACTS: list[Contract[SamplerSubject]] = [
+    *COMPONENT_CONTRACTS,
+    Contract(
+        "keeps-base",
+        "the pipeline's scheduler goes on serving without the policy",
+        "build the policy from base.config or a copy of base, and return a PolicyScheduler",
+        _keeps_base,
+    ),
+    Contract(
+        "keeps-schedule",
+        "the denoiser must be asked at the timesteps it would be asked at otherwise, shift included; pipelines read "
+        "from the signature what set_timesteps takes",
+        "derive the policy from PolicyScheduler and the base's class, with the base's configuration",
+        _keeps_schedule,
+    ),
+    Contract(
+        "foreign-base",
+        "a flow policy on a diffusion model would give noise, without a word",
+        "raise UserError for a base of another family",
+        _foreign_base,
+    ),
+    Contract(
+        "window-fits",
+        "a window that cannot be drawn would stop a run under way",
+        "leave Sampler.window alone, or keep it pure and inside the schedule; set stochastic_last_step = False where "
+        "the last step has std 0",
+        _window_fits,
+    ),
+    Contract(
+        "bad-runs",
+        "a run that cannot be right must stop before the model is called, and NaN must not become a video",
+        "leave PolicyScheduler.set_timesteps and step alone, or raise UserError as they do",
+        _bad_runs,
+    ),
+    Contract(
+        "every-step",
+        "at the ends of the schedule formulas divide by zero or take log(0)",
+        "use point.second_level at pure noise; return std 0 where a step cannot be drawn, so that it is refused",
+        _every_step,
+    ),
+    Contract(
+        "finite-density",
+        "the likelihood ratio is made of mean, std and log_prob; half precision rounds it away",
+        "return float32 means of the sample's shape and a float std",
+        _finite_density,
+    ),
+    Contract(
+        "noise-is-normal",
+        "a density that the sample was not drawn from makes the likelihood ratio meaningless",
+        "return from `transition` the density that is drawn from; draw with worldr1_core.seeding.draw_normal",
+        _noise_is_normal,
+    ),
+    Contract(
+        "batch-mates",
+        "the batch size is a matter of memory and must not change samples",
+        "use one generator a sample, and no statistics over the batch",
+        _batch_mates,
+    ),
+    Contract("seeds", "a run must be repeatable from its seed", "draw from run.generators alone", _seeds),
+    Contract(
+        "deterministic-outside",
+        "a group shares its prefix, and what is drawn outside the window is neither recorded nor trained",
+        "draw nothing in `ode_step`, and keep no state between runs",
+        _deterministic_outside,
+    ),
+    Contract(
+        "transition-pure",
+        "training evaluates recorded steps later, in another order, with another schedule set",
+        "compute from the arguments and the configuration alone, not from self.timesteps or counters",
+        _pure,
+    ),
+    Contract(
+        "differentiable",
+        "the policy gradient flows from log_prob to the denoiser's output",
+        "stay with torch operations out of place; no detach, no no_grad",
+        _differentiable,
+    ),
+    Contract(
+        "segments-compose",
+        "the prefix runs once a prompt and the group branches from it",
+        "count steps in the full schedule; keep no history of outputs (multistep solvers)",
+        _segments,
+    ),
+    Contract(
+        "exact-latents",
+        "pipelines keep latents in half precision; what was drawn must be where the next step starts",
+        "leave PolicyScheduler.step alone",
+        _exact_latents,
+    ),
+    Contract(
+        "injection",
+        "noise conditioners steer the first steps with step_delta",
+        "leave PolicyScheduler.step alone, or call run.inject after every step",
+        _injection,
+    ),
+    Contract(
+        "leaves-random-state",
+        "samplers run between the draws of a training loop; moving the global generator changes the samples",
+        "draw from run.generators alone",
+        lambda subject: isolation.check_leaves_random_state(lambda: _play_once(subject)),
+    ),
+    Contract(
+        "prints-nothing",
+        "stdout holds JSON lines that other programs read",
+        "log through structlog",
+        lambda subject: isolation.check_prints_nothing(lambda: _play_once(subject)),
+    ),
+    device_contract(_same_on_device),
+]
+"""Everything that is promised of a sampler."""
