@@ -14,6 +14,7 @@ Example:
     ```
 """
 
+from worldr1_core.testing.backbones import backbone_checks, check_backbone
 from worldr1_core.testing.clips import (
     TexturedRoom,
     TrueReconstruction,
@@ -40,7 +41,9 @@ __all__ = [
     "StubJudge",
     "TexturedRoom",
     "TrueReconstruction",
+    "backbone_checks",
     "camera_path",
+    "check_backbone",
     "check_judge",
     "check_plugin",
     "check_reconstructor",
