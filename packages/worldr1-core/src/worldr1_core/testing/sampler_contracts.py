@@ -227,27 +227,30 @@ def _every_step(subject: SamplerSubject) -> None:
             subject.begin(subject.scheduler(), run)
         except UserError:
             continue
-        final = subject.play(run, kit_latents(2)).final
-        _check_density(run.steps)
-        if not bool(torch.isfinite(final).all()):
-            raise CheckFailed(f"the sample is not finite where step {index} is stochastic")
+        subject.play(run, kit_latents(2))
+        for step in run.steps:
+            _check_finite(step)
+
+
+def _check_finite(step: PolicyStep) -> None:
+    place = f"step {step.point.index}"
+    if not (isinstance(step.std, float) and math.isfinite(step.std) and step.std > 0):
+        raise CheckFailed(f"{place} has the std {step.std!r}; it must be a finite float above 0")
+    for name in ("sample", "next_sample", "mean", "log_prob"):
+        if not bool(torch.isfinite(getattr(step, name)).all()):
+            raise CheckFailed(f"{name} of {place} is not finite")
 
 
 def _finite_density(subject: SamplerSubject) -> None:
-    _check_density(subject.steps)
-
-
-def _check_density(steps: list[PolicyStep]) -> None:
-    for step in steps:
-        place = f"step {step.point.index}"
-        if not (isinstance(step.std, float) and math.isfinite(step.std) and step.std > 0):
-            raise CheckFailed(f"{place} has the std {step.std!r}; it must be a finite float above 0")
+    for step in subject.steps:
+        _check_finite(step)
+        place, batch = f"step {step.point.index}", step.sample.shape[:1]
         for name in ("sample", "next_sample", "mean", "log_prob"):
-            tensor = getattr(step, name)
-            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
-                raise CheckFailed(f"{name} of {place} is {tensor.dtype} with values that are not all finite float32")
-            if name != "log_prob" and tensor.shape != step.sample.shape:
-                raise CheckFailed(f"{name} of {place} has the shape {tuple(tensor.shape)}")
+            tensor, shape = getattr(step, name), batch if name == "log_prob" else step.sample.shape
+            if tensor.dtype != torch.float32 or tensor.shape != shape:
+                raise CheckFailed(
+                    f"{name} of {place} is {tensor.dtype} {tuple(tensor.shape)}; it must be float32 {tuple(shape)}"
+                )
         expected = torch.distributions.Normal(step.mean.double(), step.std).log_prob(step.next_sample.double())
         if _difference(expected.flatten(1).mean(1), step.log_prob.double()) > 1e-4:
             raise CheckFailed(f"log_prob of {place} is not the mean log-density of next_sample under mean and std")
@@ -352,6 +355,7 @@ def _pure(subject: SamplerSubject) -> None:
 
 def _differentiable(subject: SamplerSubject) -> None:
     scheduler = subject.scheduler()
+    subject.begin(scheduler, PolicyRun())
     for step, output in zip(subject.steps, subject.trace.outputs[WINDOW[0] : WINDOW[1]], strict=True):
         output = output.clone().requires_grad_()
         log_prob = scheduler.transition(step.point, step.sample, output).log_prob(step.next_sample)
@@ -397,9 +401,9 @@ def _exact_latents(subject: SamplerSubject) -> None:
 def _injection(subject: SamplerSubject) -> None:
     delta = kit_latents(8)[4:]
     plain = subject.trace.latents
-    run = kit_run(range(4), step_delta=delta, step_weights=(0.5,))
+    expected, run = (kit_run(range(4), step_delta=delta, step_weights=(0.5,)) for _ in range(2))
     moved = subject.play(run, kit_latents(4)).latents
-    if not torch.allclose(moved[1], run.inject(0, plain[1]), atol=1e-6):
+    if not torch.allclose(moved[1], expected.inject(0, plain[1]), atol=1e-6):
         raise CheckFailed("step_delta is not added after the step as PolicyRun.inject does it")
 
 
