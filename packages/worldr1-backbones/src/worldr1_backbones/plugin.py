@@ -23,3 +23,12 @@ def worldr1_register_samplers() -> dict[str, str]:
         "cps": "worldr1_backbones.samplers.cps:CPSSampler",
         "ddim-sde": "worldr1_backbones.samplers.ddim_sde:DDIMSDESampler",
     }
+
+
+@hookimpl
+def worldr1_register_noise_conditioners() -> dict[str, str]:
+    """Plain Gaussian noise, and noise that the commanded camera path carries along."""
+    return {
+        "gaussian": "worldr1_backbones.noise.gaussian:GaussianNoise",
+        "camera-warp": "worldr1_backbones.noise.camera_warp:CameraWarpNoise",
+    }

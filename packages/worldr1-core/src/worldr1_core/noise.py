@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worldr1_core.component import Component
+from worldr1_core.errors import UserError
 
 if TYPE_CHECKING:  # see worldr1_core.reward
     from torch import Generator, Tensor
@@ -25,8 +26,10 @@ class NoiseRequest:
         seed: Seed of the noise.
         trajectory: Commanded path of the video's frames instead of the prompt's.
         flow: `(T - 1, 2, H, W)` pixels of the video's size, x then y, from each frame to the next: any motion, instead
-            of the plane's.
-        depth: `(T, H, W)` z-depth of every frame in the trajectory's unit: a scene instead of the plane.
+            of the plane's. NaN, in x and y alike, where a pixel has no place in the next frame (`plane_flow`: it lies
+            behind the camera).
+        depth: `(T, H, W)` z-depth of every frame in the trajectory's unit, > 0 and finite: a scene instead of the
+        plane.
     """
 
     geometry: LatentGeometry
@@ -62,11 +65,13 @@ class NoiseConditioner(Component, abc.ABC):
 
         Raises:
             TrajectoryError: The commanded path does not fit the video.
+            UserError: Flow or depth has another form than the request says, or both are given.
         """
         import torch
 
         from worldr1_core.seeding import generator
 
+        check_motion(request)
         drawn = self.draw(request, generator(request.seed, "initial noise"))
         padding = request.geometry.leading_padding
         if not padding:
@@ -91,3 +96,52 @@ class NoiseConditioner(Component, abc.ABC):
             request: What is asked for.
             generator: CPU generator of this video; the only source of randomness.
         """
+
+
+def check_motion(request: NoiseRequest) -> None:
+    """Hold the flow and the depth of a request to their form.
+
+    Raises:
+        UserError: Both are given, or one has another shape or holds values that it may not.
+    """
+    geometry = request.geometry
+    frame = (geometry.video_height, geometry.video_width)
+    if request.flow is not None and request.depth is not None:
+        raise UserError("The request has both flow and depth; one of them moves the noise. Leave the other out.")
+    if request.flow is not None:
+        _check_tensor(request.flow, "flow", (geometry.video_frames - 1, 2, *frame), "(T - 1, 2, H, W)")
+        _check_flow_values(request.flow)
+    if request.depth is not None:
+        _check_tensor(request.depth, "depth", (geometry.video_frames, *frame), "(T, H, W)")
+        bad = ~((request.depth > 0) & request.depth.isfinite())
+        if bool(bad.any()):
+            index = tuple(bad.nonzero()[0].tolist())
+            raise UserError(
+                f"depth must be positive and finite everywhere, received {float(request.depth[index])!r} at (frame, "
+                f"row, column) {index!r}. Give the sky a large depth."
+            )
+
+
+def _check_tensor(value: Tensor, name: str, shape: tuple[int, ...], axes: str) -> None:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        received = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise UserError(f"{name} must be a floating-point tensor {axes}, received {received!r}.")
+    if tuple(value.shape) != shape:
+        raise UserError(
+            f"{name} must be {axes} = {shape} for this video, received shape {tuple(value.shape)}. It is given for "
+            "every video frame, at the video's size."
+        )
+
+
+def _check_flow_values(flow: Tensor) -> None:
+    lost = flow.isnan()
+    half = lost[:, 0] != lost[:, 1]
+    bad = flow.isinf().any(1) | half
+    if bool(bad.any()):
+        step, row, column = bad.nonzero()[0].tolist()
+        raise UserError(
+            f"flow must be finite, or NaN in x and y alike where a pixel has no place in the next frame; received "
+            f"{flow[step, :, row, column].tolist()!r} from frame {step}, row {row}, column {column}."
+        )

@@ -24,6 +24,7 @@ from worldr1_core.testing.clips import (
     true_reconstruction,
 )
 from worldr1_core.testing.judges import check_judge, judge_checks
+from worldr1_core.testing.noise_conditioners import check_noise_conditioner, noise_checks
 from worldr1_core.testing.plugins import check_plugin, plugin_checks
 from worldr1_core.testing.reconstructors import check_reconstructor, reconstructor_checks
 from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, ConformanceError, Report
@@ -45,6 +46,7 @@ __all__ = [
     "camera_path",
     "check_backbone",
     "check_judge",
+    "check_noise_conditioner",
     "check_plugin",
     "check_reconstructor",
     "check_reward",
@@ -52,6 +54,7 @@ __all__ = [
     "flat_clip",
     "judge_checks",
     "make_clip",
+    "noise_checks",
     "plugin_checks",
     "reconstructor_checks",
     "reward_checks",

@@ -1,0 +1,26 @@
+"""Plain Gaussian noise: what a text-to-video model expects, and the start of every other conditioner."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from worldr1_core.backbone import LatentGeometry
+from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
+
+
+class GaussianNoise(NoiseConditioner):
+    """Independent N(0, 1) in every component; the prompt and its camera words have no effect."""
+
+    def draw(self, request: NoiseRequest, generator: Generator) -> InitialNoise:
+        """Noise `(C, num_frames, H, W)`."""
+        return InitialNoise(standard_normal(request.geometry, generator))
+
+
+def standard_normal(geometry: LatentGeometry, generator: Generator) -> Tensor:
+    """`(C, num_frames, H, W)` float32 without the padding frames; every conditioner here draws it first.
+
+    So the noise of one seed is the same whether the prompt moves the camera or not, where injection keeps it.
+    """
+    shape = (geometry.channels, geometry.num_frames, geometry.height, geometry.width)
+    return torch.randn(shape, generator=generator)
