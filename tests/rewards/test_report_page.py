@@ -13,10 +13,10 @@ import torch
 from rewards.report_samples import Element, failed, parse, reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.errors import OutputError, ScoreUnavailable
+from worldr1_core.provenance import versions
 from worldr1_core.reward import Score
 from worldr1_rewards.report import ReportWriter, writer
 from worldr1_rewards.scoring import ClipScores
-from worldr1_rewards.serialise import versions
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +46,7 @@ def score(
     reason. Clips that cannot be read are reported on stderr, and the exit code is 2.
     """
     from worldr1_core.files import check_writable_folder
+    from worldr1_core.progress import progress_bar
     from worldr1_rewards.inputs import collect_requests, output_names
     from worldr1_rewards.outputs import write_clip_outputs
     from worldr1_rewards.report import ReportWriter
@@ -63,7 +63,7 @@ def score(
     page = ReportWriter(manifest=manifest_text(manifest)) if report else None
     names = output_names(requests)
     clips = _ClipReader(requests)
-    with _progress(len(requests)) as advance:
+    with progress_bar("Scoring", len(requests)) as advance:
         for result in scorer.score(clips, batch_size=batch_size):
             name = names[clips.in_flight.popleft()]
             views = clip_views(result) if out is not None or page is not None else None
@@ -104,15 +104,3 @@ class _ClipReader:
                 continue
             self.in_flight.append(index)
             yield clip
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("Scoring", total=total)
-        yield lambda: bar.advance(task)

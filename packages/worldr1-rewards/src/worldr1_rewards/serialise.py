@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-import platform
-from importlib import metadata
 from typing import Any
 
-from worldr1_core.plugins import installed
+from worldr1_core.provenance import versions
 from worldr1_rewards.scoring import ClipScores
 
 
@@ -33,13 +30,6 @@ def score_record(result: ClipScores) -> dict[str, Any]:
 def score_line(result: ClipScores) -> str:
     """`score_record` as one line of strict JSON."""
     return json.dumps(score_record(result), ensure_ascii=False, allow_nan=False)
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions that a score depends on: Python, torch, and every distribution that registers a plugin."""
-    owners = {owner.distribution: owner.version for owner in installed().plugins}
-    return {"python": platform.python_version(), "torch": metadata.version("torch"), **owners}
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,128 @@
+"""The files of generated videos: the video, a JSON that makes it again, the commanded path, a contact sheet."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from worldr1_backbones.generation import GeneratedVideo
+from worldr1_core.camera.plot import plot_trajectories
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.files import atomic_path, atomic_write_text
+from worldr1_core.provenance import versions
+from worldr1_core.video_io import write_video
+
+SUFFIXES = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "frames": "", "safetensors": ".safetensors"}
+"""Form of the video files -> their suffix; none is a folder of PNG images."""
+
+_SHEET_COLUMNS = 8
+_TILE = 160
+_LABEL = 16
+
+
+def file_stem(prompt: str, seed: int, index: int) -> str:
+    """A name that says which video it is: number of the prompt, its first words, the seed."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-")
+    return "-".join(part for part in (f"{index:03d}", words, f"seed{seed}") if part)
+
+
+def write_generated(
+    made: GeneratedVideo, folder: Path, stem: str, form: str, settings: dict[str, Any], *, lossless: bool = False
+) -> dict[str, Any]:
+    """Write one video and what belongs to it.
+
+    Args:
+        made: The video.
+        folder: Where the files go.
+        stem: Their name without suffix.
+        form: A key of `SUFFIXES`.
+        settings: What else the video depends on; goes into the JSON as it stands.
+        lossless: Keep 8-bit values bit for bit (mp4, webm).
+
+    Returns:
+        The record that stands in the JSON. It holds nothing that changes from run to run.
+
+    Raises:
+        OutputError: The folder cannot be written to, or the form cannot be lossless.
+    """
+    video = write_video(made.video, folder / f"{stem}{SUFFIXES[form]}", lossless=lossless)
+    record: dict[str, Any] = {
+        "video": video.name,
+        "prompt": made.request.prompt,
+        "seed": made.request.seed,
+        **settings,
+        "trajectory": None if made.commanded is None else _as_json(made.commanded),
+        "versions": versions("diffusers", "transformers"),
+    }
+    atomic_write_text(folder / f"{stem}.json", json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if made.commanded is not None:
+        plot_trajectories({"commanded": made.commanded}, folder / f"{stem}.path.png", title=made.request.prompt[:90])
+    return record
+
+
+def contact_sheet(rows: Sequence[Tensor], labels: Sequence[str]) -> Image.Image:
+    """Up to eight frames of every video, evenly spaced, one row a video.
+
+    Args:
+        rows: Frames `(N, 3, H, W)` RGB in [0, 1] of each video, at most eight are wanted (see `sheet_frames`).
+        labels: One line of text above each row.
+    """
+    height, width = rows[0].shape[-2:]
+    scale = _TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    columns = max(row.shape[0] for row in rows)
+    sheet = Image.new("RGB", (columns * size[0], len(rows) * (size[1] + _LABEL)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        top = index * (size[1] + _LABEL)
+        draw.text((3, top + 2), _fit(draw, label, sheet.width - 6), fill="black")
+        for column, frame in enumerate(row):
+            pixels = (frame.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            tile = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS)
+            sheet.paste(tile, (column * size[0], top + _LABEL))
+    return sheet
+
+
+def sheet_frames(frames: Tensor) -> Tensor:
+    """At most eight frames of a video `(T, 3, H, W)`, evenly spaced, first and last among them."""
+    count = min(_SHEET_COLUMNS, frames.shape[0])
+    return frames[torch.linspace(0, frames.shape[0] - 1, count).round().long()]
+
+
+def write_contact_sheet(rows: Sequence[Tensor], labels: Sequence[str], path: Path) -> None:
+    """Write `contact_sheet` as PNG.
+
+    Raises:
+        OutputError: The place cannot be written to.
+    """
+    with atomic_path(path) as temporary:
+        contact_sheet(rows, labels).save(temporary, format="PNG")
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    line = " ".join(text.split())
+    if draw.textlength(line) <= width:
+        return line
+    while line and draw.textlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"
+
+
+def _as_json(trajectory: CameraTrajectory) -> dict[str, Any]:
+    intrinsics = trajectory.intrinsics
+    return {
+        "c2w": trajectory.c2w.tolist(),
+        "intrinsics": None if intrinsics is None else intrinsics.tolist(),
+        "image_size": None if trajectory.image_size is None else list(trajectory.image_size),
+        "scene_depth": trajectory.scene_depth,
+    }
