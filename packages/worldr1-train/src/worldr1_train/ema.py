@@ -1,0 +1,62 @@
+"""The exponential moving average of the trained parameters: what is evaluated and exported."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from worldr1_train.policy_model import local_tensor, swapped_parameters
+
+
+class ExponentialMovingAverage:
+    """Averages parameters every few optimiser steps; float32, this process's part of sharded ones.
+
+    The decay at step n is min(decay, (1 + n) / (10 + n)), as in Flow-GRPO's code: a short run is not held to its start.
+
+    Args:
+        parameters: Names and parameters, as they are prepared for training.
+        decay: Weight of the average against the new values, in [0, 1).
+        every: Optimiser steps from one update to the next, >= 1.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, decay: float, every: int) -> None:
+        self.decay, self.every = decay, every
+        self._parameters = dict(parameters)
+        self.values = {name: local_tensor(p.detach()).float().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the parameters in after optimiser step `step`, counted from 1, if it is a step's turn."""
+        if step % self.every:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, average in self.values.items():
+            average.lerp_(local_tensor(self._parameters[name].detach()).to(average), 1 - decay)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the parameters are the average."""
+        with swapped_parameters(self._parameters, self.values):
+            yield
+
+    def save(self, path: Path) -> None:
+        """Write the average as safetensors."""
+        save_file({name: value.cpu().contiguous() for name, value in self.values.items()}, str(path))
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Read an average that `save` wrote.
+
+        Raises:
+            ValueError: It holds other parameters.
+        """
+        saved: dict[str, Tensor] = load_file(str(path))
+        if saved.keys() != self.values.keys():
+            raise ValueError(f"{path} holds other parameters than those that are trained.")
+        for name, value in saved.items():
+            self.values[name].copy_(value)

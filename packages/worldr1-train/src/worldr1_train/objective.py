@@ -1,0 +1,118 @@
+"""The objective as pure functions: group advantages, the clipped surrogate, and what is left out of both.
+
+Flow-GRPO (arXiv 2505.05470) on groups of videos that share a prompt; the KL term is `Transition.kl` of core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-4
+"""Added to standard deviations, as Flow-GRPO and TRL do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advantages:
+    """What every sample of a block is worth against its group.
+
+    Attributes:
+        values: `(N,)` float32, 0 where `valid` is false.
+        valid: `(N,)` bool: the sample has a reward, and so has at least one other of its group.
+        group_std: `(P,)` standard deviation of the total reward over each group's samples that have one; NaN where a
+            group is skipped.
+    """
+
+    values: Tensor
+    valid: Tensor
+    group_std: Tensor
+
+    @property
+    def num_skipped_groups(self) -> int:
+        """Groups with fewer than two samples that have a reward."""
+        return int(self.group_std.isnan().sum())
+
+
+def weighted_sum_advantages(totals: Tensor, group_size: int, *, clip: float = 5.0) -> Advantages:
+    """A = (R - mean) / (std + 1e-4) over each group, clipped (paper, section 3).
+
+    Args:
+        totals: `(P x G,)` total rewards, group by group; NaN for a sample that has none.
+        group_size: G.
+        clip: Bound of |A|, > 0.
+
+    A group's mean and population standard deviation are those of its samples that have a reward. A group with fewer
+    than two of them tells nothing, and is skipped.
+    """
+    grouped = totals.float().view(-1, group_size)
+    valid, std = _valid_samples(grouped)
+    values = _standardise(grouped, valid).clamp(-clip, clip)
+    return Advantages(values.flatten(), valid.flatten(), std)
+
+
+def gdpo_advantages(
+    components: Tensor, totals: Tensor, weights: Tensor, group_size: int, *, clip: float = 5.0
+) -> Advantages:
+    """Every reward is normalised within its group before the weighted sum, and the sum over the block.
+
+    GDPO: Liu et al., "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL
+    Optimization", 2026 (arXiv 2601.05242). It keeps apart samples whose different rewards add up to the same total, and
+    no reward dominates by its scale.
+
+    Args:
+        components: `(P x G, K)` rewards, group by group; NaN where a reward does not apply or failed.
+        totals: `(P x G,)` total rewards; NaN for a sample that is left out.
+        weights: `(K,)` factors of the rewards.
+        group_size: G.
+        clip: Bound of |A|, > 0.
+    """
+    valid, std = _valid_samples(totals.float().view(-1, group_size))
+    grouped = components.float().view(-1, group_size, components.shape[-1])
+    counted = valid.unsqueeze(-1) & ~grouped.isnan()
+    counted = counted & (counted.sum(1, keepdim=True) >= 2)
+    summed = (_standardise(grouped, counted) * weights.to(grouped)).sum(-1).flatten()
+    flat = valid.flatten()
+    values = _standardise(summed.unsqueeze(0), flat.unsqueeze(0)).squeeze(0).clamp(-clip, clip)
+    return Advantages(values, flat, std)
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
+) -> tuple[Tensor, Tensor]:
+    """PPO's clipped loss of every sample, -min(r A, clip(r, 1 - low, 1 + high) A), and the ratio r.
+
+    Args:
+        log_prob: `(B,)` log-density under the policy.
+        old_log_prob: `(B,)` log-density under the policy that sampled.
+        advantages: `(B,)`.
+        clip_low: How far the ratio may fall below 1.
+        clip_high: How far it may rise above 1.
+    """
+    ratio = torch.exp(log_prob - old_log_prob)
+    clipped = torch.clamp(ratio, 1 - clip_low, 1 + clip_high)
+    return -torch.min(ratio * advantages, clipped * advantages), ratio
+
+
+def _valid_samples(grouped: Tensor) -> tuple[Tensor, Tensor]:
+    """`(P, G)` mask of samples that count, and `(P,)` standard deviations, NaN for skipped groups."""
+    known = ~grouped.isnan()
+    valid = known & (known.sum(1, keepdim=True) >= 2)
+    _, std = _moments(grouped, valid)
+    std = std.squeeze(1)
+    return valid, torch.where(valid.any(1), std, torch.full_like(std, torch.nan))
+
+
+def _moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation over dimension 1 of what `mask` marks."""
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    kept = torch.where(mask, values, torch.zeros_like(values))
+    mean = kept.sum(1, keepdim=True) / count
+    deviation = torch.where(mask, values - mean, torch.zeros_like(values))
+    return mean, ((deviation**2).sum(1, keepdim=True) / count).sqrt()
+
+
+def _standardise(values: Tensor, mask: Tensor) -> Tensor:
+    mean, std = _moments(values, mask)
+    return torch.where(mask, (values - mean) / (std + EPSILON), torch.zeros_like(values))

@@ -1,0 +1,112 @@
+"""Periodic decoupled training: which stage a block belongs to, and which prompts it draws.
+
+Both are pure functions of the seed and the block's number, so that a resumed run needs no state for them (paper,
+section 4 of the method).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from worldr1_core.clip import Clip
+from worldr1_core.errors import UserError
+from worldr1_core.noise import NoiseConditioner
+from worldr1_core.scoring import ClipScores
+from worldr1_core.seeding import generator
+
+
+class ClipScorer(Protocol):
+    """What the trainer asks of a scorer; `worldr1_core.scoring.Scorer` is one."""
+
+    def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterable[ClipScores]:
+        """Score clips, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One phase of the training cycle.
+
+    Attributes:
+        name: How logs call it.
+        steps: Optimiser steps a cycle, >= 1.
+        split: Name of the prompts; stages with the same name go on in one order.
+        prompts: The prompts, at least one.
+        scorer: Scores clips with the stage's rewards.
+        weights: Reward name -> factor in the total; the rewards that train.
+        conditioner: Draws the initial noise.
+    """
+
+    name: str
+    steps: int
+    split: str
+    prompts: Sequence[str]
+    scorer: ClipScorer
+    weights: dict[str, float]
+    conditioner: NoiseConditioner
+
+
+class StageSchedule:
+    """The stages one after the other, again and again.
+
+    Args:
+        stages: At least one.
+        updates_per_block: Optimiser steps that are made from one block of rollouts.
+
+    Raises:
+        UserError: There is no stage, a stage holds no prompt, or its steps are no multiple of `updates_per_block`.
+    """
+
+    def __init__(self, stages: Sequence[Stage], updates_per_block: int) -> None:
+        if not stages:
+            raise UserError("Training needs at least one stage, e.g. `stages: [{steps: 100, prompts: main}]`.")
+        for stage in stages:
+            if not stage.prompts:
+                raise UserError(f"Stage {stage.name!r} has no prompt. Write at least one into its prompt file.")
+            if stage.steps < 1 or stage.steps % updates_per_block:
+                raise UserError(
+                    f"Stage {stage.name!r} lasts {stage.steps!r} steps, which is no multiple of the "
+                    f"{updates_per_block} updates of a block. Change steps or updates_per_block."
+                )
+        self.stages = list(stages)
+        self.updates_per_block = updates_per_block
+        self._blocks = [stage.steps // updates_per_block for stage in stages]
+
+    @property
+    def cycle_steps(self) -> int:
+        """Optimiser steps of one cycle."""
+        return sum(stage.steps for stage in self.stages)
+
+    def at(self, block: int) -> Stage:
+        """The stage of a block, counted from 0."""
+        return self.stages[self._index(block)]
+
+    def prompts(self, block: int, count: int, seed: int) -> list[str]:
+        """The prompts of a block: a shuffled pass over the split after the other, none left out.
+
+        Args:
+            block: Number of the block, from 0.
+            count: Prompts a block.
+            seed: Seed of the run.
+        """
+        stage = self.at(block)
+        first = count * sum(self.at(earlier).split == stage.split for earlier in range(block))
+        return [self._prompt(stage, position, seed) for position in range(first, first + count)]
+
+    def _index(self, block: int) -> int:
+        position = block % sum(self._blocks)
+        for index, length in enumerate(self._blocks):
+            if position < length:
+                return index
+            position -= length
+        raise AssertionError("a position lies within the cycle")
+
+    @staticmethod
+    def _prompt(stage: Stage, position: int, seed: int) -> str:
+        num_prompts = len(stage.prompts)
+        epoch, offset = divmod(position, num_prompts)
+        order = torch.randperm(num_prompts, generator=generator(seed, "prompts", stage.split, epoch))
+        return stage.prompts[int(order[offset])]

@@ -1,0 +1,398 @@
+"""`FlowGRPOTrainer`: post-trains a text-to-video model with group-relative policy optimisation of its sampler's steps.
+
+Read it from the top: a block of rollouts is collected, scored and turned into advantages (`_begin_block`), its
+(video, timestep) pairs go through the update in micro-batches (`compute_loss`), and Trainer does the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+from accelerate.utils import gather, gather_object, set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+from trl.trainer.base_trainer import _BaseTrainer
+from trl.trainer.utils import identity
+
+from worldr1_core.backbone import Backbone
+from worldr1_core.errors import UserError
+from worldr1_core.policy import Transition
+from worldr1_core.sampler import Sampler
+from worldr1_train.checkpointing import CheckpointingMixin
+from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.ema import ExponentialMovingAverage
+from worldr1_train.errors import TrainingStopped
+from worldr1_train.objective import Advantages, clipped_surrogate, gdpo_advantages, weighted_sum_advantages
+from worldr1_train.policy_model import PolicyModel, StepInput
+from worldr1_train.rollouts import BlockRequest, RolloutBlock, RolloutCollector, SampleScore
+from worldr1_train.stages import Stage, StageSchedule
+from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
+
+log = structlog.get_logger(__name__)
+
+
+class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
+    """Flow-GRPO-Fast on TRL's trainer base (paper, section 3 of the method).
+
+    Args:
+        backbone: Model with its adapter on, or without one for `full_finetuning`.
+        sampler: Makes the policy and says which steps are stochastic.
+        stages: Phases of the training cycle.
+        args: Training arguments; `max_steps` defaults to one cycle of the stages.
+        callbacks: As `transformers.Trainer` takes them.
+
+    Raises:
+        UserError: The sizes do not fit, nothing is trainable, or the sampler has no stochastic step.
+    """
+
+    loss_is_scaled_for_ga = True
+    _tag_names = ("trl", "flow-grpo", "world-r1")
+    _name = "Flow-GRPO"
+    _paper = {  # noqa: RUF012 - TRL's own form
+        "title": "World-R1: Reinforcing 3D Constraints for Text-to-Video Generation",
+        "id": "2604.24764",
+    }
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        sampler: Sampler,
+        stages: Sequence[Stage],
+        args: FlowGRPOConfig,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        window = sampler.config.window
+        if window < 1:
+            raise UserError(f"Training needs a window of stochastic steps, received window {window!r}. Take 1 or 2.")
+        sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
+        self.num_window_steps = window
+        self.num_micro_batches = args.derive_accumulation(window)
+        self.schedule = StageSchedule(stages, args.updates_per_block)
+        if args.max_steps <= 0:
+            args.max_steps = self.schedule.cycle_steps
+        if args.max_steps % args.updates_per_block:
+            raise UserError(
+                f"max_steps ({args.max_steps}) must be a multiple of updates_per_block ({args.updates_per_block})."
+            )
+        set_seed(args.seed)
+        if args.recompute_activations:
+            backbone.set_gradient_checkpointing(True)
+        model = PolicyModel(backbone, full=args.full_finetuning, keep_reference=args.beta > 0)
+        if not model.trainable():
+            raise UserError("Nothing is trainable. Put an adapter on the backbone, or set full_finetuning.")
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = len(model.denoisers) > 1  # a window may need one of two denoisers only
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=identity,
+            train_dataset=range(args.max_steps * args.gradient_accumulation_steps),
+            callbacks=callbacks,
+        )
+        if args.full_finetuning and args.beta > 0 and self.is_fsdp_enabled:
+            raise UserError(
+                "full_finetuning with a KL term keeps a whole copy of the weights; with FSDP set beta to 0."
+            )
+        self.backbone, self.sampler = backbone, sampler
+        self.scheduler = sampler.make_scheduler(backbone.base_scheduler)
+        self.collector = RolloutCollector(
+            model=model,
+            scheduler=self.scheduler,
+            num_inference_steps=sampler.config.num_inference_steps,
+            group_size=args.num_generations,
+            groups_per_chunk=args.groups_per_rollout,
+            autocast=self.accelerator.autocast,
+            asynchronous=args.async_rewards,
+        )
+        self.ema: ExponentialMovingAverage | None = None
+        self._step = 0  # micro-batches that this process has gone through
+        self._buffer: UpdateBuffer | None = None
+        self._block_start = 0.0
+        self._update_seconds = 0.0
+        self._window_losses: list[Tensor] = []
+        self._metrics: dict[str, dict[str, list[Any]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self.last_block: RolloutBlock | None = None
+        self.last_scores: list[SampleScore] = []
+        self.last_advantages: Advantages | None = None
+        self.add_callback(_UpdateHooks(self))
+
+    # Data: a tick a micro-batch. Which prompts a block draws is a pure function of seed and block.
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Numbers of micro-batches, the same on every process."""
+        ticks = range(self.args.max_steps * self.args.gradient_accumulation_steps)
+        return DataLoader(ticks, batch_size=1, collate_fn=_tick)  # type: ignore[arg-type]
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["tick"]
+
+    def _send_telemetry(self) -> None:
+        """Nothing is sent: TRL's version reads `model.config.model_type`, which denoisers lack."""
+
+    # The update
+
+    @property
+    def _micro_steps_per_block(self) -> int:
+        return self.num_micro_batches * int(self.args.num_iterations)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """One micro-batch; every `_micro_steps_per_block` of them begin with a new block of rollouts."""
+        if self._step % self._micro_steps_per_block == 0:
+            self._begin_block(self._step // self._micro_steps_per_block)
+        start = time.perf_counter()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._window_losses.append(loss)
+        self._step += 1
+        self._update_seconds += time.perf_counter() - start
+        if self._step % self._micro_steps_per_block == 0:
+            self._end_block()
+        return loss
+
+    def _prepare_inputs(self, inputs: Any) -> MicroBatch:
+        """The micro-batch whose turn it is, whatever the data loader says."""
+        if self._buffer is None:
+            raise UserError("The checkpoint lies within a block, and its rollouts are absent. Resume from another one.")
+        return self._buffer.micro_batches[self._step % self.num_micro_batches]
+
+    def compute_loss(
+        self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Clipped surrogate plus KL, summed over the pairs that count, over their number in the optimiser step."""
+        buffer, args = self._buffer, self.args
+        assert buffer is not None
+        transition, log_prob, rollout_log_prob = self._evaluate_pairs(model, inputs)
+        old = log_prob.detach() if inputs.old_log_prob is None else inputs.old_log_prob
+        rows = torch.tensor(inputs.samples, device=log_prob.device)
+        advantages, valid = buffer.advantages[rows], buffer.valid[rows]
+        high = args.epsilon if args.epsilon_high is None else args.epsilon_high
+        per_pair, ratio = clipped_surrogate(log_prob, old, advantages, clip_low=args.epsilon, clip_high=high)
+        if inputs.reference_mean is not None:
+            kl = transition.kl(Transition(inputs.reference_mean, transition.std))
+            per_pair = per_pair + args.beta * kl
+            self._note("kl", kl.detach(), valid)
+        self._note_ratios(ratio.detach(), log_prob.detach() - rollout_log_prob, valid, high)
+        update = (self._step % self._micro_steps_per_block) // args.gradient_accumulation_steps
+        # Gradients are averaged over processes, the number of pairs is that of all of them.
+        scale = self.accelerator.num_processes / max(1, buffer.num_valid_pairs[update])
+        return torch.where(valid, per_pair, torch.zeros_like(per_pair)).sum() * scale
+
+    def _evaluate_pairs(self, model: Any, batch: MicroBatch) -> tuple[Transition, Tensor, Tensor]:
+        """Density at the recorded pairs under the model as it is, their log-density, and the rollout's own."""
+        assert self._buffer is not None
+        step = self.backbone.select_step(self._buffer.steps[batch.step], batch.rows)
+        transition = self.scheduler.transition(step.point, step.sample, model(StepInput(step)))
+        return transition, transition.log_prob(step.next_sample), step.log_prob
+
+    # A block of rollouts
+
+    def _begin_block(self, block: int) -> None:
+        self._block_start, self._update_seconds, self._buffer = time.perf_counter(), 0.0, None
+        args, rank = self.args, self.accelerator.process_index
+        stage, local = self.schedule.at(block), args.prompts_per_process
+        prompts = self.schedule.prompts(block, args.prompts_per_block, args.seed)
+        request = BlockRequest(
+            seed=args.seed,
+            block=block,
+            stage=stage,
+            window=self.sampler.window(args.seed, block),
+            prompts=prompts[rank * local : (rank + 1) * local],
+            first_group=rank * local,
+            keep_clips=self._num_clips_to_keep() if rank == 0 else 0,
+        )
+        rollouts = self.collector.collect(request)
+        scores: list[SampleScore] = gather_object(rollouts.scores)
+        advantages = self._advantages(stage, scores)
+        self.last_block, self.last_scores, self.last_advantages = rollouts, scores, advantages
+        self._log_scores(block, stage, scores, advantages)
+        self._check_failures(scores)
+        self._buffer = self._make_buffer(block, rollouts, advantages)
+        self._log_seconds(rollouts)
+        rollouts.steps = []  # the buffer holds them until the block's last update
+
+    def _num_clips_to_keep(self) -> int:
+        due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_block
+        return self.args.num_sample_videos if due else 0
+
+    def _advantages(self, stage: Stage, scores: list[SampleScore]) -> Advantages:
+        totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
+        if self.args.multi_objective_aggregation == "sum_then_normalize":
+            return weighted_sum_advantages(totals, self.args.num_generations, clip=self.args.advantage_clip)
+        names = list(stage.weights)
+        components = torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores])
+        weights = torch.tensor([stage.weights[name] for name in names])
+        return gdpo_advantages(components, totals, weights, self.args.num_generations, clip=self.args.advantage_clip)
+
+    def _make_buffer(self, block: int, rollouts: RolloutBlock, advantages: Advantages) -> UpdateBuffer:
+        args, device = self.args, self.accelerator.device
+        local = len(rollouts.scores)
+        own = slice(self.accelerator.process_index * local, (self.accelerator.process_index + 1) * local)
+        batches = plan_micro_batches(
+            local,
+            rollouts.chunk_size,
+            self.num_window_steps,
+            args.per_device_train_batch_size,
+            args.seed,
+            block,
+            self.accelerator.process_index,
+        )
+        valid = advantages.valid[own].to(device)
+        counts = count_valid_pairs(batches, valid, args.gradient_accumulation_steps, args.num_iterations)
+        counts = gather(counts.to(device)).view(self.accelerator.num_processes, -1).sum(0)
+        buffer = UpdateBuffer(rollouts.steps, batches, advantages.values[own].to(device), valid, counts.tolist())
+        self._buffer = buffer
+        self._annotate(buffer)
+        return buffer
+
+    @torch.no_grad()
+    def _annotate(self, buffer: UpdateBuffer) -> None:
+        """Old log-densities and reference means, each through the very micro-batch that the update will see.
+
+        With one update a block, the update's own log-density is the old one.
+        """
+        with self.compute_loss_context_manager():
+            if self._micro_steps_per_block > self.args.gradient_accumulation_steps:
+                for batch in buffer.micro_batches:
+                    batch.old_log_prob = self._evaluate_pairs(self.model, batch)[1]
+            if self.args.beta > 0:
+                with self._policy_model().reference():
+                    for batch in buffer.micro_batches:
+                        batch.reference_mean = self._evaluate_pairs(self.model, batch)[0].mean
+
+    def _policy_model(self) -> PolicyModel:
+        model: PolicyModel = self.accelerator.unwrap_model(self.model)
+        return model
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the block the policy has its averaged weights, where there is an average."""
+        return nullcontext() if self.ema is None else self.ema.applied()
+
+    # When to stop
+
+    def _check_failures(self, scores: list[SampleScore]) -> None:
+        failed = [score for score in scores if score.failed]
+        for score in failed:
+            log.warning("sample masked", reasons=score.failures)
+        share = len(failed) / len(scores)
+        if share > self.args.max_failed_share:
+            reasons = sorted({f"{name}: {why}" for score in failed for name, why in score.failures.items()})
+            self._stop(
+                f"{len(failed)} of {len(scores)} samples of a block have no reward, and max_failed_share is "
+                f"{self.args.max_failed_share}. Reasons: {'; '.join(reasons[:3])}"
+            )
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Trainer's norm; a step that would break the weights stops the run before it is taken."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        loss = gather(torch.stack([value.detach() for value in self._window_losses]).sum().reshape(1)).mean().item()
+        self._window_losses.clear()
+        value = float(norm)
+        if not (math.isfinite(loss) and math.isfinite(value)) or abs(loss) > self.args.max_loss:
+            self._step -= self.args.gradient_accumulation_steps
+            self._stop(
+                f"The loss of optimiser step {self.state.global_step + 1} is {loss:.4g} with a gradient norm of "
+                f"{value:.4g}; max_loss is {self.args.max_loss}. Lower the learning rate, or look at the rewards"
+            )
+        return norm
+
+    def _stop(self, why: str) -> None:
+        """Write a checkpoint of the state before what failed, and raise `TrainingStopped`."""
+        path = self.write_checkpoint()
+        raise TrainingStopped(f"{why}. The run is saved as {str(path)!r}; go on from there with --resume.")
+
+    # Logs
+
+    def _note(self, name: str, values: Tensor, valid: Tensor) -> None:
+        if bool(valid.any()):
+            self._metrics["train"][name].append(float(values[valid].mean()))
+
+    def _note_ratios(self, ratio: Tensor, drift: Tensor, valid: Tensor, high: float) -> None:
+        """`drift` is the log-ratio to the density that the sampler recorded, in its own batch."""
+        if not bool(valid.any()):
+            return
+        deviation = ratio[valid] - 1
+        metrics = self._metrics["train"]
+        metrics["ratio/max_deviation"].append(float(deviation.abs().max()))
+        metrics["ratio/rollout_max_deviation"].append(float(torch.expm1(drift[valid]).abs().max()))
+        clipped = (deviation < -self.args.epsilon) | (deviation > high)
+        metrics["clip_ratio/region_mean"].append(float(clipped.float().mean()))
+
+    def _log_scores(self, block: int, stage: Stage, scores: list[SampleScore], advantages: Advantages) -> None:
+        metrics = self._metrics["train"]
+        totals = np.array([score.total for score in scores])
+        metrics["reward"].append(_nan_mean(totals))
+        metrics["reward_std"].append(_nan_mean(advantages.group_std.numpy()))
+        for name in scores[0].values:
+            values = np.array([score.values[name] for score in scores])
+            metrics[f"rewards/{name}/mean"].append(_nan_mean(values))
+            metrics[f"rewards/{name}/std"].append(float(np.nanstd(values)) if np.isfinite(values).any() else math.nan)
+        metrics["masked_samples"].append(float((~advantages.valid).sum()))
+        metrics["skipped_groups"].append(float(advantages.num_skipped_groups))
+        metrics["block"].append(float(block))
+        metrics["stage"].append(float(self.schedule.stages.index(stage)))
+
+    def _log_seconds(self, rollouts: RolloutBlock) -> None:
+        for phase, seconds in rollouts.seconds.items():
+            self._log_phase(phase, seconds)
+
+    def _end_block(self) -> None:
+        self._log_phase("update", self._update_seconds)
+        self._log_phase("block", time.perf_counter() - self._block_start)
+
+    def _log_phase(self, phase: str, seconds: float) -> None:
+        samples = self.args.prompts_per_block * self.args.num_generations
+        self._metrics["train"][f"seconds/{phase}"].append(seconds)
+        if seconds > 0:
+            self._metrics["train"][f"samples_per_second/{phase}"].append(samples / seconds)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means (maxima for `max_`) of what was noted since the last log, over all processes."""
+        metrics = self._metrics["train"]
+        gathered = gather_object([{name: (np.max if "max_" in name else np.mean)(v) for name, v in metrics.items()}])
+        merged: dict[str, list[float]] = defaultdict(list)
+        for part in gathered:
+            for name, value in part.items():
+                merged[name].append(float(value))
+        added = {name: float((np.max if "max_" in name else np.mean)(values)) for name, values in merged.items()}
+        metrics.clear()
+        super().log({**logs, **added}, start_time)
+
+
+class _UpdateHooks(TrainerCallback):
+    """What happens around an optimiser step."""
+
+    def __init__(self, trainer: FlowGRPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The parameters are prepared, and loaded if the run is resumed."""
+        self._trainer._start_average()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Without a pair that counts there is no gradient: momentum and weight decay must not act either."""
+        trainer = self._trainer
+        update = ((trainer._step - 1) % trainer._micro_steps_per_block) // args.gradient_accumulation_steps
+        if trainer._buffer is not None and trainer._buffer.num_valid_pairs[update] == 0:
+            trainer.model.zero_grad(set_to_none=True)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the new weights into the average."""
+        if self._trainer.ema is not None:
+            self._trainer.ema.update(state.global_step + 1)
+
+
+def _tick(items: list[int]) -> dict[str, int]:
+    return {"tick": items[0]}
+
+
+def _nan_mean(values: Any) -> float:
+    values = np.asarray(values, dtype=np.float64)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
