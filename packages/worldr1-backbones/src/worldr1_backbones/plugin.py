@@ -32,3 +32,9 @@ def worldr1_register_noise_conditioners() -> dict[str, str]:
         "gaussian": "worldr1_backbones.noise.gaussian:GaussianNoise",
         "camera-warp": "worldr1_backbones.noise.camera_warp:CameraWarpNoise",
     }
+
+
+@hookimpl
+def worldr1_register_commands() -> dict[str, str]:
+    """`worldr1 generate`."""
+    return {"generate": "worldr1_backbones.cli:generate"}
