@@ -46,6 +46,12 @@ class FlowGRPOConfig(GRPOConfig):
     """
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Initial learning rate of AdamW."})
+    per_device_train_batch_size: int = field(
+        default=1, metadata={"help": "(video, timestep) pairs of a micro-batch on one process."}
+    )
+    gradient_checkpointing: bool = field(
+        default=True, metadata={"help": "Compute activations again in the backward pass, to save memory."}
+    )
     weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of AdamW."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Norm to which gradients are clipped."})
     lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning rate schedule."})

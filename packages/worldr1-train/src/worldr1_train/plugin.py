@@ -6,6 +6,12 @@ from worldr1_core import hookimpl
 
 
 @hookimpl
+def worldr1_register_manifest_sections() -> dict[str, str]:
+    """The section `train`."""
+    return {"train": "worldr1_train.section:TrainSection"}
+
+
+@hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """None yet: `train` and `eval` join here."""
-    return {}
+    """`worldr1 train`."""
+    return {"train": "worldr1_train.cli:train"}

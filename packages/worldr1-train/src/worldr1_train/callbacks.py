@@ -1,0 +1,125 @@
+"""What a run shows while it goes: a progress bar, `metrics.jsonl`, sample videos, and evaluations in between."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from worldr1_core.video_io import write_video
+from worldr1_train.evaluation import Evaluation
+from worldr1_train.trainer import FlowGRPOTrainer
+
+log = structlog.get_logger(__name__)
+
+SHOWN = ("reward", "kl", "loss")
+"""Metrics beside the progress bar."""
+
+
+class ProgressBar(TrainerCallback):
+    """A bar on stderr, where a person looks at it."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))
+        self._bar = Progress(*columns, *times, console=console, disable=not console.is_terminal, transient=True)
+        self._task: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the bar on the first process."""
+        if state.is_world_process_zero:
+            self._bar.start()
+            self._task = self._bar.add_task("Training", total=state.max_steps, completed=state.global_step, shown="")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move on."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Show the last numbers."""
+        if self._task is not None and logs is not None:
+            shown = "  ".join(f"{name} {logs[name]:.4g}" for name in SHOWN if name in logs)
+            self._bar.update(self._task, shown=shown)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the bar away."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, also after an error."""
+        self._bar.stop()
+
+
+class MetricsFile(TrainerCallback):
+    """One JSON line a log in `metrics.jsonl`; a resumed run goes on behind its checkpoint's step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.jsonl"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Drop lines that the resumed run writes again."""
+        if not state.is_world_process_zero or not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if (_step_of(line) or math.inf) <= state.global_step]
+        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Add a line."""
+        if not state.is_world_process_zero or not logs:
+            return
+        plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in logs.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **plain}, allow_nan=False) + "\n")
+
+
+class SampleVideos(TrainerCallback):
+    """Writes the clips that the trainer kept of a block to `samples/`."""
+
+    def __init__(self, trainer: FlowGRPOTrainer, folder: Path) -> None:
+        self._trainer, self._folder = trainer, folder / "samples"
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write once a block."""
+        block = self._trainer.last_block
+        if block is None or not block.clips or not state.is_world_process_zero:
+            return
+        for clip, score in zip(block.clips, block.scores, strict=False):
+            stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
+            write_video(clip.video, self._folder / f"{stem}.mp4")
+            record = {"prompt": clip.prompt, "total": score.total, **score.values}
+            plain = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+            (self._folder / f"{stem}.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
+        block.clips = []
+
+
+class PeriodicEvaluation(TrainerCallback):
+    """Evaluates the averaged policy every so many optimiser steps."""
+
+    def __init__(self, trainer: FlowGRPOTrainer, evaluate: Callable[[], Evaluation], every: int) -> None:
+        self._trainer, self._evaluate, self._every = trainer, evaluate, every
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log the means under `eval/`."""
+        if state.global_step % self._every or state.global_step == state.max_steps:
+            return
+        with self._trainer.averaged():
+            means = self._evaluate().means()
+        self._trainer.log({f"eval/{name}": math.nan if value is None else value for name, value in means.items()})
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None  # the last line of a killed run may be cut short

@@ -1,0 +1,39 @@
+"""`worldr1 train`: progress and logs on stderr, one JSON object on the last line of stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/<name of the manifest>]"
+)
+@click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint in the folder of the run.")
+def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool) -> None:
+    """Post-train a backbone with the rewards of MANIFEST.
+
+    The model is evaluated on the test prompts before and after. The folder of the run holds the trained adapter,
+    checkpoints, metrics.jsonl, sample videos and both evaluations. The last line of stdout is one JSON object with
+    `before`, `after`, `change` (paired, with 95 % intervals), `seconds` and `output_dir`.
+
+    Several processes: torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
+    """
+    from worldr1_core.plugins import installed
+    from worldr1_train.plan import plan_run
+
+    with contextlib.redirect_stdout(sys.stderr):
+        plan = plan_run(manifest, installed().registry, overrides=overrides, output_dir=output_dir, resume=resume)
+        from worldr1_train.run import TrainingRun  # brings trl and transformers: seconds
+
+        result = TrainingRun(plan).execute()
+    if int(os.environ.get("RANK", "0")) == 0:
+        click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

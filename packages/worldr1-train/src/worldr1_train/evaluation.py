@@ -1,0 +1,197 @@
+"""Before and after: the same prompts and seeds, the deterministic sampler, every reward as a metric, paired."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from worldr1_core.clip import Clip
+from worldr1_core.errors import UserError
+from worldr1_core.files import atomic_write_text
+from worldr1_core.noise import NoiseConditioner
+from worldr1_core.policy import PolicyRun, PolicyScheduler
+from worldr1_core.rollout import stack_injections
+from worldr1_core.seeding import derive_seed
+from worldr1_train.policy_model import PolicyModel
+from worldr1_train.rollouts import draw_noises, make_clip
+from worldr1_train.stages import ClipScorer
+
+NUM_RESAMPLES = 2000
+"""Resamples of the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the videos of an evaluation were worth.
+
+    Attributes:
+        prompts: Prompt of every video.
+        values: Metric (`-` written `_`) -> value of every video, NaN where there is none.
+    """
+
+    prompts: list[str]
+    values: dict[str, list[float]]
+
+    def means(self) -> dict[str, float | None]:
+        """Metric -> mean over the videos that have a value; `None` where none has."""
+        return {name: _mean(np.asarray(values)) for name, values in self.values.items()}
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; NaN becomes null."""
+        values = {name: [None if math.isnan(v) else v for v in row] for name, row in self.values.items()}
+        document = {"prompts": self.prompts, "means": self.means(), "values": values}
+        atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what `save` wrote."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: [math.nan if v is None else v for v in row] for name, row in document["values"].items()}
+        return cls(document["prompts"], values)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """Generates the videos of an evaluation and scores them.
+
+    Attributes:
+        model: Policy.
+        scheduler: Policy scheduler, which is deterministic outside a window.
+        num_inference_steps: Steps of the schedule.
+        conditioner: Draws the initial noise.
+        scorer: Scores with the rewards that are the metrics.
+        prompts: What to generate, one video each; a prompt may come several times.
+        seed: Seed of the run; video k has a seed of its own.
+        batch_size: Videos made together.
+        autocast: Makes the context in which denoisers run.
+    """
+
+    model: PolicyModel
+    scheduler: PolicyScheduler
+    num_inference_steps: int
+    conditioner: NoiseConditioner
+    scorer: ClipScorer
+    prompts: Sequence[str]
+    seed: int
+    batch_size: int
+    autocast: Callable[[], AbstractContextManager[None]]
+
+    def __call__(self, *, rank: int = 0, num_processes: int = 1) -> Evaluation:
+        """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched."""
+        own = range(rank, len(self.prompts), num_processes)
+        rows: list[tuple[int, dict[str, float]]] = []
+        with kept_randomness():
+            for start in range(0, len(own), self.batch_size):
+                indices = own[start : start + self.batch_size]
+                clips = self._generate(indices)
+                results = self.scorer.score(clips, batch_size=len(clips))
+                for index, result in zip(indices, results, strict=True):
+                    rows.append((index, {name: score.value for name, score in result.scores.items()}))
+        rows = sorted(gather_object(rows), key=lambda row: row[0])
+        names = list(rows[0][1])
+        values = {name.replace("-", "_"): [row[name] for _, row in rows] for name in names}
+        return Evaluation(list(self.prompts), values)
+
+    @torch.no_grad()
+    def _generate(self, indices: Sequence[int]) -> list[Clip]:
+        backbone = self.model.backbone
+        prompts = [self.prompts[index] for index in indices]
+        seeds = [derive_seed(self.seed, "evaluation", index) for index in indices]
+        noises = draw_noises(backbone, self.conditioner, prompts, seeds)
+        delta, weights = stack_injections(noises)
+        conditioning = backbone.encode(prompts)
+        with self.autocast():
+            rollout = self.model.run(
+                backbone.sample,
+                conditioning,
+                torch.stack([noise.latents for noise in noises]),
+                num_inference_steps=self.num_inference_steps,
+                scheduler=self.scheduler,
+                run=PolicyRun(step_delta=delta, step_weights=weights),
+            )
+        videos = backbone.decode(rollout.latents)
+        return [
+            make_clip(backbone, videos[i], prompts[i], noises[i], f"test video {index}")
+            for i, index in enumerate(indices)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A paired difference.
+
+    Attributes:
+        mean: After minus before, over the videos that have both values.
+        low: Lower end of the 95 % bootstrap interval of the mean.
+        high: Its upper end.
+        num_pairs: Videos that have both values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    num_pairs: int
+
+
+def compare(before: Evaluation, after: Evaluation) -> dict[str, Change]:
+    """Paired change of every metric, with a 95 % percentile bootstrap interval (Efron and Tibshirani, 1993).
+
+    Raises:
+        UserError: The two are not of the same videos.
+    """
+    if before.prompts != after.prompts:
+        raise UserError("The two evaluations are of other prompts, and cannot be compared pair by pair.")
+    changes = {}
+    for name in [name for name in before.values if name in after.values]:
+        difference = np.asarray(after.values[name]) - np.asarray(before.values[name])
+        difference = difference[np.isfinite(difference)]
+        if len(difference):
+            low, high = _bootstrap_interval(difference)
+            changes[name] = Change(float(difference.mean()), low, high, len(difference))
+    return changes
+
+
+def summarise(changes: Mapping[str, Change]) -> dict[str, dict[str, float]]:
+    """Changes as plain data, rounded to six digits after the point."""
+    return {
+        name: {
+            "mean": round(change.mean, 6),
+            "low": round(change.low, 6),
+            "high": round(change.high, 6),
+            "num_pairs": change.num_pairs,
+        }
+        for name, change in changes.items()
+    }
+
+
+@contextmanager
+def kept_randomness() -> Iterator[None]:
+    """Within the block everything random may be drawn from; afterwards the generators stand where they stood."""
+    python, array = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(array)
+
+
+def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    random_generator = np.random.default_rng(0)
+    means = [values[random_generator.integers(0, len(values), len(values))].mean() for _ in range(NUM_RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None

@@ -1,0 +1,244 @@
+"""What a training run will do, checked before anything expensive: manifest, names, prompts, trackers, places."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldr1_core.errors import ManifestError, UserError, suggest
+from worldr1_core.files import atomic_write_text, check_writable_folder
+from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
+from worldr1_core.registry import Registry
+from worldr1_core.yaml_source import parse_yaml
+from worldr1_train.checkpoints import find_last_checkpoint, list_checkpoints
+from worldr1_train.launch import check_launch
+from worldr1_train.prompts import load_split
+from worldr1_train.section import EvaluationSection, StageSection, TrainSection
+
+DEFAULT_METRICS = ("psnr", "camera-accuracy")
+"""Rewards that are measured wherever they are installed."""
+
+RECORD = "run.json"
+"""What a run was made from; a resumed run must be made from the same."""
+
+FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to", "async_rewards")
+"""Keys of the section that a resumed run may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """A run whose inputs are all there.
+
+    Attributes:
+        manifest: The manifest, overrides applied.
+        section: Its section `train`.
+        registry: What is installed.
+        prompts: Split -> prompts, of every split that the run needs.
+        metrics: Rewards that the evaluation measures.
+        output_dir: Folder of the run.
+        checkpoint: Checkpoint to go on from, or `None`.
+    """
+
+    manifest: Manifest
+    section: TrainSection
+    registry: Registry
+    prompts: Mapping[str, list[str]]
+    metrics: list[str]
+    output_dir: Path
+    checkpoint: Path | None = None
+
+    def stage_rewards(self, stage: StageSection) -> list[str]:
+        """Names of the rewards that count in a stage."""
+        return [reward.name for reward in self.manifest.rewards] if stage.rewards == "all" else list(stage.rewards)
+
+    def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
+        """One prompt a video of the evaluation."""
+        return self.prompts[evaluation.prompts][: evaluation.num_prompts] * evaluation.num_seeds
+
+
+def plan_run(
+    path: Path,
+    registry: Registry,
+    *,
+    overrides: Sequence[str] = (),
+    output_dir: Path | None = None,
+    resume: bool = False,
+) -> TrainingPlan:
+    """Read and check everything that a run is made from.
+
+    Args:
+        path: Manifest file.
+        registry: What is installed.
+        overrides: `a.b=value` each, with the value in YAML.
+        output_dir: Folder of the run; `runs/<name of the manifest>` if left out.
+        resume: Whether to go on from the last checkpoint there.
+
+    Raises:
+        UserError: Something is wrong with the input; nothing was started.
+    """
+    manifest = read_manifest(path, registry, overrides)
+    section = manifest.sections.get("train")
+    if not isinstance(section, TrainSection):
+        raise ManifestError(f"{path}: training needs a section `train`, e.g. `train: {{stages: [{{steps: 100}}]}}`.")
+    check_launch("cpu" if manifest.device == "cpu" else None)
+    _check_components(path, manifest, registry)
+    plan = TrainingPlan(
+        manifest=manifest,
+        section=section,
+        registry=registry,
+        prompts=_load_prompts(path, manifest, section),
+        metrics=_choose_metrics(manifest, section, registry),
+        output_dir=(Path("runs") / path.stem if output_dir is None else output_dir).absolute(),
+    )
+    for index, stage in enumerate(section.stages):
+        _check_stage(f"{path}: train.stages.{index}", stage, plan)
+    _check_trackers(section.report_to)
+    return _with_checkpoint(plan, resume)
+
+
+def read_manifest(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Manifest:
+    """A manifest with overrides applied; mistakes are told with their line, but for those of an override.
+
+    Raises:
+        ManifestError: It does not validate, or an override is malformed.
+    """
+    text = read_manifest_text(path)
+    if not overrides:
+        return parse_manifest(text, registry, name=str(path))
+    data = parse_yaml(text, str(path)).data
+    for override in overrides:
+        data = _override(data, override)
+    name = f"{path} with --set"
+    try:
+        return parse_manifest(json.dumps(data), registry, name=name)
+    except ManifestError as error:
+        raise ManifestError(str(error).replace(f"{name}:1:", f"{name}:")) from error
+
+
+def _override(data: Any, override: str) -> Any:
+    key, equals, value = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ManifestError(f"--set takes key.of.manifest=value, received {override!r}.")
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in key.split(".")]
+    holder = data if isinstance(data, dict) else {}
+    target: Any = holder
+    for part in parts[:-1]:
+        target = _enter(target, part, override)
+    last = parts[-1]
+    if isinstance(target, list) and not (isinstance(last, int) and last < len(target)):
+        raise ManifestError(f"--set {override!r}: there is no entry {last!r}; the list has {len(target)}.")
+    if not isinstance(target, dict | list):
+        raise ManifestError(f"--set {override!r}: {'.'.join(map(str, parts[:-1]))} holds a plain value.")
+    target[last] = parse_yaml(value, f"--set {override}").data  # type: ignore[index]
+    return holder
+
+
+def _enter(target: Any, part: str | int, override: str) -> Any:
+    if isinstance(target, list):
+        if not isinstance(part, int) or part >= len(target):
+            raise ManifestError(f"--set {override!r}: there is no entry {part!r}; the list has {len(target)}.")
+        return target[part]
+    if not isinstance(target, dict):
+        raise ManifestError(f"--set {override!r}: {part!r} lies in a plain value.")
+    if target.get(str(part)) is None:
+        target[str(part)] = {}
+    return target[str(part)]
+
+
+def _check_components(path: Path, manifest: Manifest, registry: Registry) -> None:
+    for key, kind in (("backbone", "backbone"), ("sampler", "sampler")):
+        if getattr(manifest, key) is None:
+            raise ManifestError(
+                f"{path}: training needs a {key}, and the manifest names none. Add `{key}: {{name: …}}`; installed: "
+                f"{registry.names(kind)}."
+            )
+    if not manifest.rewards:
+        raise ManifestError(f"{path}: training needs at least one reward. Add `rewards: [{{name: …}}]`.")
+
+
+def _check_stage(where: str, stage: StageSection, plan: TrainingPlan) -> None:
+    known = {reward.name: reward.weight for reward in plan.manifest.rewards}
+    for name in plan.stage_rewards(stage):
+        if name not in known:
+            raise ManifestError(
+                f"{where}.rewards: {name!r} is no reward of this manifest: {sorted(known)}.{suggest(name, known)}"
+            )
+    if not any(known[name] > 0 for name in plan.stage_rewards(stage)):
+        raise ManifestError(f"{where}.rewards: no reward with a weight above 0 would train the model in this stage.")
+    if not isinstance(stage.noise, bool):
+        plan.registry.find("noise conditioner", stage.noise.name)
+
+
+def _load_prompts(path: Path, manifest: Manifest, section: TrainSection) -> dict[str, list[str]]:
+    splits = [stage.prompts for stage in section.stages]
+    if section.evaluation is not None:
+        splits.append(section.evaluation.prompts)
+    return {split: load_split(manifest.prompts, split, path.parent) for split in dict.fromkeys(splits)}
+
+
+def _choose_metrics(manifest: Manifest, section: TrainSection, registry: Registry) -> list[str]:
+    if section.evaluation is None:
+        return []
+    if section.evaluation.metrics is not None:
+        for name in section.evaluation.metrics:
+            registry.find("reward", name)
+        return list(dict.fromkeys(section.evaluation.metrics))
+    extra = [name for name in DEFAULT_METRICS if name in registry.names("reward")]
+    return list(dict.fromkeys([*(reward.name for reward in manifest.rewards), *extra]))
+
+
+def _check_trackers(trackers: Sequence[str]) -> None:
+    for tracker in trackers:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(f"train.report_to names {tracker!r}, which is not installed. pip install {tracker}")
+
+
+def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
+    check_writable_folder(plan.output_dir)
+    record = plan.output_dir / RECORD
+    if not resume:
+        if record.exists() or list_checkpoints(plan.output_dir):
+            raise UserError(
+                f"{str(plan.output_dir)!r} holds a run already. Go on with --resume, or choose another --output-dir."
+            )
+        return plan
+    if record.exists():
+        _check_same_run(json.loads(record.read_text(encoding="utf-8")), describe_run(plan), plan.output_dir)
+    checkpoint = find_last_checkpoint(plan.output_dir)
+    return TrainingPlan(**{name: getattr(plan, name) for name in plan.__slots__} | {"checkpoint": checkpoint})
+
+
+def describe_run(plan: TrainingPlan) -> dict[str, Any]:
+    """What the results of a run depend on, as plain data."""
+    section = plan.section.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
+    manifest = plan.manifest.model_dump(mode="json", exclude={"device", "prompts"})
+    return {**manifest, "train": section, "prompts": dict(plan.prompts), "metrics": plan.metrics}
+
+
+def record_run(plan: TrainingPlan) -> None:
+    """Write down what the run is made from."""
+    atomic_write_text(plan.output_dir / RECORD, json.dumps(describe_run(plan), indent=1, ensure_ascii=False) + "\n")
+
+
+def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    changed = sorted(_differences(before, now, ""))
+    if changed:
+        raise UserError(
+            f"The run in {str(folder)!r} was made from another manifest; changed: {changed[:8]}. Resume with the "
+            f"original one (free to change: {', '.join(f'train.{name}' for name in FREE_TO_CHANGE)}), or choose "
+            "another --output-dir."
+        )
+
+
+def _differences(before: Any, now: Any, key: str) -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found: list[str] = []
+        for name in before.keys() | now.keys():
+            inner = f"{key}.{name}" if key else str(name)
+            found += _differences(before.get(name), now.get(name), inner)
+        return found
+    return [] if before == now else [key]

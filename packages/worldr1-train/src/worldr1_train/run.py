@@ -1,0 +1,296 @@
+"""Plan to result: components are made, the model is evaluated, trained, evaluated again and exported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from transformers import PrinterCallback
+
+from worldr1_core.backbone import AdapterSpec, Backbone
+from worldr1_core.camera.vocabulary import trajectory_from_prompt
+from worldr1_core.compose import ScoringComponents, build, compose_scoring, resolve_device
+from worldr1_core.errors import TrajectoryError, UserError
+from worldr1_core.manifest import ComponentSpec
+from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
+from worldr1_core.reward import Reads
+from worldr1_core.sampler import Sampler
+from worldr1_core.scoring import Scorer
+from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar, SampleVideos
+from worldr1_train.checkpoints import check_free_space, remove_unfinished
+from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.evaluation import Evaluation, Evaluator, compare, summarise
+from worldr1_train.plan import TrainingPlan, record_run
+from worldr1_train.section import TrainSection
+from worldr1_train.stages import Stage
+from worldr1_train.trainer import FlowGRPOTrainer
+
+log = structlog.get_logger(__name__)
+
+ADAPTER, BEFORE, AFTER = "adapter", "evaluation-before.json", "evaluation-after.json"
+AGGREGATIONS = {"weighted-sum": "sum_then_normalize", "gdpo": "normalize_then_sum"}
+
+
+class WhiteNoise(NoiseConditioner):
+    """Initial noise without a camera path: a stage whose conditioner is off."""
+
+    def draw(self, request: NoiseRequest, generator: Any) -> InitialNoise:
+        """See `NoiseConditioner.draw`."""
+        import torch
+
+        geometry = request.geometry
+        shape = (geometry.channels, geometry.num_frames, geometry.height, geometry.width)
+        return InitialNoise(torch.randn(shape, generator=generator))
+
+
+class TrainingRun:
+    """A run with its components made; weights are loaded when they are first needed.
+
+    Args:
+        plan: What to do.
+
+    Raises:
+        UserError: A component cannot be had, a prompt commands a path that the clip is too short for, or the
+            checkpoints would not fit onto the disk.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self.plan, section = plan, plan.section
+        self.args = make_arguments(plan)
+        device = str(self.args.device)
+        manifest = plan.manifest.model_copy(update={"device": device})
+        registry = plan.registry
+        assert manifest.backbone is not None
+        assert manifest.sampler is not None
+        self.backbone = build(manifest.backbone, "backbone", Backbone, registry, device)
+        self.sampler = build(manifest.sampler, "sampler", Sampler, registry, device)
+        self._device = device
+        self.conditioner = self._make_conditioner(manifest.noise)
+        self._check_prompts()
+        names = [*(reward.name for reward in manifest.rewards), *plan.metrics]
+        self._scoring = compose_scoring(manifest, registry, only=dict.fromkeys(names))
+        stages = self._make_stages()
+        if section.adapter is not None:
+            targets = section.adapter.target_modules
+            spec = AdapterSpec(
+                rank=section.adapter.rank,
+                alpha=section.adapter.alpha,
+                target_modules=None if targets is None else tuple(targets),
+                seed=plan.manifest.seed,
+            )
+            self.backbone.add_adapter(spec)
+        self.trainer = FlowGRPOTrainer(self.backbone, self.sampler, stages, self.args)
+        self.trainer.remove_callback(PrinterCallback)  # stdout belongs to the result
+        self._check_space()
+        self.evaluator = self._make_evaluator()
+
+    def execute(self) -> dict[str, Any]:
+        """Evaluate, train, evaluate, export; the result as plain data."""
+        start = time.perf_counter()
+        plan, trainer, main = self.plan, self.trainer, self.trainer.accelerator.is_main_process
+        if main:
+            plan.output_dir.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(plan.output_dir)
+            record_run(plan)
+        trainer.accelerator.wait_for_everyone()
+        before = self._evaluate_once(BEFORE, self._evaluate_reference)
+        self._train()
+        with trainer.averaged():
+            after = self._evaluate_once(AFTER, self._evaluate)
+            exported = self._export() if main else None
+        trainer.accelerator.wait_for_everyone()
+        changes = None if before is None or after is None else summarise(compare(before, after))
+        return {
+            "before": None if before is None else before.means(),
+            "after": None if after is None else after.means(),
+            "change": changes,
+            "seconds": round(time.perf_counter() - start, 3),
+            "output_dir": str(plan.output_dir),
+            "adapter": None if exported is None else str(exported),
+            "steps": int(trainer.state.global_step),
+        }
+
+    def _train(self) -> None:
+        plan, trainer = self.plan, self.trainer
+        bar = ProgressBar()
+        callbacks: list[Any] = [bar, MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)]
+        evaluation = plan.section.evaluation
+        if evaluation is not None and evaluation.every is not None:
+            callbacks.append(PeriodicEvaluation(trainer, self._evaluate, evaluation.every))
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        log.info(
+            "training",
+            steps=self.args.max_steps,
+            trainable=sum(p.numel() for p in trainer.model.trainable().values()),
+            micro_batches=trainer.num_micro_batches,
+            processes=trainer.accelerator.num_processes,
+            resumed_from=None if plan.checkpoint is None else str(plan.checkpoint),
+        )
+        try:
+            trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
+        finally:
+            bar.stop()
+
+    # Components
+
+    def _make_conditioner(self, spec: ComponentSpec | None) -> NoiseConditioner:
+        if spec is None:
+            return WhiteNoise(device=self._device)
+        return build(spec, "noise conditioner", NoiseConditioner, self.plan.registry, self._device)
+
+    def _make_stages(self) -> list[Stage]:
+        stages = []
+        for index, stage in enumerate(self.plan.section.stages):
+            names = self.plan.stage_rewards(stage)
+            scoring = subset(self._scoring, names)
+            noise = stage.noise
+            if isinstance(noise, ComponentSpec):
+                conditioner = self._make_conditioner(noise)
+            else:
+                conditioner = self.conditioner if noise else WhiteNoise(device=self._device)
+            stages.append(
+                Stage(
+                    name=f"{index}:{stage.prompts}",
+                    steps=stage.steps,
+                    split=stage.prompts,
+                    prompts=self.plan.prompts[stage.prompts],
+                    scorer=Scorer(scoring),
+                    weights={reward.name: reward.weight for reward in scoring.rewards if reward.weight > 0},
+                    conditioner=conditioner,
+                )
+            )
+        return stages
+
+    def _make_evaluator(self) -> Evaluator | None:
+        evaluation = self.plan.section.evaluation
+        if evaluation is None:
+            return None
+        return Evaluator(
+            model=self.trainer.model,
+            scheduler=self.trainer.scheduler,
+            num_inference_steps=self.sampler.config.num_inference_steps,
+            conditioner=self.conditioner,
+            scorer=Scorer(subset(self._scoring, self.plan.metrics)),
+            prompts=self.plan.evaluation_prompts(evaluation),
+            seed=self.args.seed,
+            batch_size=evaluation.batch_size,
+            autocast=self.trainer.accelerator.autocast,
+        )
+
+    def _check_prompts(self) -> None:
+        geometry = self.backbone.geometry
+        size = (geometry.video_height, geometry.video_width)
+        for split, prompts in self.plan.prompts.items():
+            for prompt in prompts:
+                try:
+                    trajectory_from_prompt(prompt, geometry.video_frames, size)
+                except TrajectoryError as error:
+                    raise UserError(f"Prompt {prompt!r} of {split!r} cannot be used: {error}") from error
+
+    def _check_space(self) -> None:
+        bytes_of_weights = sum(p.numel() * 4 for p in self.trainer.model.trainable().values())
+        copies = 4  # weights, their average, and AdamW's two moments
+        if self.trainer.accelerator.is_main_process:
+            self.plan.output_dir.mkdir(parents=True, exist_ok=True)
+            check_free_space(
+                self.plan.output_dir, bytes_of_weights * copies * (self.plan.section.checkpoints.keep + 1) + 2**20
+            )
+
+    # Evaluation and export
+
+    def _evaluate(self) -> Evaluation:
+        assert self.evaluator is not None
+        accelerator = self.trainer.accelerator
+        return self.evaluator(rank=accelerator.process_index, num_processes=accelerator.num_processes)
+
+    def _evaluate_reference(self) -> Evaluation:
+        with self.trainer.model.reference():
+            return self._evaluate()
+
+    def _evaluate_once(self, name: str, evaluate: Any) -> Evaluation | None:
+        """An evaluation that a resumed run has made already is read instead."""
+        if self.evaluator is None:
+            return None
+        path = self.plan.output_dir / name
+        if path.exists():
+            return Evaluation.load(path)
+        log.info("evaluating", videos=len(self.evaluator.prompts), metrics=self.plan.metrics)
+        found: Evaluation = evaluate()
+        if self.trainer.accelerator.is_main_process:
+            found.save(path)
+        self.trainer.accelerator.wait_for_everyone()
+        log.info("evaluated", **{name: value for name, value in found.means().items() if value is not None})
+        return found
+
+    def _export(self) -> Path:
+        """The adapter, as a plain pipeline loads it; every weight where there is none."""
+        if self.plan.section.adapter is not None:
+            folder = self.plan.output_dir / ADAPTER
+            self.backbone.save_adapter(folder)
+            return folder
+        denoisers: dict[str, Any] = dict(self.backbone.denoisers)
+        for name, module in denoisers.items():
+            if not hasattr(module, "save_pretrained"):
+                raise UserError(f"{type(module).__name__} has no save_pretrained; its weights are in the checkpoints.")
+            module.save_pretrained(self.plan.output_dir / name)
+        return self.plan.output_dir
+
+
+def subset(components: ScoringComponents, names: list[str]) -> ScoringComponents:
+    """The same objects for some of the rewards; what none of them reads is left out."""
+    rewards = [reward for reward in components.rewards if reward.name in names]
+    reads = {part for reward in rewards for part in reward.reward.reads}
+    return ScoringComponents(
+        rewards=rewards,
+        reconstructor=components.reconstructor if Reads.RECONSTRUCTION in reads else None,
+        judge=components.judge if Reads.JUDGE in reads else None,
+    )
+
+
+def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
+    """The training arguments that a plan stands for."""
+    section: TrainSection = plan.section
+    on_cpu = resolve_device(plan.manifest.device) == "cpu"
+    optimiser, objective = section.optimiser, section.objective
+    return FlowGRPOConfig(
+        output_dir=str(plan.output_dir),
+        seed=plan.manifest.seed % 2**32,  # numpy's generators take no more
+        max_steps=section.total_steps,
+        num_generations=section.group_size,
+        prompts_per_block=section.prompts_per_block,
+        groups_per_rollout=section.groups_per_rollout,
+        per_device_train_batch_size=section.micro_batch_size,
+        updates_per_block=section.updates_per_block,
+        num_iterations=section.num_iterations,
+        learning_rate=optimiser.learning_rate,
+        weight_decay=optimiser.weight_decay,
+        adam_beta1=optimiser.betas[0],
+        adam_beta2=optimiser.betas[1],
+        max_grad_norm=optimiser.max_grad_norm,
+        lr_scheduler_type=optimiser.schedule,
+        warmup_steps=optimiser.warmup_steps,
+        epsilon=objective.clip,
+        beta=objective.kl,
+        advantage_clip=objective.advantage_clip,
+        multi_objective_aggregation=AGGREGATIONS[objective.aggregation],
+        ema_decay=None if section.ema is None else section.ema.decay,
+        ema_every=1 if section.ema is None else section.ema.every,
+        full_finetuning=section.adapter is None,
+        bf16=section.precision == "bfloat16" or (section.precision == "auto" and not on_cpu),
+        gradient_checkpointing=section.gradient_checkpointing,
+        async_rewards=section.async_rewards,
+        max_failed_share=section.failures.max_share,
+        max_loss=section.failures.max_loss,
+        num_sample_videos=section.samples.num_videos,
+        sample_videos_every=section.samples.every,
+        save_strategy="steps",
+        save_steps=section.checkpoints.every,
+        save_total_limit=section.checkpoints.keep,
+        report_to=list(section.report_to) or "none",
+        use_cpu=on_cpu,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
