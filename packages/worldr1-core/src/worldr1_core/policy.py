@@ -275,11 +275,17 @@ class PolicyScheduler(abc.ABC):
         """Make the full schedule, then show the pipeline the run's segment of it (arguments of the diffusers class).
 
         Raises:
-            UserError: The run's segment or window lies outside the schedule, or a step of the window has std 0.
+            UserError: The run's segment or window lies outside the schedule, a step of the window has std 0, or the
+                base's schedule is not finite.
         """
         super().set_timesteps(*args, **kwargs)  # type: ignore[misc]  # the diffusers class stands behind the mixin
         self._full_timesteps = self.timesteps
         self._levels = self.levels()
+        if not all(math.isfinite(level) for level in self._levels):
+            raise UserError(
+                f"The base scheduler's schedule of {self.num_steps} steps is not finite: {self._levels!r}. Choose "
+                "another number of steps or spacing."
+            )
         begin, end = self._bounds()
         self._check_window()
         self.timesteps = self._full_timesteps[begin:end]

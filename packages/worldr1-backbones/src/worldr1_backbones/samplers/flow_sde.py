@@ -65,7 +65,7 @@ class FlowSDEScheduler(FlowPolicyScheduler):
         sigma, s, dt = self.sigma_rule(point), point.level, point.next_level - point.level
         drift = sigma**2 / (2 * s)
         mean = sample * (1 + drift * dt) + self.velocity(model_output) * ((1 + drift * (1 - s)) * dt)
-        return Transition(mean, sigma * math.sqrt(-dt))
+        return Transition(mean, sigma * math.sqrt(point.level - point.next_level))
 
 
 class FlowSDESampler(Sampler):
