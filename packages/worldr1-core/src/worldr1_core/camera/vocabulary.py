@@ -201,7 +201,7 @@ def _matches(prompt: str, strict: bool) -> list[re.Match[str]]:
 
 def _as_move(move: Move | str) -> Move:
     try:
-        return Move(move)
+        return Move(re.sub(r"[\s-]+", "_", move.strip().lower()))
     except ValueError:
         allowed = [m.value for m in Move]
         raise TrajectoryError(
