@@ -13,6 +13,7 @@ from diffusers import (
     FlowMatchHeunDiscreteScheduler,
     UniPCMultistepScheduler,
 )
+from diffusers.pipelines.mochi.pipeline_mochi import retrieve_timesteps
 
 from samplers.drive import drive, generators, wavy
 from worldr1_backbones.samplers.cps import CPSSampler
@@ -167,10 +168,11 @@ def test_inverted_sigmas_are_the_same_policy_as_upright_ones():
         assert second.point.level == pytest.approx(first.point.level, abs=1e-6)
 
 
-def test_custom_sigmas_reach_the_schedule():
-    """Mochi, LTX and HunyuanVideo pass their own to a scheduler whose signature takes them."""
+def test_a_pipelines_own_sigmas_reach_the_schedule():
+    """Mochi, LTX and HunyuanVideo pass them to a scheduler whose signature takes them, and fail otherwise."""
     scheduler = scheduler_of(euler())
-    scheduler.set_timesteps(sigmas=[1.0, 0.6, 0.3])
+    timesteps, num_steps = retrieve_timesteps(scheduler, sigmas=[1.0, 0.6, 0.3])
+    assert (num_steps, timesteps.tolist()) == (3, pytest.approx([1000.0, 600.0, 300.0]))
     assert scheduler.levels() == pytest.approx([1.0, 0.6, 0.3, 0.0])
 
 
