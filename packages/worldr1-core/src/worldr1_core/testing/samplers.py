@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from worldr1_core.testing.report import Check, Report, bind, run_checks
-from worldr1_core.testing.sampler_contracts import SAMPLER_CONTRACTS, SamplerSubject
+from worldr1_core.testing.sampler_contracts import SAMPLER_CONTRACTS
+from worldr1_core.testing.sampler_subject import SamplerSubject
 
 
 def sampler_checks(

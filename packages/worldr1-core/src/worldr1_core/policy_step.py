@@ -1,0 +1,143 @@
+"""A stochastic step of a policy: the density it is drawn from, and the record that training reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The Gaussian from which a stochastic step draws the next sample.
+
+    Attributes:
+        mean: `(B, ...)` float32.
+        std: Standard deviation of every component, > 0.
+    """
+
+    mean: Tensor
+    std: float
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` `(B, ...)`, averaged over all but the batch (paper, section 3): `(B,)`."""
+        squares = ((value - self.mean) ** 2).flatten(1).mean(1)
+        return -squares / (2 * self.std**2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
+
+    def kl(self, reference: Transition) -> Tensor:
+        """KL divergence to a Gaussian of the same std, |mean - mean_ref|^2 / (2 std^2), averaged likewise: `(B,)`."""
+        return ((self.mean - reference.mean) ** 2).flatten(1).mean(1) / (2 * self.std**2)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulePoint:
+    """Where in the schedule a step stands.
+
+    Levels are what the scheduler counts noise in: sigma for flow models (1 is pure noise, 0 is data), the cumulative
+    product of alphas for diffusion models (near 0 is pure noise, 1 is data).
+
+    Attributes:
+        index: Step in the full schedule, from 0.
+        timestep: What the denoiser is told.
+        level: Noise level before the step.
+        next_level: Noise level after it.
+        second_level: Noise level after step 0 of the schedule; formulas that divide by zero at the first step use it.
+    """
+
+    index: int
+    timestep: float
+    level: float
+    next_level: float
+    second_level: float
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserCall:
+    """One forward pass of a denoiser, as the pipeline made it.
+
+    Attributes:
+        module: Name of the denoiser in the pipeline, e.g. `"transformer"` or `"transformer_2"`.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
+
+    module: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def select(self, rows: Sequence[int], batch_size: int, shared: frozenset[str]) -> DenoiserCall:
+        """The same call for some samples of the batch.
+
+        Args:
+            rows: Indices of the samples.
+            batch_size: B of the recorded run. A tensor whose first dimension is k x B holds k blocks of the batch
+                (unconditional and conditional, say); each block is selected from.
+            shared: Names of arguments that do not belong to single samples.
+
+        Tensors inside of other containers (rotary embeddings in a tuple, say) are kept whole.
+
+        Raises:
+            ValueError: A tensor's first dimension is no multiple of B.
+        """
+        kwargs = {
+            name: value if name in shared else _select(value, rows, batch_size, name)
+            for name, value in self.kwargs.items()
+        }
+        args = tuple(_select(value, rows, batch_size, f"argument {i}") for i, value in enumerate(self.args))
+        return DenoiserCall(self.module, args, kwargs)
+
+
+def _select(value: Any, rows: Sequence[int], batch_size: int, name: str) -> Any:
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    if value.shape[0] % batch_size:
+        raise ValueError(
+            f"Denoiser argument {name!r} has shape {tuple(value.shape)}, no multiple of the batch of {batch_size}. "
+            "Name it in the backbone's shared_arguments if it belongs to no single sample."
+        )
+    index = [block * batch_size + row for block in range(value.shape[0] // batch_size) for row in rows]
+    return value[index]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStep:
+    """One recorded stochastic step of a batch, everything in float32 and in the pipeline's own latent layout.
+
+    Attributes:
+        point: Where in the schedule it stands.
+        sample: `(B, ...)` before the step.
+        next_sample: `(B, ...)` that was drawn, before any injection.
+        mean: `(B, ...)` of the density it was drawn from.
+        std: Its standard deviation.
+        log_prob: `(B,)` log-density of `next_sample`, averaged over all but the batch.
+        calls: The denoiser's forward passes that led to it.
+    """
+
+    point: SchedulePoint
+    sample: Tensor
+    next_sample: Tensor
+    mean: Tensor
+    std: float
+    log_prob: Tensor
+    calls: tuple[DenoiserCall, ...] = ()
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return int(self.sample.shape[0])
+
+    def select(self, rows: Sequence[int], shared: frozenset[str] = frozenset()) -> PolicyStep:
+        """The same step for some samples of the batch; see `DenoiserCall.select`."""
+        index = list(rows)
+        return PolicyStep(
+            self.point,
+            self.sample[index],
+            self.next_sample[index],
+            self.mean[index],
+            self.std,
+            self.log_prob[index],
+            tuple(call.select(index, self.batch_size, shared) for call in self.calls),
+        )
