@@ -34,6 +34,9 @@ LOADING_ERRORS: tuple[type[Exception], ...] = (
 )
 """What loaders raise for weights that are absent, unreachable, cut short, or of another architecture."""
 
+MIN_WORDS = 4
+"""A tokenizer with fewer, beside its special tokens, has lost its files; the empty one of T5 has one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -101,9 +104,9 @@ def read_json(source: Source, filename: str) -> dict[str, Any]:
             if not path.is_file():
                 raise FileNotFoundError(f"there is no file {filename!r}")
         else:
-            from huggingface_hub import hf_hub_download
+            from transformers.utils import cached_file
 
-            path = Path(hf_hub_download(source.name, filename, **source.where))
+            path = Path(str(cached_file(source.name, filename, **source.where)))
         content = json.loads(path.read_text(encoding="utf-8"))
     except LOADING_ERRORS as error:
         raise source.fail(filename, error) from error
@@ -194,8 +197,18 @@ def load_pipeline(
         pipeline = pipeline_class.from_pretrained(str(source), **models, **source.where)
     except LOADING_ERRORS as error:
         raise source.fail(index["_class_name"], error) from error
+    for name, component in pipeline.components.items():
+        if name.startswith("tokenizer") and component is not None:
+            _check_vocabulary(source, name, component)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _check_vocabulary(source: Source, name: str, tokenizer: Any) -> None:
+    """Transformers makes a tokenizer without words, and in silence, where its files are absent."""
+    words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
+    if len(words) < MIN_WORDS:
+        raise source.fail(name, f"it has a vocabulary of {len(words)} words; its files are absent or damaged")
 
 
 def _is_model(source: Source, index: Mapping[str, Any], name: str) -> bool:
@@ -205,10 +218,9 @@ def _is_model(source: Source, index: Mapping[str, Any], name: str) -> bool:
 
 def _load_model(source: Source, index: Mapping[str, Any], name: str, dtype: torch.dtype) -> nn.Module:
     model_class = component_class(source, index, name)
-    label = "torch_dtype" if model_class.__module__.startswith("diffusers") or _is_diffusers(model_class) else "dtype"
     try:
         model, report = model_class.from_pretrained(
-            str(source), subfolder=name, output_loading_info=True, **{label: dtype}, **source.where
+            str(source), subfolder=name, output_loading_info=True, **{_dtype_name(model_class): dtype}, **source.where
         )
     except LOADING_ERRORS as error:
         raise source.fail(name, error) from error
@@ -224,7 +236,9 @@ def _load_model(source: Source, index: Mapping[str, Any], name: str, dtype: torc
     return model
 
 
-def _is_diffusers(model_class: type) -> bool:
-    from diffusers import ModelMixin
+def _dtype_name(model_class: type) -> str:
+    """Diffusers calls it `torch_dtype` before 0.42; from then on, as transformers does, `dtype`."""
+    import diffusers
 
-    return issubclass(model_class, ModelMixin)
+    old = tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 42)
+    return "torch_dtype" if old and issubclass(model_class, diffusers.ModelMixin) else "dtype"
