@@ -1,0 +1,203 @@
+"""Make the tiny model from nothing: render clips, fit the VAE, train the transformer, measure, save.
+
+    python -m worldr1_backbones.tiny.pretrain --minutes 60 --out tiny-run
+
+Every phase leaves its result in `--out`, and a second call goes on where the first one stopped. `pipeline/` is a
+checkpoint that `WanPipeline.from_pretrained` loads; it is written every few minutes from the averaged weights.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from worldr1_backbones.tiny import fit_vae
+from worldr1_backbones.tiny.data import render_dataset
+from worldr1_backbones.tiny.model import (
+    ModelSize,
+    assemble,
+    build_text_encoder,
+    build_tokenizer,
+    build_transformer,
+)
+from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
+from worldr1_backbones.tiny.training import FlowMatchingTrainer, TrainingOptions
+from worldr1_backbones.tiny.vae import TinyWanVAE
+
+log = structlog.get_logger()
+
+NUM_VALIDATION = 256
+_PCA_CLIPS = 1500
+
+
+class JsonLines:
+    """A log of one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, **values: Any) -> None:
+        """Append a line, and tell the console too."""
+        rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps(rounded) + "\n")
+        log.info("pretraining", **rounded)
+
+
+def prepare_vae(out: Path, frames: NDArray[np.uint8], held_out: NDArray[np.uint8], size: ModelSize,
+                minutes: float, lines: JsonLines) -> TinyWanVAE:  # fmt: skip
+    """The VAE in `out/vae`, fitted first if it is not there."""
+    folder = out / "vae"
+    if (folder / "config.json").exists():
+        vae: TinyWanVAE = TinyWanVAE.from_pretrained(folder)
+        return vae
+    torch.manual_seed(0)
+    vae = TinyWanVAE(z_dim=size.z_dim, latents_mean=[0.0] * size.z_dim, latents_std=[1.0] * size.z_dim)
+    fit_vae.fit_bases(vae, fit_vae.to_model_range(frames[:_PCA_CLIPS]))
+    lines.write(phase="vae", psnr_linear=fit_vae.reconstruction_psnr(vae, held_out[:128]))
+
+    def report(step: int, loss: float) -> None:
+        if step % 200 == 0:
+            lines.write(phase="vae", step=step, loss=loss)
+
+    fit_vae.fit_decoder(vae, frames, seconds=60 * minutes, on_step=report)
+    lines.write(phase="vae", psnr=fit_vae.reconstruction_psnr(vae, held_out[:128]))
+    vae.save_pretrained(folder)
+    return vae
+
+
+@torch.no_grad()
+def encode(vae: TinyWanVAE, frames: NDArray[np.uint8], path: Path | None = None) -> Tensor:
+    """Normalised latents `(N, C, F, h, w)` in float16; kept in `path`, and read from there the next time."""
+    if path is not None and path.exists():
+        stored: Tensor = torch.load(path, weights_only=True)
+        if len(stored) == len(frames):
+            return stored
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    parts = []
+    for begin in range(0, len(frames), 64):
+        x = fit_vae.to_model_range(frames[begin : begin + 64])
+        parts.append((vae.encode(x).latent_dist.mode() / std).half())
+    latents = torch.cat(parts)
+    if path is not None:
+        torch.save(latents, path)
+    return latents
+
+
+def save_pipeline(folder: Path, trainer: FlowMatchingTrainer, vae: TinyWanVAE) -> None:
+    """Write the averaged weights as a pipeline in half precision."""
+    with trainer.averaged():
+        transformer = build_transformer_like(trainer)
+        encoder = UMT5EncoderModel(trainer.encoder.config)
+        encoder.load_state_dict(trainer.encoder.state_dict())
+    half: TinyWanVAE = TinyWanVAE.from_config(vae.config)
+    half.load_state_dict(vae.state_dict())
+    pipeline = assemble(trainer.tokenizer, encoder, half, transformer)
+    pipeline.to(torch.float16)
+    pipeline.save_pretrained(folder)
+
+
+def build_transformer_like(trainer: FlowMatchingTrainer) -> Any:
+    """A copy of the trained transformer with the attention processors of diffusers."""
+    copy = type(trainer.transformer).from_config(trainer.transformer.config)
+    copy.load_state_dict(trainer.transformer.state_dict())
+    return copy
+
+
+def train(
+    trainer: FlowMatchingTrainer,
+    vae: TinyWanVAE,
+    validation: tuple[Tensor, list[str]],
+    out: Path,
+    minutes: float,
+    lines: JsonLines,
+    save_every: float = 240.0,
+) -> None:
+    """Train until `minutes` are spent, those of earlier calls included."""
+    budget = 60 * minutes
+    recent: list[float] = []
+    last_log = last_save = trainer.seconds
+    seen = trainer.steps
+    while trainer.seconds < budget:
+        begin = time.monotonic()
+        recent.append(trainer.step(trainer.seconds / budget))
+        trainer.seconds += time.monotonic() - begin
+        if trainer.seconds - last_log > 60:
+            rate = (trainer.steps - seen) * trainer.options.batch_size / (trainer.seconds - last_log)
+            lines.write(phase="train", minutes=trainer.seconds / 60, step=trainer.steps,
+                        samples=trainer.steps * trainer.options.batch_size, loss=sum(recent) / len(recent),
+                        val_loss=trainer.evaluate(*validation), samples_per_second=rate)  # fmt: skip
+            recent, last_log, seen = [], trainer.seconds, trainer.steps
+        if trainer.seconds - last_save > save_every:
+            trainer.save(out / "state.pt")
+            save_pipeline(out / "pipeline", trainer, vae)
+            last_save = trainer.seconds
+    trainer.save(out / "state.pt")
+    save_pipeline(out / "pipeline", trainer, vae)
+
+
+def build_trainer(
+    size: ModelSize, latents: Tensor, captions: list[str], options: TrainingOptions, *, compile_model: bool
+) -> FlowMatchingTrainer:
+    """Models with random weights, ready to be trained."""
+    torch.manual_seed(options.seed)
+    tokenizer: PreTrainedTokenizerFast = build_tokenizer()
+    encoder = build_text_encoder(size, len(tokenizer))
+    return FlowMatchingTrainer(
+        build_transformer(size), encoder, tokenizer, latents, captions, options, compile_model=compile_model
+    )
+
+
+@click.command()
+@click.option("--minutes", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Training time in all.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where everything goes.")
+@click.option("--clips", type=click.IntRange(min=256), default=20_000, show_default=True, help="Clips to render.")
+@click.option("--vae-minutes", type=click.FloatRange(min=0), default=8.0, show_default=True, help="For the decoder.")
+@click.option("--layers", type=click.IntRange(1, 32), default=5, show_default=True, help="Transformer blocks.")
+@click.option("--heads", type=click.IntRange(1, 32), default=8, show_default=True, help="Heads of 32 channels.")
+@click.option("--ffn", type=click.IntRange(32, 8192), default=768, show_default=True, help="Feed-forward width.")
+@click.option("--patch", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Transformer patch.")
+@click.option("--batch-size", type=click.IntRange(1, 1024), default=64, show_default=True, help="Clips a step.")
+@click.option("--compile", "compile_model", is_flag=True, help="Compile the transformer (needs a C++ compiler).")
+@click.option("--evaluate/--no-evaluate", default=True, show_default=True, help="Measure caption following at the end.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def main(minutes: float, out: Path, clips: int, vae_minutes: float, layers: int, heads: int, ffn: int, patch: str,
+         batch_size: int, compile_model: bool, evaluate: bool, seed: int) -> None:  # fmt: skip
+    """Pretrain the tiny world's model on this machine; call it again with the same --out to go on."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = JsonLines(out / "log.jsonl")
+    size = ModelSize(num_layers=layers, num_heads=heads, ffn_dim=ffn, patch=int(patch))
+
+    def rendered(count: int) -> None:
+        if count % 1000 == 0:
+            lines.write(phase="render", clips=count)
+
+    frames, captions = render_dataset(out / "data", clips, seed, on_clip=rendered)
+    held_out, held_out_captions = render_dataset(out / "heldout", NUM_VALIDATION, seed, held_out=True)
+    vae = prepare_vae(out, frames, held_out, size, vae_minutes, lines)
+    latents = encode(vae, frames, out / "latents.pt")
+    options = TrainingOptions(batch_size=batch_size, seed=seed)
+    trainer = build_trainer(size, latents, captions, options, compile_model=compile_model)
+    if (out / "state.pt").exists():
+        trainer.load(out / "state.pt")
+    parameters = sum(p.numel() for p in trainer.params)
+    lines.write(phase="start", parameters=parameters, frames=NUM_FRAMES, pixels=IMAGE_SIZE, minutes=trainer.seconds / 60)
+    train(trainer, vae, (encode(vae, held_out), held_out_captions), out, minutes, lines)
+    if evaluate:
+        from worldr1_backbones.tiny.evaluate import evaluate_checkpoint
+
+        lines.write(phase="evaluate", **evaluate_checkpoint(out / "pipeline"))
+
+
+if __name__ == "__main__":
+    main()
