@@ -598,3 +598,11 @@ def test_png_bytes_are_those_of_the_frames(tmp_path):
     folder = write_video(noise(2), tmp_path / "clip")
     image = Image.open(io.BytesIO((folder / "frame_00001.png").read_bytes()))
     np.testing.assert_array_equal(np.asarray(image), (noise(2).frames[1] * 255).round().permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
+def test_the_same_clip_gives_the_same_bytes(tmp_path, suffix):
+    """Noise makes every choice of the encoder a close one."""
+    video = Video(torch.rand(9, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    files = [write_video(video, tmp_path / f"{index}{suffix}").read_bytes() for index in range(6)]
+    assert all(file == files[0] for file in files)

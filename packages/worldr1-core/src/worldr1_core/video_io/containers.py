@@ -169,10 +169,12 @@ def _encoding(suffix: str, size: tuple[int, int], crf: int, lossless: bool) -> t
         if lossless:
             return "libvpx-vp9", "gbrp", {"lossless": "1", **speed}
         return "libvpx-vp9", subsampled, {"crf": str(crf), "b": "0", **speed}
+    # With several threads x264 chooses frame types by which thread is first: the same clip, other bytes.
+    x264 = {"preset": "medium", "threads": "1"}
     if lossless:
-        return "libx264rgb", "rgb24", {"crf": "0", "preset": "medium"}
+        return "libx264rgb", "rgb24", {"crf": "0", **x264}
     # H.264 readers take chroma samples to sit at the left of their pixel pair unless told that the scaler centres them.
-    return "libx264", subsampled, {"crf": str(crf), "preset": "medium", "chroma_sample_location": "center"}
+    return "libx264", subsampled, {"crf": str(crf), **x264, "chroma_sample_location": "center"}
 
 
 def _encode(
