@@ -78,4 +78,35 @@ def motion_correlation(before: Tensor, after: Tensor, homography: np.ndarray, sa
     whole = torch.from_numpy(np.bincount(target[inside], minlength=height * width) == samples**2)
     power = torch.sparse.sum(area * area, dim=1).to_dense()
     predicted = (area @ before.double().flatten(1).T) / power.clamp(min=1e-12).sqrt().unsqueeze(1)
-    return float((predicted * after.double().flatten(1).T)[whole].mean())
+    return _cosine(predicted[whole], after.double().flatten(1).T[whole])
+
+
+def smooth_correlation(before: Tensor, after: Tensor, homography: np.ndarray, side: int = 5) -> float:
+    """Correlation of low-passed noise along the motion.
+
+    Box means over `side` x `side` pixels of the frame before, looked up bilinearly where the motion comes from,
+    against box means of the frame after. It depends little on where pixel borders fall and falls with every error of
+    the displacement.
+
+    Args:
+        before: `(C, H, W)`.
+        after: `(C, H, W)`.
+        homography: From pixels of `before` to pixels of `after`.
+        side: Odd side of the box.
+    """
+    height, width = before.shape[-2:]
+    low_before, low_after = (torch.nn.functional.avg_pool2d(f.double(), side, stride=1) for f in (before, after))
+    y, x = np.meshgrid(np.arange(low_after.shape[1]) + side / 2, np.arange(low_after.shape[2]) + side / 2,
+    indexing="ij") u, v, w = np.linalg.inv(homography) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    u, v = u / w - side / 2, v / w - side / 2
+    known = (u >= 0) & (u <= low_before.shape[2] - 1) & (v >= 0) & (v <= low_before.shape[1] - 1) & (w > 0)
+    grid = np.stack([2 * u / (low_before.shape[2] - 1) - 1, 2 * v / (low_before.shape[1] - 1) - 1], axis=-1)
+    looked_up = torch.nn.functional.grid_sample(
+        low_before[None], torch.from_numpy(grid[known])[None, None], align_corners=True
+    )[0, :, 0]
+    met = low_after.flatten(1)[:, torch.from_numpy(known)]
+    return _cosine(looked_up, met)
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    return float((first * second).sum() / (first.square().sum() * second.square().sum()).sqrt())

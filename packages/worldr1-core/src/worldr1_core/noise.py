@@ -113,13 +113,7 @@ def check_motion(request: NoiseRequest) -> None:
         _check_flow_values(request.flow)
     if request.depth is not None:
         _check_tensor(request.depth, "depth", (geometry.video_frames, *frame), "(T, H, W)")
-        bad = ~((request.depth > 0) & request.depth.isfinite())
-        if bool(bad.any()):
-            index = tuple(bad.nonzero()[0].tolist())
-            raise UserError(
-                f"depth must be positive and finite everywhere, received {float(request.depth[index])!r} at (frame, "
-                f"row, column) {index!r}. Give the sky a large depth."
-            )
+        _check_depth_values(request.depth)
 
 
 def _check_tensor(value: Tensor, name: str, shape: tuple[int, ...], axes: str) -> None:
@@ -136,12 +130,23 @@ def _check_tensor(value: Tensor, name: str, shape: tuple[int, ...], axes: str) -
 
 
 def _check_flow_values(flow: Tensor) -> None:
-    lost = flow.isnan()
-    half = lost[:, 0] != lost[:, 1]
-    bad = flow.isinf().any(1) | half
-    if bool(bad.any()):
-        step, row, column = bad.nonzero()[0].tolist()
-        raise UserError(
-            f"flow must be finite, or NaN in x and y alike where a pixel has no place in the next frame; received "
-            f"{flow[step, :, row, column].tolist()!r} from frame {step}, row {row}, column {column}."
-        )
+    for step, field in enumerate(flow):  # one by one: the flow of a long clip is large
+        lost = field.isnan()
+        bad = field.isinf().any(0) | (lost[0] != lost[1])
+        if bool(bad.any()):
+            row, column = bad.nonzero()[0].tolist()
+            raise UserError(
+                f"flow must be finite, or NaN in x and y alike where a pixel has no place in the next frame; received "
+                f"{field[:, row, column].tolist()!r} from frame {step}, row {row}, column {column}."
+            )
+
+
+def _check_depth_values(depth: Tensor) -> None:
+    for frame, field in enumerate(depth):
+        bad = ~((field > 0) & field.isfinite())
+        if bool(bad.any()):
+            row, column = bad.nonzero()[0].tolist()
+            raise UserError(
+                f"depth must be positive and finite everywhere, received {float(field[row, column])!r} in frame "
+                f"{frame}, row {row}, column {column}. Give the sky a large depth."
+            )

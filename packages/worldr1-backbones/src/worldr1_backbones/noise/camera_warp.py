@@ -65,7 +65,7 @@ class CameraWarpConfig(ComponentConfig):
         False, description="Read camera words only in sentences that contain the word 'camera'."
     )
     cells_per_pixel: int = Field(
-        4, ge=2, le=16, multiple_of=2, description="Noise cells along the side of a latent pixel in the closest view."
+        4, ge=4, le=16, multiple_of=2, description="Noise cells along the side of a latent pixel in the closest view."
     )
     max_cells: int = Field(
         4_000_000,

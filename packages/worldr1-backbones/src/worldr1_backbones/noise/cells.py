@@ -111,7 +111,7 @@ class CellImage:
         return row * (self.width * parts) + column
 
     def complete(self, cells: NoiseCells, points: Tensor, seen: Tensor, lift: Lift) -> tuple[Tensor, Tensor]:
-        """Add cells where a quarter of a pixel holds none; part those of pixels that hold less than half of a full pixel.
+        """Add cells where a quarter of a pixel holds none; part those of pixels with less than half of the full number.
 
         Args:
             cells: All cells; changed in place.

@@ -8,6 +8,7 @@ costs cells only where it looks in the end.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,9 @@ TILE_PIXELS = 8.0
 MAX_TILES = 1 << 17
 """Where more tiles would be needed, the ones there are stay coarser: their pixels share fewer cells, or get fresh
 noise."""
+_CENTRE = 0.5 + 1 / (1000 * math.pi)
+"""Where in its cell a cell's point lies: a little off, for at round numbers it would meet pixel borders and
+rounding."""
 _MAX_ROUNDS = 60
 _LOOK_AT_A_TIME = 4096
 _CORNERS = torch.tensor([[0, 2], [1, 2], [0, 3], [1, 3]])
@@ -75,7 +79,9 @@ class Tiles:
         rotation = _FACES[self.face]
         right, down = rotation[:, :, 0] * step[:, :1], rotation[:, :, 1] * step[:, 1:]
         corner = rotation @ torch.cat([self.box[:, 0::2], torch.ones_like(step[:, :1])], dim=1).unsqueeze(-1)
-        return (corner[:, :, 0][tile] + (column + 0.5)[:, None] * right[tile] + (row + 0.5)[:, None] * down[tile]).T
+        return (
+            corner[:, :, 0][tile] + (column + _CENTRE)[:, None] * right[tile] + (row + _CENTRE)[:, None] * down[tile]
+        ).T
 
 
 def lay_tiles(views: Tensor, size: tuple[int, int], density: float, max_cells: int) -> Tiles:
