@@ -94,10 +94,10 @@ def smooth_correlation(before: Tensor, after: Tensor, homography: np.ndarray, si
         homography: From pixels of `before` to pixels of `after`.
         side: Odd side of the box.
     """
-    height, width = before.shape[-2:]
     low_before, low_after = (torch.nn.functional.avg_pool2d(f.double(), side, stride=1) for f in (before, after))
-    y, x = np.meshgrid(np.arange(low_after.shape[1]) + side / 2, np.arange(low_after.shape[2]) + side / 2,
-    indexing="ij") u, v, w = np.linalg.inv(homography) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    rows, columns = np.arange(low_after.shape[1]) + side / 2, np.arange(low_after.shape[2]) + side / 2
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    u, v, w = np.linalg.inv(homography) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
     u, v = u / w - side / 2, v / w - side / 2
     known = (u >= 0) & (u <= low_before.shape[2] - 1) & (v >= 0) & (v <= low_before.shape[1] - 1) & (w > 0)
     grid = np.stack([2 * u / (low_before.shape[2] - 1) - 1, 2 * v / (low_before.shape[1] - 1) - 1], axis=-1)

@@ -24,8 +24,9 @@ def _sliding(pixels: float, sizes=WIDE) -> CameraTrajectory:
     frames = torch.arange(sizes.video_frames, dtype=torch.float64) / sizes.temporal_stride
     positions = torch.zeros(sizes.video_frames, 3, dtype=torch.float64)
     positions[:, 0] = frames * pixels / (1.2 * sizes.width) * 1000
-    return CameraTrajectory(pose(torch.eye(3, dtype=torch.float64).expand(len(frames), 3, 3), positions),
-    scene_depth=1000)
+    return CameraTrajectory(
+        pose(torch.eye(3, dtype=torch.float64).expand(len(frames), 3, 3), positions), scene_depth=1000
+    )
 
 
 def _carriers(path: CameraTrajectory, seed: int = 0, sizes=WIDE, *, depth: bool = False) -> dict[str, torch.Tensor]:
@@ -134,8 +135,9 @@ def _strengths(words: tuple[str, ...]) -> dict[str, torch.Tensor]:
     for seed, speed in enumerate(torch.linspace(0.6, 1.3, 8).tolist()):
         path = _at_speed(words, speed, SMALL)
         steps = sequential_frames(path, (SMALL.height, SMALL.width), SMALL.channels, seed=seed)
-        ways = {"sequential": torch.stack(list(steps), dim=1)[:, :: SMALL.temporal_stride], **_carriers(path, seed,
-        SMALL)} for name, noise in ways.items():
+        ways = _carriers(path, seed, SMALL)
+        ways["sequential"] = torch.stack(list(steps), dim=1)[:, :: SMALL.temporal_stride]
+        for name, noise in ways.items():
             for one in range(noise.shape[1]):
                 for other in range(one + 1, noise.shape[1]):
                     warp = plane_warp(path, 4 * one, 4 * other, (SMALL.height, SMALL.width))

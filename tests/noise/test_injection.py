@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from scipy import ndimage
@@ -96,7 +98,7 @@ def test_stepwise_weights_fall_evenly_to_a_tenth_and_add_up_to_the_strength():
     assert len(weights) == 8
     assert sum(weights) == pytest.approx(0.35)
     assert weights[7] / weights[0] == pytest.approx(0.1)
-    falls = [a - b for a, b in zip(weights[:-1], weights[1:], strict=True)]
+    falls = [a - b for a, b in itertools.pairwise(weights)]
     assert max(falls) == pytest.approx(min(falls))
 
 

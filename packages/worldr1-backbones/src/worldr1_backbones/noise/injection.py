@@ -28,7 +28,8 @@ def mix(base: Tensor, other: Tensor, weight: float) -> Tensor:
 
 def box_filter(noise: Tensor, size: int) -> Tensor:
     """Mean over `size` x `size` pixels of every frame, zeros beyond the border; `size` is odd."""
-    return functional.avg_pool2d(noise, size, stride=1, padding=size // 2)
+    rows = functional.avg_pool2d(noise, (size, 1), stride=1, padding=(size // 2, 0))
+    return functional.avg_pool2d(rows, (1, size), stride=1, padding=(0, size // 2))
 
 
 def replace_low_frequencies(base: Tensor, warped: Tensor, strength: float, size: int) -> Tensor:
