@@ -16,7 +16,8 @@ from worldr1_core import hookimpl
 from worldr1_core.backbone import Backbone, Conditioning, LatentGeometry, Rollout
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
-from worldr1_core.policy import DenoiserCall, PolicyScheduler, Transition
+from worldr1_core.policy import PolicyScheduler
+from worldr1_core.policy_step import DenoiserCall, Transition
 from worldr1_core.reward import Reward
 from worldr1_core.sampler import Sampler
 

@@ -20,7 +20,8 @@ class White(NoiseConditioner):
     """White noise."""
 
     def draw(self, request, generator):
-        shape = (request.geometry.channels, *request.geometry.shape[1:])
+        geometry = request.geometry
+        shape = (geometry.channels, geometry.num_frames, geometry.height, geometry.width)
         return InitialNoise(torch.randn(shape, generator=generator))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldr1_core.policy import Transition
+from worldr1_core.policy_step import Transition
 from worldr1_train.objective import clipped_surrogate, gdpo_advantages, weighted_sum_advantages
 
 NAN = float("nan")

@@ -27,13 +27,17 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
 
     Several processes: torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
     """
+    from worldr1_core.log import configure_logging
     from worldr1_core.plugins import installed
     from worldr1_train.plan import plan_run
 
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    if not is_first:
+        configure_logging("warning")  # the first process tells for all
     with contextlib.redirect_stdout(sys.stderr):
         plan = plan_run(manifest, installed().registry, overrides=overrides, output_dir=output_dir, resume=resume)
         from worldr1_train.run import TrainingRun  # brings trl and transformers: seconds
 
         result = TrainingRun(plan).execute()
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_first:
         click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from worldr1_core.backbone import Backbone
-from worldr1_core.policy import PolicyStep
+from worldr1_core.policy_step import PolicyStep
 
 
 class StepInput:

@@ -16,7 +16,8 @@ from worldr1_core.backbone import Backbone
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
-from worldr1_core.policy import PolicyScheduler, PolicyStep
+from worldr1_core.policy import PolicyScheduler
+from worldr1_core.policy_step import PolicyStep
 from worldr1_core.rollout import rollout_groups
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import derive_seed, generator

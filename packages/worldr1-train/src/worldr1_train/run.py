@@ -59,7 +59,7 @@ class TrainingRun:
     def __init__(self, plan: TrainingPlan) -> None:
         self.plan, section = plan, plan.section
         self.args = make_arguments(plan)
-        device = str(self.args.device)
+        device = "cpu" if self.args.device.type == "cpu" else str(self.args.device)  # torchrun calls it cpu:0
         manifest = plan.manifest.model_copy(update={"device": device})
         registry = plan.registry
         assert manifest.backbone is not None

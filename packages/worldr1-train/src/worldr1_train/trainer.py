@@ -25,7 +25,7 @@ from trl.trainer.utils import identity
 
 from worldr1_core.backbone import Backbone
 from worldr1_core.errors import UserError
-from worldr1_core.policy import Transition
+from worldr1_core.policy_step import Transition
 from worldr1_core.sampler import Sampler
 from worldr1_train.checkpointing import CheckpointingMixin
 from worldr1_train.config import FlowGRPOConfig
@@ -235,14 +235,15 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         args, device = self.args, self.accelerator.device
         local = len(rollouts.scores)
         own = slice(self.accelerator.process_index * local, (self.accelerator.process_index + 1) * local)
+        num_chunks = local // rollouts.chunk_size
         batches = plan_micro_batches(
-            local,
+            num_chunks,
             rollouts.chunk_size,
             self.num_window_steps,
             args.per_device_train_batch_size,
             args.seed,
             block,
-            self.accelerator.process_index,
+            first_chunk=self.accelerator.process_index * num_chunks,
         )
         valid = advantages.valid[own].to(device)
         counts = count_valid_pairs(batches, valid, args.gradient_accumulation_steps, args.num_iterations)

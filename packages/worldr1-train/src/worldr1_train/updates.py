@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldr1_core.policy import DenoiserCall, PolicyStep, SchedulePoint
+from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
 from worldr1_core.seeding import generator
 
 
@@ -78,31 +78,35 @@ class UpdateBuffer:
 
 
 def plan_micro_batches(
-    num_samples: int, chunk_size: int, num_window_steps: int, batch_size: int, seed: int, block: int, rank: int
+    num_chunks: int, chunk_size: int, num_window_steps: int, batch_size: int, seed: int, block: int, first_chunk: int
 ) -> list[MicroBatch]:
-    """Micro-batches over every (video, timestep) pair once, in a random order.
+    """Micro-batches over every (video, timestep) pair of a process once, in a random order.
 
-    The pairs of a micro-batch share their timestep, so that the denoiser is called as it was in the rollout.
+    The pairs of a micro-batch share their timestep, so that the denoiser is called as it was in the rollout. Chunks are
+    dealt out in turn: where `updates_per_block` divides the micro-batches of a chunk, every optimiser step sees as much
+    of each chunk, and the same pairs however many processes share the block.
 
     Args:
-        num_samples: V, a multiple of `chunk_size`.
-        chunk_size: Samples whose steps were recorded together, a multiple of `batch_size`.
+        num_chunks: Chunks of this process; the samples of a chunk were recorded together.
+        chunk_size: Samples of a chunk, a multiple of `batch_size`.
         num_window_steps: W.
         batch_size: b.
         seed: Seed of the run.
         block: Number of the block.
-        rank: Number of the process.
+        first_chunk: Number of its first chunk among those of all processes.
     """
-    random = generator(seed, "micro-batches", block, rank)
-    batches = []
-    for chunk in range(num_samples // chunk_size):
+    shuffled = []
+    for chunk in range(num_chunks):
+        random = generator(seed, "micro-batches", block, first_chunk + chunk)
+        batches = []
         for window_step in range(num_window_steps):
             order = torch.randperm(chunk_size, generator=random).tolist()
             for start in range(0, chunk_size, batch_size):
                 rows = tuple(order[start : start + batch_size])
                 samples = tuple(chunk * chunk_size + row for row in rows)
                 batches.append(MicroBatch(chunk * num_window_steps + window_step, rows, samples))
-    return [batches[i] for i in torch.randperm(len(batches), generator=random).tolist()]
+        shuffled.append([batches[i] for i in torch.randperm(len(batches), generator=random).tolist()])
+    return [batch for turn in zip(*shuffled, strict=True) for batch in turn]
 
 
 def count_valid_pairs(

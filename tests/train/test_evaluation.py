@@ -1,0 +1,118 @@
+"""Evaluation: the same videos before and after, paired differences with intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from train.fake_world import FakeBackbone, FakePolicy
+from train.runs import White, reward
+from worldr1_core.backbone import AdapterSpec
+from worldr1_core.compose import ScoringComponents
+from worldr1_core.errors import UserError
+from worldr1_core.scoring import Scorer
+from worldr1_train.evaluation import Evaluation, Evaluator, compare, kept_randomness
+from worldr1_train.policy_model import PolicyModel
+
+NAN = math.nan
+
+
+def make_evaluator(backbone, *, prompts=("a cat", "a tree", "a boat"), batch_size=2, rewards=("brightness",)):
+    return Evaluator(
+        model=PolicyModel(backbone),
+        scheduler=FakePolicy(),
+        num_inference_steps=4,
+        conditioner=White(),
+        scorer=Scorer(ScoringComponents([reward(name) for name in rewards], None, None)),
+        prompts=list(prompts),
+        seed=0,
+        batch_size=batch_size,
+        autocast=contextlib.nullcontext,
+    )
+
+
+def adapted_backbone():
+    backbone = FakeBackbone()
+    backbone.add_adapter(AdapterSpec(rank=4))
+    return backbone
+
+
+def test_videos_are_the_same_each_time_and_whatever_the_batch():
+    backbone = adapted_backbone()
+    first, again = make_evaluator(backbone)(), make_evaluator(backbone, batch_size=3)()
+    assert first.values["brightness"] == pytest.approx(again.values["brightness"], abs=1e-6)
+    assert len(set(first.values["brightness"])) == 3
+
+
+def test_videos_are_those_of_plain_deterministic_sampling():
+    backbone = adapted_backbone()
+    evaluator = make_evaluator(backbone, prompts=["a cat"])
+    clip = evaluator._generate([0])[0]
+    from worldr1_core.noise import NoiseRequest
+    from worldr1_core.seeding import derive_seed
+
+    noise = White().initial_noise(NoiseRequest(backbone.geometry, prompt="a cat", seed=derive_seed(0, "evaluation", 0)))
+    rollout = backbone.sample(backbone.encode(["a cat"]), noise.latents[None], num_inference_steps=4)
+    torch.testing.assert_close(clip.video.frames, backbone.decode(rollout.latents)[0])
+
+
+def test_metrics_are_named_as_identifiers():
+    found = make_evaluator(adapted_backbone(), rewards=("brightness", "shine-accuracy"))()
+    assert list(found.values) == ["brightness", "shine_accuracy"]
+
+
+def test_processes_share_the_videos():
+    evaluator = make_evaluator(adapted_backbone(), batch_size=1)
+    whole = evaluator().values["brightness"]
+    shares = [evaluator(rank=rank, num_processes=2).values["brightness"] for rank in (0, 1)]
+    assert shares == [whole[0::2], whole[1::2]]
+
+
+def test_evaluation_disturbs_nothing_random():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    with kept_randomness():
+        first = torch.rand(()), np.random.rand(), random.random()
+    assert (torch.rand(()), np.random.rand(), random.random()) == first
+
+
+def test_change_is_paired_and_its_interval_covers_the_truth():
+    random_generator = np.random.default_rng(0)
+    prompts = [f"prompt {i}" for i in range(50)]
+    difficulty = random_generator.normal(size=50) * 100
+    before = Evaluation(prompts, {"psnr": list(difficulty)})
+    after = Evaluation(prompts, {"psnr": list(difficulty + 1 + random_generator.normal(size=50) * 0.5)})
+    change = compare(before, after)["psnr"]
+    assert change.low < 1 < change.high
+    assert 0.15 < change.high - change.low < 0.5, "2 x 1.96 x 0.5 / sqrt(50) = 0.28"
+    assert change.num_pairs == 50
+
+
+def test_videos_without_a_value_are_left_out_pair_by_pair():
+    before = Evaluation(["a", "b", "c"], {"x": [1.0, NAN, 3.0], "y": [NAN] * 3})
+    after = Evaluation(["a", "b", "c"], {"x": [2.0, 5.0, NAN], "y": [1.0] * 3})
+    changes = compare(before, after)
+    assert (changes["x"].mean, changes["x"].num_pairs) == (1.0, 1)
+    assert "y" not in changes
+    assert before.means() == {"x": 2.0, "y": None}
+
+
+def test_evaluations_of_other_prompts_are_not_compared():
+    with pytest.raises(UserError, match="other prompts"):
+        compare(Evaluation(["a"], {"x": [1.0]}), Evaluation(["b"], {"x": [1.0]}))
+
+
+def test_evaluation_is_kept_on_disk(tmp_path):
+    saved = Evaluation(["a", "b"], {"x": [1.5, NAN]})
+    saved.save(tmp_path / "evaluation.json")
+    back = Evaluation.load(tmp_path / "evaluation.json")
+    assert back.prompts == saved.prompts
+    assert back.values["x"][0] == 1.5
+    assert math.isnan(back.values["x"][1])
+    assert "NaN" not in (tmp_path / "evaluation.json").read_text()

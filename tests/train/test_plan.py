@@ -1,0 +1,170 @@
+"""Everything that is wrong with a run's input is told before anything is started."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from train.fake_world import __name__ as fake_world
+from train.sites import MANIFEST, write_prompts
+from worldr1_core.errors import ManifestError, OutputError, UnknownNameError, UserError
+from worldr1_train.plan import plan_run, read_manifest, record_run
+
+COMPONENTS = {
+    "backbone": {"fake": f"{fake_world}:FakeBackbone"},
+    "sampler": {"fake-sde": f"{fake_world}:FakeSampler"},
+    "reward": {
+        "brightness": f"{fake_world}:Brightness",
+        "redness": f"{fake_world}:Redness",
+        "shine-accuracy": f"{fake_world}:CameraAccuracy",
+    },
+    "manifest section": {"train": "worldr1_train.section:TrainSection"},
+}
+
+
+@pytest.fixture
+def registry(make_registry):
+    return make_registry(COMPONENTS)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Write a manifest beside its prompts: `manifest(("old", "new"), ...)`."""
+    write_prompts(tmp_path)
+
+    def write(*replacements):
+        text = MANIFEST
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "run.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
+    plan = plan_run(manifest(), registry, output_dir=tmp_path / "out")
+    assert plan.prompts["main"][0] == "a red ball"
+    assert plan.metrics == ["brightness", "redness", "shine-accuracy"]
+    assert plan.stage_rewards(plan.section.stages[0]) == ["brightness", "redness"]
+    assert plan.stage_rewards(plan.section.stages[1]) == ["brightness"]
+    assert plan.section.total_steps == 16
+    assert not (tmp_path / "out").exists(), "planning leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "  group_size: 4",
+            "  groupsize: 4",
+            r"run.yaml:\d+: train: unknown key 'groupsize'.*Did you mean 'group_size'",
+        ),
+        ("name: brightness}", "name: brightnes}", r"Unknown reward 'brightnes'.*Did you mean 'brightness'"),
+        ("micro_batch_size: 2", "micro_batch_size: 3", r"micro_batch_size \(3\) must divide .* \(4\)"),
+        ("steps: 6,", "steps: 5,", r"stages.0.steps \(5\) must be a multiple of updates_per_block \(2\)"),
+        ("max_steps: 16", "max_steps: 3", r"max_steps \(3\) must be a multiple"),
+        ("rewards: [brightness]", "rewards: [brightnes]", r"'brightnes' is no reward of this manifest.*Did you mean"),
+        ("prompts: main}", "prompts: mian}", r"Unknown prompts 'mian'.*Did you mean 'main'"),
+        ("backbone: {name: fake}\n", "", r"needs a backbone.*installed: \['fake'\]"),
+        ("group_size: 4", "group_size: 1", r"group_size.*greater than or equal to 2"),
+        ("learning_rate: 0.01", "learning_rate: -1", r"learning_rate.*greater than 0"),
+    ],
+)
+def test_mistakes_in_the_manifest(manifest, registry, tmp_path, old, new, message):
+    with pytest.raises(ManifestError, match=message):
+        plan_run(manifest((old, new)), registry, output_dir=tmp_path / "out")
+
+
+def test_stage_whose_rewards_all_weigh_nothing(manifest, registry, tmp_path):
+    path = manifest(
+        ("{name: redness, weight: 0.5}", "{name: redness, weight: 0}"), ("[brightness], noise", "[redness], noise")
+    )
+    with pytest.raises(ManifestError, match="no reward with a weight above 0"):
+        plan_run(path, registry, output_dir=tmp_path / "out")
+
+
+def test_metric_that_is_not_installed(manifest, registry, tmp_path):
+    with pytest.raises(UnknownNameError, match="psnr"):
+        plan_run(manifest(("shine-accuracy]", "psnr]")), registry, output_dir=tmp_path / "out")
+
+
+def test_default_metrics_are_measured_where_they_are_installed(manifest, make_registry, tmp_path):
+    components = {**COMPONENTS, "reward": {**COMPONENTS["reward"], "psnr": f"{fake_world}:Brightness"}}
+    path = manifest(("{metrics: [brightness, redness, shine-accuracy]}", "{num_prompts: 3, num_seeds: 2}"))
+    plan = plan_run(path, make_registry(components), output_dir=tmp_path / "out")
+    assert plan.metrics == ["brightness", "redness", "psnr"]
+    assert plan.evaluation_prompts(plan.section.evaluation) == plan.prompts["test"][:3] * 2
+
+
+def test_empty_prompt_file(manifest, registry, tmp_path):
+    path = manifest()
+    (tmp_path / "dynamic.txt").write_text("\n# nothing yet\n")
+    with pytest.raises(UserError, match=r"dynamic.txt.*holds no prompt"):
+        plan_run(path, registry, output_dir=tmp_path / "out")
+
+
+def test_place_that_cannot_be_written_to(manifest, registry, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Cannot write to folder"):
+        plan_run(manifest(), registry, output_dir=tmp_path / "file" / "out")
+
+
+def test_tracker_that_is_not_installed(manifest, registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    path = manifest(("  max_steps: 16", "  max_steps: 16\n  report_to: [wandb]"))
+    with pytest.raises(UserError, match=r"'wandb', which is not installed. pip install wandb"):
+        plan_run(path, registry, output_dir=tmp_path / "out")
+
+
+def test_folder_with_a_run_needs_resume(manifest, registry, tmp_path):
+    plan = plan_run(manifest(), registry, output_dir=tmp_path / "out")
+    record_run(plan)
+    with pytest.raises(UserError, match="holds a run already"):
+        plan_run(manifest(), registry, output_dir=tmp_path / "out")
+    assert plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True).checkpoint is None
+
+
+def test_resume_with_another_manifest_is_refused(manifest, registry, tmp_path):
+    record_run(plan_run(manifest(), registry, output_dir=tmp_path / "out"))
+    changed = manifest(("learning_rate: 0.01", "learning_rate: 0.02"))
+    with pytest.raises(UserError, match=r"another manifest; changed: \['train.optimiser.learning_rate'\]"):
+        plan_run(changed, registry, output_dir=tmp_path / "out", resume=True)
+    longer = manifest(("max_steps: 16", "max_steps: 32"), ("keep: 2", "keep: 3"))
+    assert plan_run(longer, registry, output_dir=tmp_path / "out", resume=True).section.total_steps == 32
+
+
+def test_overrides_change_values_and_make_new_keys(manifest, registry):
+    overrides = ["train.group_size=8", "seed=7", "train.ema=null", "train.stages.1.steps=4", "rewards.0.weight=0.25"]
+    got = read_manifest(manifest(), registry, [*overrides, "train.objective.kl=0.1", "train.report_to=[wandb]"])
+    section = got.sections["train"]
+    assert (got.seed, section.group_size, section.ema, section.stages[1].steps) == (7, 8, None, 4)
+    assert (got.rewards[0].weight, section.objective.kl, section.report_to) == (0.25, 0.1, ["wandb"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.group_size", "takes key.of.manifest=value"),
+        ("=3", "takes key.of.manifest=value"),
+        ("train.stages.7.steps=4", "there is no entry 7; the list has 2"),
+        ("train.stages.7=4", "there is no entry 7; the list has 2"),
+        ("version.more=4", "version holds a plain value"),
+        ("version.more.yet=4", "lies in a plain value"),
+        ("train.gruop_size=4", r"with --set: train: unknown key 'gruop_size'"),
+    ],
+)
+def test_overrides_that_cannot_be(manifest, registry, override, message):
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(manifest(), registry, [override])
+
+
+def test_record_is_plain_json(manifest, registry, tmp_path):
+    record_run(plan_run(manifest(), registry, output_dir=tmp_path / "out"))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["train"]["group_size"] == 4
+    assert record["backbone"]["name"] == "fake"

@@ -1,0 +1,78 @@
+"""The plan of micro-batches and the buffer that survives a restart."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
+from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
+
+
+def plan(num_chunks=2, first_chunk=0, *, chunk_size=4, window=2, batch=2, seed=0, block=0):
+    return plan_micro_batches(num_chunks, chunk_size, window, batch, seed, block, first_chunk)
+
+
+def pairs(batches, first_chunk=0, chunk_size=4, window=2):
+    """Multiset of (sample among all processes, window step)."""
+    return Counter(
+        (first_chunk * chunk_size + sample, batch.step % window) for batch in batches for sample in batch.samples
+    )
+
+
+def test_every_pair_comes_once_and_rows_match_samples():
+    batches = plan()
+    assert pairs(batches) == Counter((sample, step) for sample in range(8) for step in range(2))
+    for batch in batches:
+        assert [4 * (batch.step // 2) + row for row in batch.rows] == list(batch.samples)
+
+
+def test_order_depends_on_seed_and_block_alone():
+    first = [batch.samples for batch in plan()]
+    assert first == [batch.samples for batch in plan()]
+    assert first != [batch.samples for batch in plan(block=1)]
+    assert first != [batch.samples for batch in plan(seed=1)]
+
+
+@pytest.mark.parametrize("num_updates", [1, 2, 4])
+def test_optimiser_steps_see_the_same_pairs_however_many_processes(num_updates):
+    one = plan(num_chunks=2)
+    halves = [plan(num_chunks=1, first_chunk=rank) for rank in (0, 1)]
+    for update in range(num_updates):
+        whole = pairs(one[update * len(one) // num_updates : (update + 1) * len(one) // num_updates])
+        shared = Counter()
+        for rank, half in enumerate(halves):
+            part = half[update * len(half) // num_updates : (update + 1) * len(half) // num_updates]
+            shared += pairs(part, first_chunk=rank)
+        assert whole == shared
+
+
+def test_valid_pairs_are_counted_for_every_optimiser_step():
+    batches = [MicroBatch(0, (0, 1), (0, 1)), MicroBatch(0, (2, 3), (2, 3))]
+    valid = torch.tensor([True, True, False, True])
+    assert count_valid_pairs(batches, valid, 1, 2).tolist() == [2, 1, 2, 1]
+    assert count_valid_pairs(batches, valid, 2, 2).tolist() == [3, 3]
+
+
+def test_buffer_survives_a_restart_without_unpickling_code(tmp_path):
+    call = DenoiserCall(
+        "transformer", (torch.ones(2, 1),), {"timestep": torch.zeros(2), "attention": None, "rope": (torch.eye(2), 3)}
+    )
+    point = SchedulePoint(3, 500.0, 0.5, 0.4, 0.9)
+    step = PolicyStep(point, *(torch.randn(2, 3) for _ in range(3)), 0.25, torch.randn(2), (call,))
+    batch = MicroBatch(0, (1, 0), (1, 0), torch.randn(2), None)
+    buffer = UpdateBuffer([step], [batch], torch.randn(2), torch.tensor([True, False]), [1])
+    torch.save(buffer.state_dict(), tmp_path / "buffer.pt")
+    state = torch.load(tmp_path / "buffer.pt", weights_only=True)
+    back = UpdateBuffer.from_state_dict(state, torch.device("cpu"))
+    assert back.steps[0].point == point
+    assert torch.equal(back.steps[0].sample, step.sample)
+    assert back.steps[0].std == 0.25
+    assert torch.equal(back.steps[0].calls[0].kwargs["rope"][0], torch.eye(2))
+    assert back.steps[0].calls[0].kwargs["attention"] is None
+    assert (back.micro_batches[0].rows, back.micro_batches[0].samples) == ((1, 0), (1, 0))
+    assert torch.equal(back.micro_batches[0].old_log_prob, batch.old_log_prob)
+    assert back.micro_batches[0].reference_mean is None
+    assert (back.valid.tolist(), back.num_valid_pairs) == ([True, False], [1])
