@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
@@ -25,7 +26,13 @@ COVERAGE_HALF = 0.35
 """Share of the pixels that, when only so many are explained, halves the score."""
 COARSE_SIDE, FINE_SIDE = 16, 64
 """Shorter sides in pixels at which `photometric` compares."""
-FINE_WEIGHT = 1 / 16
+REACH = 2
+"""Pixels of the finer size by which `photometric` lets the content of the re-render be off."""
+PLAIN_WEIGHT, DETAIL_WEIGHT = 1 / 16, 1 / 128
+"""Weights of the plain error at the coarse and the finer size, beside 1 for what displacement does not explain."""
+STATIC_FINE_WEIGHT = 1 / 16
+STATIC_FLOOR = 0.01
+"""Unexplained share of variance below which the error of a static copy does not count."""
 STATIC_CANDIDATES = 5
 """Frames that are tried as the one static copy."""
 
@@ -36,9 +43,11 @@ class ReconstructionReward(Reward):
     score = quality(metric) x coverage factor x gate
 
     - `photometric` (default, no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
-      variance of the frame, at a coarse size plus a sixteenth of it at a finer one. In units of the frame's contrast
-      a soft scene is judged as strictly as a rich one; at the coarse size sensor noise and the rims of objects weigh
-      little, while an object that vanishes or a jump of exposure weighs fully; the finer one sees detail that boils.
+      variance of the frame, at a coarse size, of what no displacement by up to two pixels of a finer size explains,
+      plus a small share of the plain error at both sizes. In units of the frame's contrast a soft scene is judged as
+      strictly as a rich one. Depth that is a little wrong behind a silhouette moves content by a pixel or two, in every
+      honest clip whose camera moves; what vanishes, appears or changes colour is found nowhere near. The plain error
+      sees scenes that bend and detail that boils.
     - `lpips`: 1 - LPIPS with AlexNet, mean over the frames, as in the paper. Needs downloaded weights.
     - `psnr`: PSNR / 40 dB, at most 1. `ssim`: SSIM, at least 0.
 
@@ -64,7 +73,7 @@ class ReconstructionReward(Reward):
             "trajectory", description="What keeps stillness from paying; trajectory needs a commanded path."
         )
         unexplained: float = Field(
-            0.01, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
+            0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
         )
 
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
@@ -113,14 +122,15 @@ class ReconstructionReward(Reward):
         if self.config.gate == "trajectory" and clip.target is not None:
             value = TrajectoryReward().follow(reconstruction, clip.target).value
             return value, {"gate_trajectory": value}
-        value = static_gain(render, clip.video.frames, self.config.unexplained)
+        value = static_gain(render, clip.video.frames)
         return value, {"gate_static_gain": value}
 
 
-def static_gain(render: Render, frames: Tensor, floor: float) -> float:
+def static_gain(render: Render, frames: Tensor, floor: float = STATIC_FLOOR) -> float:
     """Share of the best static copy's error that the re-render removes, in [0, 1].
 
-    0 for a clip that stands still, whatever the re-render: there is nothing to gain.
+    0 for a clip that stands still, whatever the re-render: there is nothing to gain. Errors are plain squared errors
+    here: to let content be displaced would forgive a static copy the motion that it misses.
 
     Args:
         render: Re-render of the clip.
@@ -128,18 +138,50 @@ def static_gain(render: Render, frames: Tensor, floor: float) -> float:
         floor: Unexplained share of variance below which an error does not count.
     """
     indices = sorted({round(i) for i in torch.linspace(0, len(frames) - 1, STATIC_CANDIDATES).tolist()})
-    rest = min(unexplained(frames[i : i + 1].expand_as(frames), frames, render.coverage) for i in indices)
-    own = unexplained(render.frames, frames, render.coverage)
+    rest = min(_plain_share(frames[i : i + 1].expand_as(frames), frames, render.coverage) for i in indices)
+    own = _plain_share(render.frames, frames, render.coverage)
     return max(0.0, (rest - own) / (rest + floor))
 
 
-def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
-    """Unexplained share of the variance, coarse plus weighted fine, mean over the frames that are covered at all."""
+def _plain_share(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
     coarse, fine = (
         float(metrics.unexplained_share(prediction, frames, coverage, side=side).nanmean())
         for side in (COARSE_SIDE, FINE_SIDE)
     )
-    return coarse + FINE_WEIGHT * fine
+    return coarse + STATIC_FINE_WEIGHT * fine
+
+
+def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
+    """Unexplained share of the variance, of displaced content and of detail, mean over the frames covered at all.
+
+    Args:
+        prediction: `(T, 3, H, W)` re-render.
+        frames: The same shape.
+        coverage: `(T, H, W)` in [0, 1].
+    """
+    target, weight = metrics.shrink(frames, coverage, FINE_SIDE)
+    shown, _ = metrics.shrink(prediction, coverage, FINE_SIDE)
+    reached = within_reach(shown, target, weight, REACH)
+    coarse = metrics.unexplained_share(reached, target, weight, side=COARSE_SIDE)
+    fine = metrics.unexplained_share(shown, target, weight, side=FINE_SIDE)
+    plain = metrics.unexplained_share(shown, target, weight, side=COARSE_SIDE)
+    return float((coarse + PLAIN_WEIGHT * plain + DETAIL_WEIGHT * fine).nanmean())
+
+
+def within_reach(prediction: Tensor, target: Tensor, coverage: Tensor, reach: int) -> Tensor:
+    """The image nearest to the target whose values all lie between those found near the same place in the prediction.
+
+    Args:
+        prediction: `(N, C, h, w)`.
+        target: The same shape.
+        coverage: `(N, h, w)`; where it is 0 the prediction says nothing, and the target is returned.
+        reach: Half the side of the square neighbourhood, in pixels.
+    """
+    covered = coverage[:, None] > 0
+    side = 2 * reach + 1
+    high = functional.max_pool2d(prediction.masked_fill(~covered, -torch.inf), side, 1, reach)
+    low = -functional.max_pool2d(-prediction.masked_fill(~covered, torch.inf), side, 1, reach)
+    return torch.where(covered, torch.minimum(torch.maximum(target, low), high), target)
 
 
 def _checked(render: Render, frames: Tensor) -> Render:
