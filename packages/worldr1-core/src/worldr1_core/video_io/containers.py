@@ -169,8 +169,8 @@ def _encoding(suffix: str, size: tuple[int, int], crf: int, lossless: bool) -> t
         if lossless:
             return "libvpx-vp9", "gbrp", {"lossless": "1", **speed}
         return "libvpx-vp9", subsampled, {"crf": str(crf), "b": "0", **speed}
-    # With several threads x264 chooses frame types by which thread is first: the same clip, other bytes.
-    x264 = {"preset": "medium", "threads": "1"}
+    # Macroblock-tree rate control makes other bytes of the same small clip from run to run.
+    x264 = {"preset": "medium", "x264-params": "mbtree=0"}
     if lossless:
         return "libx264rgb", "rgb24", {"crf": "0", **x264}
     # H.264 readers take chroma samples to sit at the left of their pixel pair unless told that the scaler centres them.
@@ -187,7 +187,9 @@ def _encode(
     options: dict[str, str],
 ) -> None:
     rate = Fraction(fps).limit_denominator(1001)
-    container_options = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
+    container_options = {"fflags": "+bitexact"}  # no random identifiers, no version of the library
+    if path.suffix.lower() in (".mp4", ".mov"):
+        container_options["movflags"] = "+faststart"
     with atomic_path(path) as temporary:
         try:
             with av.open(str(temporary), "w", options=container_options) as container:
