@@ -108,7 +108,7 @@ def _adapter_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
 
 def _to_float32(module: nn.Module) -> None:
     for _, parameter in _adapter_parameters(module):
-        parameter.data = parameter.data.float()
+        parameter.data = parameter.data.float().clone(memory_format=torch.contiguous_format)
 
 
 @contextlib.contextmanager

@@ -236,7 +236,10 @@ class PolicyScheduler(abc.ABC):
         if carried is None or carried.shape != sample.shape:
             return sample.float()
         carried = carried.to(sample.device)
-        return carried if torch.equal(carried.to(sample.dtype), sample) else sample.float()
+        # Some pipelines round their copy and then hand it over in float32 again (Mochi in bfloat16).
+        kinds = dict.fromkeys((sample.dtype, torch.bfloat16, torch.float16))
+        unchanged = any(torch.equal(carried.to(kind).to(sample.dtype), sample) for kind in kinds)
+        return carried if unchanged else sample.float()
 
     def _bounds(self) -> tuple[int, int]:
         num_steps = len(self._full_timesteps)

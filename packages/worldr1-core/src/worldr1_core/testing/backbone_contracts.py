@@ -190,12 +190,19 @@ def _disabled(subject: BackboneSubject) -> None:
 
 def _round_trip(subject: BackboneSubject) -> None:
     expected = subject.steer(subject.adapted)
-    again = subject.unshared()
+    names = [name for name, _ in subject.adapted.trainable_parameters()]
+    trained, frozen = subject.unshared(), subject.unshared()
     with tempfile.TemporaryDirectory() as folder:
         subject.adapted.save_adapter(Path(folder) / "adapter")
-        again.load_adapter(Path(folder) / "adapter")
-    _require_equal(subject.steer(again), expected, "latents with the adapter and with the one that was read again")
-    if trainable := [name for name, _ in again.trainable_parameters()]:
+        trained.load_adapter(Path(folder) / "adapter", trainable=True)
+        frozen.load_adapter(Path(folder) / "adapter")
+    _require_equal(subject.steer(trained), expected, "latents with the adapter and with the one that was read again")
+    if [name for name, _ in trained.trainable_parameters()] != names:
+        raise CheckFailed("after load_adapter(..., trainable=True) other parameters are trainable than were saved")
+    # torch chooses its matrix products by requires_grad too, so that a frozen adapter may round otherwise.
+    if not subject.close(subject.steer(frozen), expected):
+        raise CheckFailed(f"a frozen adapter is {distance(subject.steer(frozen), expected):.3g} off")
+    if trainable := [name for name, _ in frozen.trainable_parameters()]:
         raise CheckFailed(f"an adapter that was read is trainable: {trainable[:3]}")
 
 
