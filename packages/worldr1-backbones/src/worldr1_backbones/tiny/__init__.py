@@ -24,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from worldr1_backbones.tiny.vae import TinyWanVAE
 
         return TinyWanVAE
+    if name == "ModelMixin":  # diffusers looks for it beside a component's class, to learn how to load that
+        from diffusers import ModelMixin
+
+        return ModelMixin
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

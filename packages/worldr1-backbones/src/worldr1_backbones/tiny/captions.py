@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
 from worldr1_core.camera.vocabulary import Move, detect_moves
 from worldr1_core.errors import UserError
 

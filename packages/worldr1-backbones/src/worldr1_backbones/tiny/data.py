@@ -1,4 +1,4 @@
-"""Rendered clips on disk: made once, in order, each from its own seed, so that an interrupted run goes on where it was."""
+"""Rendered clips on disk: made in order, each from its own seed, so that an interrupted run goes on where it was."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from worldr1_core.camera.trajectory import CameraTrajectory
 
 from worldr1_backbones.tiny.captions import Caption, sample_caption
 from worldr1_backbones.tiny.raycaster import render
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES, Scene, sample_scene, walked_trajectory
+from worldr1_core.camera.trajectory import CameraTrajectory
 
 CLIP_SHAPE = (NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
 _SEED_STRIDE = 1_000_003

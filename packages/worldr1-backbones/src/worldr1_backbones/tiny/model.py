@@ -110,7 +110,7 @@ def build_transformer(size: ModelSize) -> WanTransformer3DModel:
     return model
 
 
-class PaddedTextProcessor(WanAttnProcessor):  # type: ignore[misc]  # diffusers is untyped
+class PaddedTextProcessor(WanAttnProcessor):
     """Cross-attention as if the text were padded to another length.
 
     Wan attends to padding, whose tokens are all equal: n of them weigh as much as one whose logit is raised by log n.

@@ -33,7 +33,7 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update; a closure is called first, as with every optimizer of torch."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:

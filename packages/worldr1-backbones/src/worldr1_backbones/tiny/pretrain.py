@@ -191,7 +191,9 @@ def main(minutes: float, out: Path, clips: int, vae_minutes: float, layers: int,
     if (out / "state.pt").exists():
         trainer.load(out / "state.pt")
     parameters = sum(p.numel() for p in trainer.params)
-    lines.write(phase="start", parameters=parameters, frames=NUM_FRAMES, pixels=IMAGE_SIZE, minutes=trainer.seconds / 60)
+    lines.write(
+        phase="start", parameters=parameters, frames=NUM_FRAMES, pixels=IMAGE_SIZE, minutes=trainer.seconds / 60
+    )
     train(trainer, vae, (encode(vae, held_out), held_out_captions), out, minutes, lines)
     if evaluate:
         from worldr1_backbones.tiny.evaluate import evaluate_checkpoint

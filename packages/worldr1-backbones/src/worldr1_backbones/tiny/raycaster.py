@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from worldr1_core.camera.trajectory import CameraTrajectory
 
 from worldr1_backbones.tiny import textures
 from worldr1_backbones.tiny.scenes import BEHIND, YAW, Scene, Solid
+from worldr1_core.camera.trajectory import CameraTrajectory
 
 NEAR = 0.02
 """Surfaces closer than this are not seen."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, Move, trajectory_from_moves
 
 from worldr1_backbones.tiny.captions import SINGLE_MOVES, Caption
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, Move, trajectory_from_moves
 
 IMAGE_SIZE = 64
 NUM_FRAMES = 9
@@ -118,7 +118,9 @@ def sample_scene(caption: Caption, generator: torch.Generator) -> Scene:
     )
 
 
-def commanded_trajectory(moves: Sequence[Move], num_frames: int = NUM_FRAMES, size: int = IMAGE_SIZE) -> CameraTrajectory:
+def commanded_trajectory(
+    moves: Sequence[Move], num_frames: int = NUM_FRAMES, size: int = IMAGE_SIZE
+) -> CameraTrajectory:
     """The path that moves command, in scene depths, with the intrinsics of a `size` x `size` image.
 
     Without moves the camera stays where it is.

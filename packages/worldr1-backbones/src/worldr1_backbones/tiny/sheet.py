@@ -22,6 +22,8 @@ def contact_sheet(path: Path, clips: Tensor, *, enlarge: int = 2, gap: int = 2) 
     pixels = (clips.clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
     for row in range(count):
         for column in range(num_frames):
-            tile = Image.fromarray(pixels[row, column]).resize((width * enlarge, height * enlarge), Image.NEAREST)
+            tile = Image.fromarray(pixels[row, column]).resize(
+                (width * enlarge, height * enlarge), Image.Resampling.NEAREST
+            )
             sheet.paste(tile, (column * (width * enlarge + gap), row * (height * enlarge + gap)))
     sheet.save(path)

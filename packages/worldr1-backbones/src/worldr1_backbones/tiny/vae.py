@@ -35,7 +35,7 @@ class _Block(nn.Module):
         return x + self.time(y)
 
 
-class TinyWanVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is untyped
+class TinyWanVAE(ModelMixin, ConfigMixin):
     """The tiny world's VAE, with the interface of `diffusers.AutoencoderKLWan`.
 
     Args:
@@ -76,7 +76,7 @@ class TinyWanVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[Any]:
+    def encode(self, x: Tensor, return_dict: bool = True) -> Any:
         """Encode clips.
 
         Args:
@@ -84,7 +84,7 @@ class TinyWanVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is
             return_dict: As in diffusers.
 
         Returns:
-            The posterior of latents `(B, z_dim, 1 + k, h, w)`, not normalised.
+            `AutoencoderKLOutput`, or a tuple, with the posterior of latents `(B, z_dim, 1 + k, h, w)`, not normalised.
         """
         image, video = self.patches(x)
         image = (image - self.image_mean) @ self.image_basis.T * self._gain
@@ -92,7 +92,7 @@ class TinyWanVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is
         posterior = DiagonalGaussianDistribution(torch.cat([z, torch.full_like(z, _LOG_VARIANCE)], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
-    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+    def decode(self, z: Tensor, return_dict: bool = True) -> Any:
         """Decode latents.
 
         Args:
@@ -100,12 +100,12 @@ class TinyWanVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is
             return_dict: As in diffusers.
 
         Returns:
-            Clips `(B, 3, 1 + ft * k, H, W)` in [-1, 1].
+            `DecoderOutput`, or a tuple, with clips `(B, 3, 1 + ft * k, H, W)` in [-1, 1].
         """
         sample = self.synthesise(z).clamp(-1, 1)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
-    def forward(self, sample: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+    def forward(self, sample: Tensor, return_dict: bool = True) -> Any:
         """Encode and decode."""
         return self.decode(self.encode(sample, return_dict=False)[0].mode(), return_dict=return_dict)
 

@@ -1,0 +1,124 @@
+"""The VAE keeps the interface of the Wan VAE, and clips survive it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
+from worldr1_backbones.tiny.data import make_clip, render_clip
+from worldr1_backbones.tiny.fit_vae import fit_bases, fit_decoder, reconstruction_psnr, to_model_range
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return torch.stack([render_clip(make_clip(i, seed=77, held_out=True)) for i in range(12)])
+
+
+@pytest.fixture(scope="module")
+def as_bytes(frames):
+    return (frames * 255).round().to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return TinyWanVAE.from_pretrained(CHECKPOINT / "vae", torch_dtype=torch.float32)
+
+
+def _fresh(z_dim: int = 48) -> TinyWanVAE:
+    torch.manual_seed(0)
+    return TinyWanVAE(z_dim=z_dim, latents_mean=[0.0] * z_dim, latents_std=[1.0] * z_dim, hidden=16, num_layers=1)
+
+
+def test_the_config_has_what_the_pipeline_reads(shipped):
+    wan = AutoencoderKLWan(base_dim=4, z_dim=2, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False])
+    for name in ("z_dim", "latents_mean", "latents_std", "scale_factor_temporal", "scale_factor_spatial"):
+        assert name in wan.config
+        assert type(wan.config[name]) is type(shipped.config[name]), name
+    assert len(shipped.config.latents_mean) == len(shipped.config.latents_std) == shipped.config.z_dim <= 64
+    assert (shipped.config.scale_factor_temporal, shipped.config.scale_factor_spatial) == (4, 8)
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 9, 17])
+def test_shapes_are_those_of_wan(shipped, num_frames):
+    clip = torch.rand(2, 3, num_frames, 32, 48) * 2 - 1
+    latents = shipped.encode(clip).latent_dist.mode()
+    assert latents.shape == (2, shipped.config.z_dim, 1 + (num_frames - 1) // 4, 4, 6)
+    decoded = shipped.decode(latents, return_dict=False)[0]
+    assert decoded.shape == clip.shape
+    assert decoded.abs().max() <= 1
+
+
+def test_the_first_frame_is_a_latent_frame_of_its_own(shipped):
+    clip = torch.rand(1, 3, 9, 16, 16) * 2 - 1
+    other = clip.clone()
+    other[:, :, 1:] = 0
+    first, second = (shipped.encode(c).latent_dist.mode() for c in (clip, other))
+    torch.testing.assert_close(first[:, :, :1], second[:, :, :1])
+    assert not torch.allclose(first[:, :, 1:], second[:, :, 1:])
+
+
+def test_fresh_clips_survive_the_shipped_vae(shipped, as_bytes):
+    assert reconstruction_psnr(shipped, as_bytes) > 27.5
+
+
+def test_the_network_improves_on_linear_patches(shipped, as_bytes):
+    linear = TinyWanVAE.from_config(shipped.config)
+    linear.load_state_dict(shipped.state_dict())
+    for head in (linear.image_head, linear.video_head):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    assert reconstruction_psnr(shipped, as_bytes) > reconstruction_psnr(linear, as_bytes) + 0.5
+
+
+def test_normalised_latents_have_unit_power(shipped, as_bytes):
+    latents = shipped.encode(to_model_range(as_bytes)).latent_dist.mode()
+    scaled = latents / torch.tensor(shipped.config.latents_std).view(1, -1, 1, 1, 1)
+    assert 0.8 < scaled.pow(2).mean().sqrt() < 1.2
+
+
+def test_bases_are_the_principal_components(as_bytes):
+    vae, clips = _fresh(), to_model_range(as_bytes)
+    fit_bases(vae, clips)
+    torch.testing.assert_close(vae.video_basis @ vae.video_basis.T, torch.eye(48), atol=1e-4, rtol=0)
+    torch.testing.assert_close(vae.image_basis @ vae.image_basis.T, torch.eye(48), atol=1e-4, rtol=0)
+    patches = vae.patches(clips)[1].flatten(0, 3)
+    patches = patches - patches.mean(0)
+    kept = (patches @ vae.video_basis.T).pow(2).sum() / patches.pow(2).sum()
+    singular = torch.linalg.svdvals(patches.double())
+    assert math.isclose(kept, (singular[:48] ** 2).sum() / (singular**2).sum(), rel_tol=1e-4)
+
+
+def test_a_still_patch_says_the_same_in_every_latent_frame(as_bytes):
+    vae, clips = _fresh(), to_model_range(as_bytes)
+    fit_bases(vae, clips)
+    still = clips[:, :, :1].expand(-1, -1, 9, -1, -1)
+    z = vae.encode(still).latent_dist.mode()
+    cosine = torch.nn.functional.cosine_similarity(z[:, :, 0].flatten(1), z[:, :, 1].flatten(1))
+    assert cosine.min() > 0.9
+
+
+def test_the_decoder_learns(as_bytes):
+    vae = _fresh()
+    fit_bases(vae, to_model_range(as_bytes))
+    before = reconstruction_psnr(vae, as_bytes)
+    losses = []
+    fit_decoder(vae, as_bytes, seconds=4, batch_size=4, on_step=lambda step, loss: losses.append(loss))
+    assert losses
+    assert reconstruction_psnr(vae, as_bytes) > before + 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 16, 16), (1, 4, 9, 16, 16), (3, 9, 16, 16)])
+def test_clips_of_another_form_are_refused(shape):
+    with pytest.raises(ValueError, match=r"4k \+ 1"):
+        _fresh().encode(torch.zeros(shape))
+
+
+def test_tiling_and_slicing_are_accepted(shipped):
+    shipped.enable_tiling()
+    shipped.enable_slicing()
+    shipped.disable_tiling()
+    shipped.disable_slicing()
