@@ -1,0 +1,1 @@
+"""Tests of worldr1-train, and the fake world they train on."""
