@@ -154,6 +154,13 @@ def test_gradient_checkpointing_gives_the_same_gradients(checkpoints):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_a_denoiser_without_gradient_checkpointing_says_so(checkpoints):
+    backbone = checkpoints.backbone("wan-2.1")
+    backbone.pipeline.transformer._supports_gradient_checkpointing = False
+    with pytest.raises(UserError, match=r"'transformer' \(WanTransformer3DModel\) has no gradient checkpointing"):
+        backbone.set_gradient_checkpointing(True)
+
+
 def test_disabling_inside_a_graph_leaves_the_gradient_alone(trained):
     """The reference of the KL term is computed between the forward and the backward pass of the policy."""
     backbone, _ = trained("wan-2.1")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worldr1_backbones.loading import LOADING_ERRORS
 from worldr1_core.backbone import AdapterSpec
-from worldr1_core.errors import UserError, WeightsError, WorldR1Error
+from worldr1_core.errors import UserError, WeightsError
 from worldr1_core.files import atomic_folder
 from worldr1_core.seeding import derive_seed
 
@@ -245,7 +245,7 @@ def set_gradient_checkpointing(denoisers: Mapping[str, Any], enabled: bool) -> N
     """Switch diffusers' gradient checkpointing of every denoiser.
 
     Raises:
-        WorldR1Error: A denoiser has none.
+        UserError: A denoiser has none.
     """
     for name, module in denoisers.items():
         try:
@@ -254,4 +254,6 @@ def set_gradient_checkpointing(denoisers: Mapping[str, Any], enabled: bool) -> N
             else:
                 module.disable_gradient_checkpointing()
         except (AttributeError, ValueError) as error:
-            raise WorldR1Error(f"{name!r} ({type(module).__name__}) has no gradient checkpointing: {error}") from error
+            raise UserError(
+                f"{name!r} ({type(module).__name__}) has no gradient checkpointing: {error} Switch it off."
+            ) from error
