@@ -41,8 +41,8 @@ class ModelSize:
 
     num_heads: int = 8
     head_dim: int = 32
-    num_layers: int = 5
-    ffn_dim: int = 768
+    num_layers: int = 4
+    ffn_dim: int = 1024
     patch: int = 2
     text_dim: int = 96
     text_layers: int = 2

@@ -162,12 +162,12 @@ def build_trainer(
 @click.option("--minutes", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Training time in all.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where everything goes.")
 @click.option("--clips", type=click.IntRange(min=256), default=20_000, show_default=True, help="Clips to render.")
-@click.option("--vae-minutes", type=click.FloatRange(min=0), default=8.0, show_default=True, help="For the decoder.")
-@click.option("--layers", type=click.IntRange(1, 32), default=5, show_default=True, help="Transformer blocks.")
+@click.option("--vae-minutes", type=click.FloatRange(min=0), default=15.0, show_default=True, help="For the decoder.")
+@click.option("--layers", type=click.IntRange(1, 32), default=4, show_default=True, help="Transformer blocks.")
 @click.option("--heads", type=click.IntRange(1, 32), default=8, show_default=True, help="Heads of 32 channels.")
-@click.option("--ffn", type=click.IntRange(32, 8192), default=768, show_default=True, help="Feed-forward width.")
+@click.option("--ffn", type=click.IntRange(32, 8192), default=1024, show_default=True, help="Feed-forward width.")
 @click.option("--patch", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Transformer patch.")
-@click.option("--batch-size", type=click.IntRange(1, 1024), default=64, show_default=True, help="Clips a step.")
+@click.option("--batch-size", type=click.IntRange(1, 1024), default=32, show_default=True, help="Clips a step.")
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the transformer (needs a C++ compiler).")
 @click.option("--evaluate/--no-evaluate", default=True, show_default=True, help="Measure caption following at the end.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -198,7 +198,9 @@ def main(minutes: float, out: Path, clips: int, vae_minutes: float, layers: int,
     if evaluate:
         from worldr1_backbones.tiny.evaluate import evaluate_checkpoint
 
-        lines.write(phase="evaluate", **evaluate_checkpoint(out / "pipeline"))
+        figures = evaluate_checkpoint(out / "pipeline", sheet=out / "sheet.png")
+        (out / "pipeline" / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
+        lines.write(phase="evaluate", **figures)
 
 
 if __name__ == "__main__":
