@@ -1,0 +1,1 @@
+"""Training prompts: visual domains x camera complexity, composed by a seeded generator (paper, section 5)."""
