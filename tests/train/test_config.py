@@ -113,3 +113,18 @@ def test_environment_of_accelerates_launcher_is_what_the_check_looks_for():
                 check_launch("cpu", environment=environment)
         else:
             check_launch("cpu", environment=environment)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "deepspeed"])
+def test_shipped_accelerate_configurations_are_valid(name):
+    from pathlib import Path
+
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    path = Path(__file__).parents[2] / "examples" / "accelerate" / f"{name}.yaml"
+    config = ClusterConfig.from_yaml_file(str(path))
+    assert config.num_processes == 8
+    if name == "fsdp2":
+        assert config.fsdp_config["fsdp_version"] == 2
+    if name == "deepspeed":
+        assert config.deepspeed_config["zero_stage"] == 2

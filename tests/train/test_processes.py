@@ -63,3 +63,19 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     for file, tensors in lines["two"][1].items():
         assert all(torch.equal(value, lines["cut"][1][file][key]) for key, value in tensors.items())
     assert json.dumps(resumed["change"]) == json.dumps(two["change"])
+
+
+@pytest.mark.slow
+def test_policy_sharded_by_fsdp2_samples_and_learns_as_the_whole_one():
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(Path(__file__).parent / "sharded.py")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "rank 0 agrees" in done.stdout
+    assert "rank 1 agrees" in done.stdout

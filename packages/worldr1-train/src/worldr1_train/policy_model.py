@@ -53,6 +53,13 @@ class PolicyModel(nn.Module):
         """Call a function that calls the denoisers: the door through which rollouts pass an FSDP root."""
         return function(*args, **kwargs)
 
+    def open_to_rollouts(self) -> None:
+        """Let `run` gather sharded parameters as `forward` does; needed once, after FSDP2 has sharded the model."""
+        from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+        if isinstance(self, FSDPModule):
+            register_fsdp_forward_method(self, "run")
+
     def train(self, mode: bool = True) -> PolicyModel:
         """Stays in evaluation mode; see the class."""
         return super().train(False)
@@ -77,10 +84,15 @@ def swapped_parameters(parameters: dict[str, nn.Parameter], values: dict[str, Te
     """Within the block the parameters have other values, of the same shapes; the old ones come back bit for bit."""
     kept = {name: parameters[name].detach().clone() for name in values}
     try:
-        _copy(parameters, values)
+        copy_parameters(parameters, values)
         yield
     finally:
-        _copy(parameters, kept)
+        copy_parameters(parameters, kept)
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together from all processes, which all must call this; the tensor itself if it is whole."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
@@ -89,6 +101,7 @@ def local_tensor(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _copy(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+def copy_parameters(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+    """Write values into the parameters of the same names, whole ones or this process's part of sharded ones."""
     for name, value in values.items():
         local_tensor(parameters[name]).copy_(local_tensor(value))

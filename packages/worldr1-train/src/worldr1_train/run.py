@@ -23,13 +23,14 @@ from worldr1_train.checkpoints import check_free_space, remove_unfinished
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, summarise
 from worldr1_train.plan import TrainingPlan, record_run
+from worldr1_train.policy_model import PolicyModel, copy_parameters, whole_tensor
 from worldr1_train.section import TrainSection
 from worldr1_train.stages import Stage
 from worldr1_train.trainer import FlowGRPOTrainer
 
 log = structlog.get_logger(__name__)
 
-ADAPTER, BEFORE, AFTER = "adapter", "evaluation-before.json", "evaluation-after.json"
+ADAPTER, WEIGHTS, BEFORE, AFTER = "adapter", "weights", "evaluation-before.json", "evaluation-after.json"
 AGGREGATIONS = {"weighted-sum": "sum_then_normalize", "gdpo": "normalize_then_sum"}
 
 
@@ -57,7 +58,7 @@ class TrainingRun:
     """
 
     def __init__(self, plan: TrainingPlan) -> None:
-        self.plan, section = plan, plan.section
+        self.plan = plan
         self.args = make_arguments(plan)
         device = "cpu" if self.args.device.type == "cpu" else str(self.args.device)  # torchrun calls it cpu:0
         manifest = plan.manifest.model_copy(update={"device": device})
@@ -72,15 +73,7 @@ class TrainingRun:
         names = [*(reward.name for reward in manifest.rewards), *plan.metrics]
         self._scoring = compose_scoring(manifest, registry, only=dict.fromkeys(names))
         stages = self._make_stages()
-        if section.adapter is not None:
-            targets = section.adapter.target_modules
-            spec = AdapterSpec(
-                rank=section.adapter.rank,
-                alpha=section.adapter.alpha,
-                target_modules=None if targets is None else tuple(targets),
-                seed=plan.manifest.seed,
-            )
-            self.backbone.add_adapter(spec)
+        self._add_adapter(self.backbone)
         self.trainer = FlowGRPOTrainer(self.backbone, self.sampler, stages, self.args)
         self.trainer.remove_callback(PrinterCallback)  # stdout belongs to the result
         self._check_space()
@@ -99,7 +92,7 @@ class TrainingRun:
         self._train()
         with trainer.averaged():
             after = self._evaluate_once(AFTER, self._evaluate)
-            exported = self._export() if main else None
+            exported = self._export()
         trainer.accelerator.wait_for_everyone()
         changes = None if before is None or after is None else summarise(compare(before, after))
         return {
@@ -108,7 +101,7 @@ class TrainingRun:
             "change": changes,
             "seconds": round(time.perf_counter() - start, 3),
             "output_dir": str(plan.output_dir),
-            "adapter": None if exported is None else str(exported),
+            "adapter": str(exported),
             "steps": int(trainer.state.global_step),
         }
 
@@ -135,6 +128,13 @@ class TrainingRun:
             bar.stop()
 
     # Components
+
+    def _add_adapter(self, backbone: Backbone) -> None:
+        adapter = self.plan.section.adapter
+        if adapter is not None:
+            targets = None if adapter.target_modules is None else tuple(adapter.target_modules)
+            seed = self.plan.manifest.seed
+            backbone.add_adapter(AdapterSpec(adapter.rank, adapter.alpha, target_modules=targets, seed=seed))
 
     def _make_conditioner(self, spec: ComponentSpec | None) -> NoiseConditioner:
         if spec is None:
@@ -227,16 +227,44 @@ class TrainingRun:
 
     def _export(self) -> Path:
         """The adapter, as a plain pipeline loads it; every weight where there is none."""
-        if self.plan.section.adapter is not None:
-            folder = self.plan.output_dir / ADAPTER
-            self.backbone.save_adapter(folder)
-            return folder
-        denoisers: dict[str, Any] = dict(self.backbone.denoisers)
-        for name, module in denoisers.items():
-            if not hasattr(module, "save_pretrained"):
-                raise UserError(f"{type(module).__name__} has no save_pretrained; its weights are in the checkpoints.")
-            module.save_pretrained(self.plan.output_dir / name)
-        return self.plan.output_dir
+        folder = self.plan.output_dir / (ADAPTER if self.plan.section.adapter is not None else WEIGHTS)
+        backbone = self._unsharded() if self.trainer.is_fsdp_enabled else self.backbone
+        if self.trainer.accelerator.is_main_process:
+            export(backbone, folder, adapter=self.plan.section.adapter is not None)
+        return folder
+
+    def _unsharded(self) -> Backbone:
+        """A backbone of the main process, on the CPU, with the weights that lie on all processes."""
+        weights = {name: whole_tensor(p.detach()).cpu() for name, p in self.trainer.model.trainable().items()}
+        if not self.trainer.accelerator.is_main_process:
+            return self.backbone
+        assert self.plan.manifest.backbone is not None
+        backbone = build(self.plan.manifest.backbone, "backbone", Backbone, self.plan.registry, "cpu")
+        self._add_adapter(backbone)
+        parameters = PolicyModel(backbone, full=self.plan.section.adapter is None).trainable()
+        copy_parameters(parameters, weights)
+        return backbone
+
+
+def export(backbone: Backbone, folder: Path, *, adapter: bool) -> None:
+    """Write what was trained in diffusers' layout.
+
+    Args:
+        backbone: With the weights to write.
+        folder: Where to.
+        adapter: The adapter; else every denoiser, in a folder of its name.
+
+    Raises:
+        UserError: A denoiser is no diffusers model.
+    """
+    if adapter:
+        backbone.save_adapter(folder)
+        return
+    denoisers: dict[str, Any] = dict(backbone.denoisers)
+    for name, module in denoisers.items():
+        if not hasattr(module, "save_pretrained"):
+            raise UserError(f"{type(module).__name__} has no save_pretrained; its weights are in the checkpoints.")
+        module.save_pretrained(folder / name)
 
 
 def subset(components: ScoringComponents, names: list[str]) -> ScoringComponents:

@@ -125,6 +125,18 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         self.last_advantages: Advantages | None = None
         self.add_callback(_UpdateHooks(self))
 
+    def _check_sharding(self) -> None:
+        if self.args.full_finetuning and self.args.beta > 0 and self.is_fsdp_enabled:
+            raise UserError(
+                "full_finetuning with a KL term keeps a whole copy of the weights; with FSDP set beta to 0."
+            )
+        fsdp = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if self.is_fsdp_enabled and getattr(fsdp, "fsdp_version", 1) != 2:
+            raise UserError("FSDP version 1 flattens parameters. Set fsdp_version: 2 in the accelerate configuration.")
+        deepspeed = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        if self.is_deepspeed_enabled and getattr(deepspeed, "zero_stage", 0) == 3:
+            raise UserError("DeepSpeed stage 3 takes the weights apart between steps. Use stage 2, or FSDP2.")
+
     # Data: a tick a micro-batch. Which prompts a block draws is a pure function of seed and block.
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -375,6 +387,7 @@ class _UpdateHooks(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The parameters are prepared, and loaded if the run is resumed."""
+        self._trainer._policy_model().open_to_rollouts()
         self._trainer._start_average()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
