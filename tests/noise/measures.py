@@ -74,6 +74,7 @@ def motion_correlation(before: Tensor, after: Tensor, homography: np.ndarray, sa
         torch.from_numpy(np.stack([target[inside], (row * width + column)[inside]])),
         torch.ones(int(inside.sum()), dtype=torch.float64),
         (height * width, height * width),
+        check_invariants=False,
     ).coalesce()
     whole = torch.from_numpy(np.bincount(target[inside], minlength=height * width) == samples**2)
     power = torch.sparse.sum(area * area, dim=1).to_dense()

@@ -79,10 +79,8 @@ def _pixel_of(points: Tensor, size: tuple[int, int]) -> Tensor:
     """Index of the pixel in which homogeneous points `(3, N)` lie; H W for those out of sight."""
     height, width = size
     x, y, w = points
-    front = w > 0
-    scale = torch.where(front, w, torch.ones_like(w)).reciprocal_()
-    column, row = (x * scale).floor_(), (y * scale).floor_()
-    inside = front & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    column, row = (x / w).float().floor_(), (y / w).float().floor_()
+    inside = (w > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return torch.where(inside, row.mul_(width).add_(column), float(height * width)).long()
 
 

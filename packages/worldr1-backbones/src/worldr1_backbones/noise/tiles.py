@@ -94,7 +94,7 @@ def lay_tiles(views: Tensor, size: tuple[int, int], density: float, max_cells: i
         max_cells: Where more would be needed, all cells become larger.
 
     Returns:
-        Tiles in the order in which they come into view.
+        Tiles in the order in which they come into view and leave it: neighbours in it are seen by much the same views.
     """
     face, box = torch.arange(6), torch.tensor([[-1.0, 1.0, -1.0, 1.0]], dtype=torch.float64).repeat(6, 1)
     done: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -111,7 +111,8 @@ def lay_tiles(views: Tensor, size: tuple[int, int], density: float, max_cells: i
         if not len(face):
             break
     face, box, visible, extent = (torch.cat(parts) for parts in zip(*done, strict=True))
-    order = torch.argsort(visible.int().argmax(1), stable=True)
+    first, last_seen = visible.int().argmax(1), visible.int().flip(1).argmax(1)
+    order = torch.argsort(first * len(views) - last_seen, stable=True)
     return Tiles(face, box, visible, _cell_counts(extent, density, max_cells)).select(order)
 
 
