@@ -39,7 +39,10 @@ class CallRecorder:
         handles = []
         try:
             for name, module in self._denoisers.items():
-                handles.append(module.register_forward_pre_hook(cast_inputs, with_kwargs=True))
+                # Asked for once a call: diffusers walks through every layer to tell a model's dtype.
+                dtype: Any = module.dtype
+                cast = functools.partial(cast_inputs, dtype)
+                handles.append(module.register_forward_pre_hook(cast, with_kwargs=True))
                 if self._run is not None and self._run.record:
                     record = functools.partial(self._record, name)
                     handles.append(module.register_forward_hook(record, with_kwargs=True))
@@ -60,16 +63,16 @@ class CallRecorder:
 
 
 def cast_inputs(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Forward pre-hook: float32 latents and embeddings enter a denoiser in its own dtype."""
-    dtype = module.dtype
+    dtype: torch.dtype, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook, once bound to a dtype: latents and embeddings enter a denoiser in its own dtype."""
+    given = {name: kwargs.get(name) for name in CAST_ARGUMENTS}
     cast = {
-        name: kwargs[name].to(dtype)
-        for name in CAST_ARGUMENTS
-        if isinstance(kwargs.get(name), Tensor) and kwargs[name].is_floating_point()
+        name: value.to(dtype)
+        for name, value in given.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype
     }
-    return args, {**kwargs, **cast}
+    return (args, {**kwargs, **cast}) if cast else None
 
 
 def output_tensor(output: Any) -> Tensor:
