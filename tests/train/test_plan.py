@@ -69,6 +69,7 @@ def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
         ("steps: 6,", "steps: 5,", r"stages.0.steps \(5\) must be a multiple of updates_per_block \(2\)"),
         ("max_steps: 16", "max_steps: 3", r"max_steps \(3\) must be a multiple"),
         ("rewards: [brightness]", "rewards: [brightnes]", r"'brightnes' is no reward of this manifest.*Did you mean"),
+        ("ema: {every: 2}", "ema: {every: 17}", r"ends after 16 steps, before ema.every \(17\)"),
         ("prompts: main}", "prompts: mian}", r"Unknown prompts 'mian'.*Did you mean 'main'"),
         ("backbone: {name: fake}\n", "", r"needs a backbone.*installed: \['fake'\]"),
         ("group_size: 4", "group_size: 1", r"group_size.*greater than or equal to 2"),

@@ -53,10 +53,17 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what `save` wrote."""
-        document = json.loads(path.read_text(encoding="utf-8"))
-        values = {name: [math.nan if v is None else v for v in row] for name, row in document["values"].items()}
-        return cls(document["prompts"], values)
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: It is no such file.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            values = {name: [math.nan if v is None else v for v in row] for name, row in document["values"].items()}
+            return cls(document["prompts"], values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{str(path)!r} is no evaluation that could be read: {error}.") from error
 
 
 @dataclass(frozen=True, slots=True)

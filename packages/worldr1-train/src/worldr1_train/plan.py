@@ -91,7 +91,7 @@ def plan_run(
         section=section,
         registry=registry,
         prompts=_load_prompts(path, manifest, section),
-        metrics=_choose_metrics(manifest, section, registry),
+        metrics=choose_metrics(manifest, section.evaluation, registry),
         output_dir=(Path("runs") / path.stem if output_dir is None else output_dir).absolute(),
     )
     for index, stage in enumerate(section.stages):
@@ -180,13 +180,18 @@ def _load_prompts(path: Path, manifest: Manifest, section: TrainSection) -> dict
     return {split: load_split(manifest.prompts, split, path.parent) for split in dict.fromkeys(splits)}
 
 
-def _choose_metrics(manifest: Manifest, section: TrainSection, registry: Registry) -> list[str]:
-    if section.evaluation is None:
+def choose_metrics(manifest: Manifest, evaluation: EvaluationSection | None, registry: Registry) -> list[str]:
+    """Rewards that an evaluation measures: those it names, or the manifest's and the usual ones.
+
+    Raises:
+        UnknownNameError: One is not installed.
+    """
+    if evaluation is None:
         return []
-    if section.evaluation.metrics is not None:
-        for name in section.evaluation.metrics:
+    if evaluation.metrics is not None:
+        for name in evaluation.metrics:
             registry.find("reward", name)
-        return list(dict.fromkeys(section.evaluation.metrics))
+        return list(dict.fromkeys(evaluation.metrics))
     extra = [name for name in DEFAULT_METRICS if name in registry.names("reward")]
     return list(dict.fromkeys([*(reward.name for reward in manifest.rewards), *extra]))
 

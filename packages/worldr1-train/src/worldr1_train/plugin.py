@@ -13,5 +13,5 @@ def worldr1_register_manifest_sections() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 train`."""
-    return {"train": "worldr1_train.cli:train"}
+    """`worldr1 train` and `worldr1 eval`."""
+    return {"train": "worldr1_train.cli:train", "eval": "worldr1_train.cli_eval:evaluate"}

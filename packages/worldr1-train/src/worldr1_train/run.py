@@ -14,7 +14,7 @@ from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.compose import ScoringComponents, build, compose_scoring, resolve_device
 from worldr1_core.errors import TrajectoryError, UserError
 from worldr1_core.manifest import ComponentSpec
-from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
+from worldr1_core.noise import NoiseConditioner
 from worldr1_core.reward import Reads
 from worldr1_core.sampler import Sampler
 from worldr1_core.scoring import Scorer
@@ -22,6 +22,7 @@ from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, summarise
+from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.policy_model import PolicyModel, copy_parameters, whole_tensor
 from worldr1_train.section import TrainSection
@@ -32,18 +33,6 @@ log = structlog.get_logger(__name__)
 
 ADAPTER, WEIGHTS, BEFORE, AFTER = "adapter", "weights", "evaluation-before.json", "evaluation-after.json"
 AGGREGATIONS = {"weighted-sum": "sum_then_normalize", "gdpo": "normalize_then_sum"}
-
-
-class WhiteNoise(NoiseConditioner):
-    """Initial noise without a camera path: a stage whose conditioner is off."""
-
-    def draw(self, request: NoiseRequest, generator: Any) -> InitialNoise:
-        """See `NoiseConditioner.draw`."""
-        import torch
-
-        geometry = request.geometry
-        shape = (geometry.channels, geometry.num_frames, geometry.height, geometry.width)
-        return InitialNoise(torch.randn(shape, generator=generator))
 
 
 class TrainingRun:

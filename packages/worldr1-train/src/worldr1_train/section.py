@@ -193,6 +193,11 @@ class TrainSection(_Part):
             raise ValueError(
                 f"max_steps ({self.max_steps}) must be a multiple of updates_per_block ({self.updates_per_block})"
             )
+        if self.ema is not None and self.total_steps < self.ema.every:
+            raise ValueError(
+                f"the run ends after {self.total_steps} steps, before ema.every ({self.ema.every}): the average, which "
+                "is exported, would be the untrained model. Lower ema.every, or set ema to null"
+            )
         return self
 
     @property

@@ -1,0 +1,58 @@
+"""`worldr1 eval`: measures a model or a folder of videos; one JSON object on the last line of stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("eval")
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--videos", type=click.Path(path_type=Path, exists=True), help="Measure these instead of a model.")
+@click.option("--adapter", type=click.Path(path_type=Path), help="Folder of a trained adapter.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file for every metric of every video.")
+@click.option("--against", type=click.Path(path_type=Path), help="Such a file, to compare with pair by pair.")
+def evaluate(
+    manifest: Path,
+    videos: Path | None,
+    adapter: Path | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    against: Path | None,
+) -> None:
+    """Measure with the rewards of MANIFEST, without training.
+
+    The model of the manifest makes the test videos with the seeds that `worldr1 train` evaluates with; or --videos
+    names a folder. The result has `means` and `num_videos`, and `change` with 95 % intervals where --against is given.
+    """
+    from worldr1_core.errors import UserError
+    from worldr1_core.files import check_writable_folder
+    from worldr1_core.plugins import installed
+    from worldr1_train.plan import read_manifest
+
+    if videos is not None and adapter is not None:
+        raise UserError("Give --videos or --adapter, not both.")
+    registry = installed().registry
+    with contextlib.redirect_stdout(sys.stderr):
+        chosen = read_manifest(manifest, registry, overrides)
+        if out is not None:
+            check_writable_folder(out.parent)
+        from worldr1_train.evaluation import Evaluation, compare, summarise
+        from worldr1_train.scoring_run import evaluate_model, evaluate_videos
+
+        before = None if against is None else Evaluation.load(against)
+        if videos is not None:
+            found = evaluate_videos(chosen, registry, videos)
+        else:
+            found = evaluate_model(chosen, registry, manifest.parent, adapter)
+        if out is not None:
+            found.save(out)
+    result = {"means": found.means(), "num_videos": len(found.prompts)}
+    if before is not None:
+        result["change"] = summarise(compare(before, found))
+    click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,104 @@
+"""Evaluation without training: a model with or without an adapter, or videos that lie in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from worldr1_core.backbone import Backbone
+from worldr1_core.camera.vocabulary import trajectory_from_prompt
+from worldr1_core.clip import Clip
+from worldr1_core.compose import build, compose_scoring, resolve_device
+from worldr1_core.errors import ManifestError
+from worldr1_core.manifest import Manifest
+from worldr1_core.noise import NoiseConditioner
+from worldr1_core.registry import Registry
+from worldr1_core.sampler import Sampler
+from worldr1_core.scoring import Scorer
+from worldr1_core.video_io import find_videos, read_video
+from worldr1_train.evaluation import Evaluation, Evaluator
+from worldr1_train.noise import WhiteNoise
+from worldr1_train.plan import choose_metrics
+from worldr1_train.policy_model import PolicyModel
+from worldr1_train.prompts import load_split
+from worldr1_train.section import EvaluationSection, TrainSection
+
+
+def evaluation_section(manifest: Manifest) -> EvaluationSection:
+    """The manifest's own `train.evaluation`, or the defaults."""
+    section = manifest.sections.get("train")
+    return (section.evaluation if isinstance(section, TrainSection) else None) or EvaluationSection()
+
+
+def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: Path | None = None) -> Evaluation:
+    """Generate the manifest's test videos and measure them.
+
+    Args:
+        manifest: Names backbone and sampler, rewards and prompts.
+        registry: Where names are looked up.
+        base: Folder that relative prompt files start from.
+        adapter: Folder of a trained adapter.
+
+    Raises:
+        UserError: Something that it takes is missing.
+    """
+    evaluation, device = evaluation_section(manifest), resolve_device(manifest.device)
+    prompts = load_split(manifest.prompts, evaluation.prompts, base)[: evaluation.num_prompts] * evaluation.num_seeds
+    if manifest.backbone is None or manifest.sampler is None:
+        raise ManifestError("Evaluating a model needs `backbone` and `sampler` in the manifest; or give --videos.")
+    scorer = Scorer(compose_scoring(manifest, registry, only=choose_metrics(manifest, evaluation, registry)))
+    backbone = build(manifest.backbone, "backbone", Backbone, registry, device)
+    sampler = build(manifest.sampler, "sampler", Sampler, registry, device)
+    conditioner: NoiseConditioner = WhiteNoise(device=device)
+    if manifest.noise is not None:
+        conditioner = build(manifest.noise, "noise conditioner", NoiseConditioner, registry, device)
+    if adapter is not None:
+        backbone.load_adapter(adapter)
+    return Evaluator(
+        model=PolicyModel(backbone),
+        scheduler=sampler.make_scheduler(backbone.base_scheduler),
+        num_inference_steps=sampler.config.num_inference_steps,
+        conditioner=conditioner,
+        scorer=scorer,
+        prompts=prompts,
+        seed=manifest.seed % 2**32,
+        batch_size=evaluation.batch_size,
+        autocast=contextlib.nullcontext,
+    )()
+
+
+def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Evaluation:
+    """Measure the videos of a folder.
+
+    Args:
+        manifest: Names the rewards.
+        registry: Where names are looked up.
+        folder: Videos; a `.json` of the same name beside one, as `worldr1 generate` writes it, gives its prompt.
+
+    Raises:
+        UserError: There is no video, or one cannot be read.
+    """
+    metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
+    scorer = Scorer(compose_scoring(manifest, registry, only=metrics))
+    prompts: list[str] = []
+    values: dict[str, list[float]] = {name.replace("-", "_"): [] for name in metrics}
+    for result in scorer.score(_clips(folder)):
+        prompts.append(result.clip.prompt)
+        for name, score in result.scores.items():
+            values[name.replace("-", "_")].append(score.value)
+    return Evaluation(prompts, values)
+
+
+def _clips(folder: Path) -> Iterator[Clip]:
+    for path in find_videos(folder):
+        video, prompt = read_video(path), _prompt_beside(path)
+        yield Clip(video, prompt, trajectory_from_prompt(prompt, video.num_frames, video.size), name=path.name)
+
+
+def _prompt_beside(video: Path) -> str:
+    try:
+        return str(json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))["prompt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,59 @@
+"""`worldr1 eval`: a model or a folder of videos, without training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from train.sites import MANIFEST, write_prompts
+from train.test_plan import COMPONENTS
+from worldr1_core.errors import UserError
+from worldr1_core.plugins import Installed
+from worldr1_core.video import Video
+from worldr1_core.video_io import write_video
+from worldr1_train.cli_eval import evaluate
+
+
+@pytest.fixture
+def run(tmp_path, make_registry, monkeypatch):
+    """Run the command on the fake world: `run(*arguments)`; its result."""
+    write_prompts(tmp_path)
+    (tmp_path / "run.yaml").write_text(MANIFEST, encoding="utf-8")
+    registry = make_registry(COMPONENTS)
+    monkeypatch.setattr("worldr1_core.plugins.installed", lambda: Installed(registry))
+
+    def invoke(*arguments):
+        done = CliRunner().invoke(
+            evaluate, [str(tmp_path / "run.yaml"), *map(str, arguments)], catch_exceptions=False, standalone_mode=False
+        )
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return invoke
+
+
+def test_model_is_measured_on_the_test_prompts(run, tmp_path):
+    result = run("--out", tmp_path / "base.json")
+    assert result["num_videos"] == 4
+    assert set(result["means"]) == {"brightness", "redness", "shine_accuracy"}
+    again = run("--against", tmp_path / "base.json")
+    assert again["means"] == result["means"]
+    assert again["change"]["brightness"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "num_pairs": 4}
+
+
+def test_videos_of_a_folder_are_measured_with_their_prompts(run, tmp_path):
+    folder = tmp_path / "videos"
+    for index, level in enumerate((0.25, 0.75)):
+        write_video(Video(torch.full((3, 3, 16, 16), level)), folder / f"{index}.safetensors")
+    (folder / "0.json").write_text(json.dumps({"prompt": "a cat"}))
+    result = run("--videos", folder, "--out", tmp_path / "videos.json")
+    assert result["means"]["brightness"] == pytest.approx(0.5)
+    assert json.loads((tmp_path / "videos.json").read_text())["prompts"] == ["a cat", ""]
+
+
+def test_file_that_is_no_evaluation(run, tmp_path):
+    (tmp_path / "wrong.json").write_text("[]")
+    with pytest.raises(UserError, match="is no evaluation that could be read"):
+        run("--against", tmp_path / "wrong.json")
