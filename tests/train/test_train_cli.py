@@ -75,7 +75,9 @@ def test_run_from_manifest_to_adapter(train, tmp_path):
     assert find_last_checkpoint(out).name == "checkpoint-24"
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "eval/brightness" in line] == [8, 16]
-    assert all("loss" in line for line in lines[:1])
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 25))
+    assert all("kl" in line for line in steps), "an evaluation takes nothing out of the step's own line"
 
     again = train("--output-dir", "out")
     assert again.returncode == 2

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from worldr1_core.files import atomic_write_text
 from worldr1_core.video_io import write_video
 from worldr1_train.evaluation import Evaluation
 from worldr1_train.trainer import FlowGRPOTrainer
@@ -72,7 +73,7 @@ class MetricsFile(TrainerCallback):
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if (_step_of(line) or math.inf) <= state.global_step]
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        atomic_write_text(self.path, "".join(line + "\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Add a line."""

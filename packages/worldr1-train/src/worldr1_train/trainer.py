@@ -292,7 +292,7 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
 
     def _check_failures(self, scores: list[SampleScore]) -> None:
         failed = [score for score in scores if score.failed]
-        for score in failed:
+        for score in failed if self.accelerator.is_main_process else ():
             log.warning("sample masked", reasons=score.failures)
         share = len(failed) / len(scores)
         if share > self.args.max_failed_share:
@@ -367,7 +367,13 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
             self._metrics["train"][f"samples_per_second/{phase}"].append(samples / seconds)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means (maxima for `max_`) of what was noted since the last log, over all processes."""
+        """Adds the means (maxima for `max_`) of what was noted since the last log, over all processes.
+
+        What was noted stays for the step's own log where an evaluation is logged before it.
+        """
+        if any(name.startswith("eval/") for name in logs):
+            super().log(logs, start_time)
+            return
         metrics = self._metrics["train"]
         gathered = gather_object([{name: (np.max if "max_" in name else np.mean)(v) for name, v in metrics.items()}])
         merged: dict[str, list[float]] = defaultdict(list)
