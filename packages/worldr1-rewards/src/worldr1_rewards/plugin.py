@@ -7,12 +7,18 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_rewards() -> dict[str, str]:
-    """The four rewards of the method."""
+    """The four rewards of the method, and metrics that stand beside them in evaluations."""
     return {
         "reconstruction": "worldr1_rewards.rewards.reconstruction:ReconstructionReward",
         "trajectory": "worldr1_rewards.rewards.trajectory:TrajectoryReward",
         "meta-view": "worldr1_rewards.rewards.meta_view:MetaViewReward",
         "preference": "worldr1_rewards.rewards.preference:PreferenceReward",
+        "psnr": "worldr1_rewards.rewards.rerender_psnr:PSNRReward",
+        "psnr-normalised": "worldr1_rewards.rewards.rerender_psnr:NormalisedPSNRReward",
+        "camera-accuracy": "worldr1_rewards.rewards.camera_accuracy:CameraAccuracyReward",
+        "mean-gradient": "worldr1_rewards.rewards.frame_statistics:MeanGradientReward",
+        "contrast": "worldr1_rewards.rewards.frame_statistics:ContrastReward",
+        "motion": "worldr1_rewards.rewards.frame_statistics:MotionReward",
     }
 
 

@@ -1,0 +1,59 @@
+"""The metrics `mean-gradient`, `contrast` and `motion`: what a policy loses that wins by blur, fading or stillness."""
+
+from __future__ import annotations
+
+import torch
+
+from worldr1_core.clip import Clip
+from worldr1_core.errors import ScoreUnavailable
+from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_rewards import metrics
+
+MOTION_SIDE = 16
+
+
+class MeanGradientReward(Reward):
+    """Mean absolute difference of neighbouring pixels, along rows plus along columns, in [0, 2]: sharpness."""
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreUnavailable: A side is a single pixel.
+        """
+        frames = clip.video.frames
+        if min(clip.video.size) < 2:
+            raise ScoreUnavailable(f"needs 2 pixels a side, received {clip.video.size}")
+        return Score(float(frames.diff(dim=-1).abs().mean() + frames.diff(dim=-2).abs().mean()))
+
+
+class ContrastReward(Reward):
+    """Standard deviation of a frame's luminance, mean over the frames, in [0, 0.5]."""
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip."""
+        luma = (clip.video.frames * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
+        return Score(float(luma.flatten(1).std(1, correction=0).mean()))
+
+
+class MotionReward(Reward):
+    """Mean absolute change from frame to frame at 16 pixels a side, over the contrast at that size: in [0, inf).
+
+    The coarse size is blind to noise and boiling detail; the contrast makes faded clips comparable. It tells amounts of
+    motion apart within one kind of scene; it does not tell motion of the camera from motion of the scene.
+    """
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreUnavailable: There is one frame, or nothing to see.
+        """
+        frames = clip.video.frames
+        if len(frames) < 2:
+            raise ScoreUnavailable("needs 2 frames, received 1")
+        small, _ = metrics.shrink(frames, torch.ones_like(frames[:, 0]), MOTION_SIDE)
+        contrast = float(small.flatten(2).std(2, correction=0).mean())
+        if contrast < 1e-3:
+            raise ScoreUnavailable("no texture: no motion can be seen")
+        return Score(float(small.diff(dim=0).abs().mean()) / contrast)

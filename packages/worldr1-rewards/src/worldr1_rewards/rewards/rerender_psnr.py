@@ -1,0 +1,59 @@
+"""The metrics `psnr` and `psnr-normalised`: how exactly the clip's own reconstruction re-renders it, in decibels.
+
+They are rewards like any other, made to be looked at: a manifest lists them with weight 0, and training evaluates with
+them. The paper's tables give the first (section on 3D consistency).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from worldr1_core.camera.plane_sweep import normalise_local_contrast
+from worldr1_core.clip import Clip
+from worldr1_core.errors import PluginError, ScoreUnavailable
+from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_rewards import metrics
+
+
+class PSNRReward(Reward):
+    """PSNR in dB between the clip and its re-render, mean over the frames, in [0, 100], higher is better.
+
+    Pixels that the re-render does not cover are left out. It prefers blur and stillness: never train on it alone.
+    """
+
+    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreUnavailable: The re-render covers nothing of the clip.
+        """
+        if evidence.reconstruction is None:
+            raise PluginError(f"{type(self).__name__} needs a reconstruction, and the scorer passed none.")
+        render = evidence.reconstruction.rerender()
+        value = self._value(render.frames, clip.video.frames, render.coverage)
+        if not bool(torch.isfinite(value)):
+            raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
+        return Score(float(value.clamp(0, metrics.MAX_PSNR)), details={"coverage": float(render.coverage.mean())})
+
+    def _value(self, rendered: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
+        return metrics.psnr(rendered, frames, coverage).nanmean()
+
+
+class NormalisedPSNRReward(PSNRReward):
+    """The same on luminance whose local mean and contrast are taken away, in [0, 100] dB, higher is better.
+
+    Blur, fading and low contrast gain nothing here. The normalised pixels have a variance of about 1, so that 0 dB is
+    as bad as a flat image. NaN where a side is smaller than 9 pixels.
+    """
+
+    def _value(self, rendered: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
+        if min(frames.shape[-2:]) < 9:
+            raise ScoreUnavailable(f"frames of {tuple(frames.shape[-2:])} pixels are too small for local contrast")
+        normal = normalise_local_contrast(torch.stack([rendered, frames]))[:, :, 0]
+        error = metrics.masked_mean((normal[0] - normal[1]).square(), coverage)
+        return (-10 * torch.log10(error.clamp(min=10 ** (-metrics.MAX_PSNR / 10)))).nanmean()

@@ -1,0 +1,154 @@
+"""Rewards that are there to be looked at: psnr, psnr-normalised, camera-accuracy, mean-gradient, contrast, motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from worldr1_core.camera import trajectory_from_prompt
+from worldr1_core.clip import Clip
+from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
+from worldr1_core.plugins import installed
+from worldr1_core.reward import Evidence
+from worldr1_core.testing import check_reward
+from worldr1_core.video import Video
+from worldr1_rewards.rewards.camera_accuracy import SINGLE_MOVES, CameraAccuracyReward
+from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
+from worldr1_rewards.rewards.rerender_psnr import NormalisedPSNRReward, PSNRReward
+from worlds import render_world
+from worlds.truth import true_reconstruction
+
+NAMES = ["psnr", "psnr-normalised", "camera-accuracy", "mean-gradient", "contrast", "motion"]
+
+
+@lru_cache(maxsize=64)
+def world(moves: str = "move right", corruption: str = "clean", seed: int = 0) -> Any:
+    return render_world("rich", moves, seed=seed, size=(64, 64), num_frames=9, corruption=corruption)
+
+
+def clip_of(frames: torch.Tensor, prompt: str = "") -> Clip:
+    return Clip(Video(frames), prompt, trajectory_from_prompt(prompt, len(frames)))
+
+
+def value(reward: Any, frames: torch.Tensor, prompt: str = "", evidence: Evidence | None = None) -> float:
+    return reward.score(clip_of(frames, prompt), evidence or Evidence()).value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_contract_of_rewards_is_kept(name):
+    report = check_reward(
+        installed().registry.load("reward", name),
+        skip={"gives-scores": "the kit's clips command paths beside the nine"} if name == "camera-accuracy" else None,
+    )
+    assert {"deterministic", "batch-and-order"} <= set(report.passed)
+
+
+def test_psnr_is_that_of_the_rerender_over_covered_pixels():
+    shown = world()
+    render = true_reconstruction(shown).rerender()
+    error = ((render.frames - shown.frames).square().mean(1) * render.coverage).sum((1, 2)) / render.coverage.sum(
+        (1, 2)
+    )
+    expected = float((-10 * torch.log10(error)).mean())
+    assert value(PSNRReward(), shown.frames, evidence=Evidence(true_reconstruction(shown))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reward", [PSNRReward(), NormalisedPSNRReward()])
+def test_a_scene_that_morphs_is_rerendered_worse(reward):
+    clean, broken = world(), world(corruption="morph")
+    truth = true_reconstruction(clean)
+    before = value(reward, clean.frames, evidence=Evidence(truth))
+    after = value(reward, broken.frames, evidence=Evidence(replace(truth, frames=broken.frames)))
+    assert before > after + 2
+
+
+def test_fading_raises_psnr_and_not_the_normalised_one():
+    clean = world()
+    faded = 0.5 + (clean.frames - 0.5) * 0.3
+    pairs = {}
+    for reward in (PSNRReward(), NormalisedPSNRReward()):
+        pairs[type(reward)] = [
+            value(reward, frames, evidence=Evidence(replace(true_reconstruction(clean), frames=frames)))
+            for frames in (clean.frames, faded)
+        ]
+    assert pairs[PSNRReward][1] > pairs[PSNRReward][0] + 8
+    assert pairs[NormalisedPSNRReward][1] < pairs[NormalisedPSNRReward][0] + 1
+
+
+@pytest.mark.parametrize("reward", [PSNRReward(), NormalisedPSNRReward()])
+def test_psnr_without_a_reconstruction_is_the_scorers_mistake(reward):
+    with pytest.raises(PluginError, match="needs a reconstruction"):
+        value(reward, world().frames)
+
+
+@pytest.mark.parametrize("move", [str(move).replace("_", " ") for move in SINGLE_MOVES])
+def test_every_single_move_is_recognised(move):
+    shown = world(move, seed=2)
+    score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), Evidence())
+    assert score.value == 1.0
+    assert score.details["margin"] > 0
+
+
+@pytest.mark.parametrize("hack", ["reversed", "frozen"])
+def test_disobedience_is_recognised(hack):
+    shown = world("push in", hack, seed=2)
+    score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), Evidence())
+    assert score.value == 0.0
+    assert score.details["best"] == {"reversed": "pull_out", "frozen": "fixed"}[hack]
+
+
+@pytest.mark.parametrize("prompt", ["A room.", "Camera push in, then pan left. A room.", "Camera pull_left. A room."])
+def test_prompts_without_one_single_move_do_not_apply(prompt):
+    with pytest.raises(ScoreNotApplicable, match="nine single camera moves"):
+        value(CameraAccuracyReward(), world().frames, prompt)
+
+
+@pytest.mark.parametrize("frames", [torch.full((9, 3, 32, 32), 0.5), torch.rand(2, 3, 32, 32), torch.rand(9, 3, 8, 8)])
+def test_camera_that_cannot_be_seen_is_no_score(frames):
+    with pytest.raises(ScoreUnavailable):
+        value(CameraAccuracyReward(), frames, "Camera push in. A room.")
+
+
+def test_known_intrinsics_are_used():
+    wide = render_world("rich", "pan left", seed=4, size=(64, 64), num_frames=9, fov=75.0)
+    clip = replace(clip_of(wide.frames, wide.prompt), intrinsics=wide.intrinsics)
+    known = CameraAccuracyReward().score(clip, Evidence())
+    guessed = CameraAccuracyReward().score(replace(clip, intrinsics=None), Evidence())
+    assert known.value == 1.0
+    assert known.details["margin"] > guessed.details["margin"]
+
+
+def test_blur_costs_gradient_and_fading_costs_contrast():
+    frames = world().frames
+    blurred = functional.avg_pool2d(functional.pad(frames, (2, 2, 2, 2), mode="replicate"), 5, 1)
+    assert value(MeanGradientReward(), blurred) < 0.7 * value(MeanGradientReward(), frames)
+    assert value(ContrastReward(), 0.5 + (frames - 0.5) / 2) == pytest.approx(value(ContrastReward(), frames) / 2)
+
+
+def test_gradient_of_a_checkerboard_is_two():
+    board = ((torch.arange(8)[:, None] + torch.arange(8)) % 2).float().expand(2, 3, 8, 8)
+    assert value(MeanGradientReward(), board) == pytest.approx(2.0)
+
+
+def test_motion_grows_with_the_way_and_is_zero_at_rest():
+    still = value(MotionReward(), world("push in", "frozen").frames)
+    half = value(MotionReward(), world("push in", "half_speed").frames)
+    whole = value(MotionReward(), world("push in").frames)
+    assert still == 0.0
+    assert 0 < half < whole
+
+
+def test_motion_does_not_change_when_the_clip_fades():
+    frames = world("push in").frames
+    assert value(MotionReward(), 0.5 + (frames - 0.5) * 0.4) == pytest.approx(value(MotionReward(), frames), rel=1e-4)
+
+
+@pytest.mark.parametrize("frames", [torch.rand(1, 3, 16, 16), torch.full((4, 3, 16, 16), 0.3)])
+def test_motion_that_cannot_be_seen_is_no_score(frames):
+    with pytest.raises(ScoreUnavailable):
+        value(MotionReward(), frames)
