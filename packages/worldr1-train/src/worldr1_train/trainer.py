@@ -98,10 +98,7 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
             train_dataset=range(args.max_steps * args.gradient_accumulation_steps),
             callbacks=callbacks,
         )
-        if args.full_finetuning and args.beta > 0 and self.is_fsdp_enabled:
-            raise UserError(
-                "full_finetuning with a KL term keeps a whole copy of the weights; with FSDP set beta to 0."
-            )
+        self._check_sharding()
         self.backbone, self.sampler = backbone, sampler
         self.scheduler = sampler.make_scheduler(backbone.base_scheduler)
         self.collector = RolloutCollector(
