@@ -7,6 +7,7 @@ import pytest
 from worldr1_backbones.samplers.cps import CPSSampler
 from worldr1_backbones.samplers.ddim_sde import DDIMSDESampler
 from worldr1_backbones.samplers.flow_sde import FlowSDESampler
+from worldr1_backbones.wan import TinyWanBackbone
 from worldr1_core.testing import backbone_checks, check_backbone
 from worldr1_core.testing.backbone_contracts import BACKBONE_CONTRACTS
 
@@ -46,4 +47,10 @@ def test_contract(checks, kind, name):
 def test_every_contract(checkpoints, kind, sampler, dtype):
     options = {**checkpoints.options(kind), "dtype": dtype}
     report = check_backbone(type(checkpoints.backbone(kind)), options=options, sampler=sampler)
+    assert report.skipped.keys() <= {"device"}
+
+
+@pytest.mark.slow
+def test_the_shipped_tiny_model_keeps_every_contract():
+    report = check_backbone(TinyWanBackbone, sampler=FlowSDESampler())
     assert report.skipped.keys() <= {"device"}
