@@ -26,7 +26,7 @@ FORMS = ("mp4", "webm", "gif", "frames", "safetensors")
     "--format", "form", type=click.Choice(FORMS), default="mp4", show_default=True, help="Form of the videos."
 )
 @click.option("--lossless", is_flag=True, help="Keep 8-bit values bit for bit (mp4, webm).")
-@click.option("--fps", type=click.FloatRange(1, 120), default=16.0, show_default=True, help="Frames per second.")
+@click.option("--fps", type=click.FloatRange(1, 120), help="Frames per second.  [default: the model's]")
 @click.option("--trajectory", type=click.Path(path_type=Path), help="Commanded path (JSON, transforms.json, TUM, npy).")
 @click.option("--adapter", type=click.Path(path_type=Path), help="Folder of a trained adapter.")
 @click.option("--backbone", help="Registered backbone, instead of the manifest's.")
@@ -42,7 +42,7 @@ def generate(
     out: Path,
     form: str,
     lossless: bool,
-    fps: float,
+    fps: float | None,
     trajectory: Path | None,
     adapter: Path | None,
     backbone: str | None,

@@ -95,14 +95,14 @@ class VideoGenerator:
         self._scheduler: PolicyScheduler | None = None
 
     def generate(
-        self, requests: Sequence[VideoRequest], *, batch_size: int = 1, fps: float = 16.0
+        self, requests: Sequence[VideoRequest], *, batch_size: int = 1, fps: float | None = None
     ) -> Iterator[GeneratedVideo]:
         """Generate videos, in order, with the deterministic sampler.
 
         Args:
             requests: What to generate; every commanded path is checked before the first video is made.
             batch_size: Videos that are denoised together, >= 1.
-            fps: Frame rate that the videos state.
+            fps: Frame rate that the videos state, instead of the backbone's.
 
         Raises:
             UserError: A request cannot be met.
@@ -117,7 +117,8 @@ class VideoGenerator:
             frames = self._denoise([request.prompt for request in chunk], noises)
             assert frames.shape[1] == geometry.video_frames, "the backbone decodes what its geometry says"
             for offset, request in enumerate(chunk):
-                yield GeneratedVideo(request, Video(frames[offset], fps=fps), commanded[start + offset])
+                video = Video(frames[offset], fps=self.backbone.fps if fps is None else fps)
+                yield GeneratedVideo(request, video, commanded[start + offset])
 
     def _commanded(self, request: VideoRequest) -> CameraTrajectory | None:
         geometry = self.backbone.geometry
