@@ -158,5 +158,5 @@ COMPONENTS = {
     "reconstructor": {"steps": f"{HERE}:Steps"},
     "judge": {"grader": f"{HERE}:Grader"},
     "backbone": {"tree/of ~life": f"{HERE}:Tree"},
-    "manifest section": {"train": f"{HERE}:TrainSection"},
+    "manifest section": {"schooling": f"{HERE}:TrainSection"},
 }

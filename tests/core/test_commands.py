@@ -171,7 +171,7 @@ def test_schema_prints_a_valid_schema_alone(run):
     schema = json.loads(done.stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert "reward.sharpness" in schema["$defs"]
-    assert schema["properties"]["train"] == {"$ref": "#/$defs/section.train"}
+    assert schema["properties"]["schooling"] == {"$ref": "#/$defs/section.schooling"}
 
 
 def test_schema_leaves_out_what_cannot_be_imported(run, acme):
@@ -190,7 +190,7 @@ def test_schema_leaves_out_what_cannot_be_imported(run, acme):
 
 def test_validate_prints_what_it_found(run, tmp_path):
     path = tmp_path / "m.yaml"
-    path.write_text("version: 1\nrewards: [{name: sharpness, weight: 2, radius: 3}]\ntrain: {steps: 2}\n")
+    path.write_text("version: 1\nrewards: [{name: sharpness, weight: 2, radius: 3}]\nschooling: {steps: 2}\n")
     done = run("validate", str(path))
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {
@@ -202,7 +202,7 @@ def test_validate_prints_what_it_found(run, tmp_path):
 
 def test_validate_tells_every_mistake_on_stderr(run, tmp_path):
     path = tmp_path / "m.yaml"
-    path.write_text("version: 1\nsede: 2\nrewards: [{name: sharpness, radius: 9}]\ntrain: {steps: 0}\n")
+    path.write_text("version: 1\nsede: 2\nrewards: [{name: sharpness, radius: 9}]\nschooling: {steps: 0}\n")
     done = run("validate", str(path))
     assert done.exit_code == 2
     assert done.stdout == ""

@@ -34,7 +34,7 @@ rewards:
   - name: scene
     window: {start: 2}
 prompts: {main: a.txt, no: b.txt}
-train:
+schooling:
   steps: 3
 """
 
@@ -46,7 +46,7 @@ def test_good_manifest(registry):
     assert manifest.rewards[0].options == {"radius": 1e-4}
     assert manifest.reconstructor.options == {"coarse": 2, "fine": 3}
     assert manifest.prompts == {"main": "a.txt", "no": "b.txt"}
-    assert manifest.sections["train"].steps == 3
+    assert manifest.sections["schooling"].steps == 3
 
 
 def test_smallest_manifest(registry):
@@ -67,7 +67,7 @@ def test_components_walks_through_every_named_component(registry):
 CASES = {
     "unknown top-level key": (
         "version: 1\nrewrds: []",
-        r"m\.yaml:2: unknown key 'rewrds'\. Allowed: \[.*'train'.*\]\. Did you mean 'rewards'\?",
+        r"m\.yaml:2: unknown key 'rewrds'\. Allowed: \[.*'schooling'.*\]\. Did you mean 'rewards'\?",
     ),
     "version missing": ("seed: 1", r"m\.yaml:1: key 'version' is missing\."),
     "another version": ("version: 2", r"m\.yaml:1: 'version': this release reads version 1, received 2\."),
@@ -143,14 +143,17 @@ CASES = {
     ),
     "prompts that are a list": ("version: 1\nprompts: [a.txt]", r"m\.yaml:2: 'prompts': .*an object"),
     "prompt file that is a number": ("version: 1\nprompts:\n  main: 3", r"m\.yaml:3: 'prompts\.main': .*valid string"),
-    "section out of range": ("version: 1\ntrain:\n  steps: 0", r"m\.yaml:3: train: 'steps': .*received 0"),
+    "section out of range": ("version: 1\nschooling:\n  steps: 0", r"m\.yaml:3: schooling: 'steps': .*received 0"),
     "section with an unknown key": (
-        "version: 1\ntrain: {step: 1}",
-        r"m\.yaml:2: train: unknown key 'step'\. Allowed: \['steps', 'window'\]\. Did you mean 'steps'\?",
+        "version: 1\nschooling: {step: 1}",
+        r"m\.yaml:2: schooling: unknown key 'step'\. Allowed: \['steps', 'window'\]\. Did you mean 'steps'\?",
     ),
-    "section that is a word": ("version: 1\ntrain: fast", r"m\.yaml:2: train: '\(top level\)': .*received 'fast'"),
+    "section that is a word": (
+        "version: 1\nschooling: fast",
+        r"m\.yaml:2: schooling: '\(top level\)': .*received 'fast'",
+    ),
     "sections written out": (
-        "version: 1\nsections: {train: {}}",
+        "version: 1\nsections: {schooling: {}}",
         r"m\.yaml:2: sections: write each section at the top level, under its own name\.",
     ),
     "key that stands twice": ("version: 1\nseed: 1\nseed: 2", r"m\.yaml:3: key 'seed' stands twice"),
@@ -184,7 +187,7 @@ rewards:
   - {weight: 1}
   - {name: scene, weight: -1, window: {}}
   - {name: sharpness}
-train: {steps: 0, stages: 2}
+schooling: {steps: 0, stages: 2}
 4: x
 """
     found = mistakes(text, registry)
@@ -218,13 +221,13 @@ def test_large_wrong_value_is_shown_short(registry):
 def test_merge_keys_share_options(registry):
     text = (
         "version: 1\nrewards:\n- &base {name: sharpness, radius: 2}\nreconstructor: {name: steps}\n"
-        "train: {<<: {steps: 4}}"
+        "schooling: {<<: {steps: 4}}"
     )
-    assert parse_manifest(text, registry).sections["train"].steps == 4
+    assert parse_manifest(text, registry).sections["schooling"].steps == 4
 
 
 def test_wrong_merged_option_is_placed_at_its_component(registry):
-    text = "version: 1\ntrain:\n  window: &w {start: -1}\nrewards:\n  - name: scene\n    window:\n      <<: *w\n"
+    text = "version: 1\nschooling:\n  window: &w {start: -1}\nrewards:\n  - name: scene\n    window:\n      <<: *w\n"
     found = mistakes(text, registry)
     assert any(line.startswith("m.yaml:6: rewards.0: 'window.start'") for line in found)
 
@@ -246,16 +249,17 @@ def test_class_that_is_no_component_is_told(make_registry):
 
 @pytest.mark.parametrize("target", ["collections:OrderedDict", "no_such_module:X"])
 def test_section_that_cannot_be_had_is_told(make_registry, target):
-    registry = make_registry({"manifest section": {"train": target}})
+    registry = make_registry({"manifest section": {"schooling": target}})
     assert re.match(
-        r"m\.yaml:2: train: Manifest section 'train' of acme-rewards", mistakes("version: 1\ntrain: {}", registry)[0]
+        r"m\.yaml:2: schooling: Manifest section 'schooling' of acme-rewards",
+        mistakes("version: 1\nschooling: {}", registry)[0],
     )
 
 
 def test_section_model_is_loaded_by_its_name(make_registry):
-    assert load_section(make_registry(COMPONENTS), "train") is fake_components.TrainSection
+    assert load_section(make_registry(COMPONENTS), "schooling") is fake_components.TrainSection
     with pytest.raises(PluginError, match="must be a pydantic model class"):
-        load_section(make_registry({"manifest section": {"train": "json:dumps"}}), "train")
+        load_section(make_registry({"manifest section": {"schooling": "json:dumps"}}), "schooling")
 
 
 def test_broken_component_that_is_not_named_does_no_harm(make_registry):

@@ -45,7 +45,7 @@ GOOD = {
         {"name": "opinion", "question": "Is it good?"},
     ],
     "prompts": {"main": "a.txt"},
-    "train": {"steps": 5, "window": {"start": 1}},
+    "schooling": {"steps": 5, "window": {"start": 1}},
 }
 
 
