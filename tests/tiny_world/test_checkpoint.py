@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from transformers import UMT5EncoderModel
+
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.evaluate import evaluate_checkpoint, generate
 from worldr1_backbones.tiny.model import load_pipeline
@@ -76,7 +77,9 @@ def test_it_generates_the_shape_and_the_same_clip_for_a_seed(pipeline):
 
 
 def test_the_prompt_decides_the_colours(pipeline):
-    rooms = [f"Camera fixed. A white ball in a {colour} room with checker walls." for colour in ("red", "green", "blue")]
+    rooms = [
+        f"Camera fixed. A white ball in a {colour} room with checker walls." for colour in ("red", "green", "blue")
+    ]
     clips = generate(pipeline, rooms, num_inference_steps=10, seed=1)
     walls = clips[:, :, :, 12:32].mean((1, 3, 4))
     assert walls.argmax(1).tolist() == [0, 1, 2]
@@ -84,7 +87,9 @@ def test_the_prompt_decides_the_colours(pipeline):
 
 def test_the_pipelines_own_text_length_is_borne(pipeline):
     """`WanPipeline` pads to 512 by default, and Wan attends to padding."""
-    rooms = [f"Camera fixed. A white ball in a {colour} room with checker walls." for colour in ("red", "green", "blue")]
+    rooms = [
+        f"Camera fixed. A white ball in a {colour} room with checker walls." for colour in ("red", "green", "blue")
+    ]
     clips = generate(pipeline, rooms, num_inference_steps=10, seed=1, max_sequence_length=512)
     walls = clips[:, :, :, 12:32].mean((1, 3, 4))
     assert walls.argmax(1).tolist() == [0, 1, 2]
