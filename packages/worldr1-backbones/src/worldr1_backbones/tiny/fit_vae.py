@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -60,18 +59,18 @@ def fit_decoder(
     vae: TinyWanVAE,
     frames: NDArray[np.uint8],
     *,
-    seconds: float,
+    steps: int,
     batch_size: int = 8,
     learning_rate: float = 2e-3,
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train the decoder's network on mean squared error, for a given time; the encoder stays as it is.
+    """Train the decoder's network on mean squared error; the encoder stays as it is.
 
     Args:
         vae: Changed in place.
         frames: `(N, T, 3, H, W)` bytes.
-        seconds: Wall-clock time; the learning rate falls to zero over it.
+        steps: How many; the learning rate falls to zero over them.
         batch_size: Clips a step.
         learning_rate: Of AdamW at its highest.
         seed: Of the order of the clips.
@@ -82,10 +81,9 @@ def fit_decoder(
         parameter.requires_grad_(not name.endswith(("_basis", "_mean")))
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     generator = np.random.default_rng(seed)
-    start, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - start) / seconds) < 1:
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - progress)
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - step / steps)
         x = to_model_range(frames[np.sort(generator.choice(len(frames), batch_size, replace=False))])
         with torch.autocast("cpu", torch.bfloat16):
             y = vae.synthesise(vae.encode(x).latent_dist.mode())
@@ -94,9 +92,8 @@ def fit_decoder(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        step += 1
         if on_step is not None:
-            on_step(step, loss.item())
+            on_step(step + 1, loss.item())
 
 
 @torch.no_grad()

@@ -55,7 +55,7 @@ class JsonLines:
 
 
 def prepare_vae(out: Path, frames: NDArray[np.uint8], held_out: NDArray[np.uint8], size: ModelSize,
-                minutes: float, lines: JsonLines) -> TinyWanVAE:  # fmt: skip
+                steps: int, lines: JsonLines) -> TinyWanVAE:  # fmt: skip
     """The VAE in `out/vae`, fitted first if it is not there."""
     folder = out / "vae"
     if (folder / "config.json").exists():
@@ -70,7 +70,7 @@ def prepare_vae(out: Path, frames: NDArray[np.uint8], held_out: NDArray[np.uint8
         if step % 200 == 0:
             lines.write(phase="vae", step=step, loss=loss)
 
-    fit_vae.fit_decoder(vae, frames, seconds=60 * minutes, on_step=report)
+    fit_vae.fit_decoder(vae, frames, steps=steps, on_step=report)
     lines.write(phase="vae", psnr=fit_vae.reconstruction_psnr(vae, held_out[:128]))
     vae.save_pretrained(folder)
     return vae
@@ -162,7 +162,7 @@ def build_trainer(
 @click.option("--minutes", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Training time in all.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where everything goes.")
 @click.option("--clips", type=click.IntRange(min=256), default=20_000, show_default=True, help="Clips to render.")
-@click.option("--vae-minutes", type=click.FloatRange(min=0), default=15.0, show_default=True, help="For the decoder.")
+@click.option("--vae-steps", type=click.IntRange(min=0), default=12_000, show_default=True, help="For the decoder.")
 @click.option("--layers", type=click.IntRange(1, 32), default=4, show_default=True, help="Transformer blocks.")
 @click.option("--heads", type=click.IntRange(1, 32), default=8, show_default=True, help="Heads of 32 channels.")
 @click.option("--ffn", type=click.IntRange(32, 8192), default=1024, show_default=True, help="Feed-forward width.")
@@ -171,7 +171,7 @@ def build_trainer(
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the transformer (needs a C++ compiler).")
 @click.option("--evaluate/--no-evaluate", default=True, show_default=True, help="Measure caption following at the end.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(minutes: float, out: Path, clips: int, vae_minutes: float, layers: int, heads: int, ffn: int, patch: str,
+def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, heads: int, ffn: int, patch: str,
          batch_size: int, compile_model: bool, evaluate: bool, seed: int) -> None:  # fmt: skip
     """Pretrain the tiny world's model on this machine; call it again with the same --out to go on."""
     out.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def main(minutes: float, out: Path, clips: int, vae_minutes: float, layers: int,
 
     frames, captions = render_dataset(out / "data", clips, seed, on_clip=rendered)
     held_out, held_out_captions = render_dataset(out / "heldout", NUM_VALIDATION, seed, held_out=True)
-    vae = prepare_vae(out, frames, held_out, size, vae_minutes, lines)
+    vae = prepare_vae(out, frames, held_out, size, vae_steps, lines)
     latents = encode(vae, frames, out / "latents.pt")
     options = TrainingOptions(batch_size=batch_size, seed=seed)
     trainer = build_trainer(size, latents, captions, options, compile_model=compile_model)

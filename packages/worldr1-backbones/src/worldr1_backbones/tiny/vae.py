@@ -150,7 +150,7 @@ class TinyWanVAE(ModelMixin, ConfigMixin):
         side = self.config.scale_factor_spatial
         b, c, f, h, w = x.shape
         x = x.reshape(b, c, f // ft, ft, h // side, side, w // side, side)
-        return x.permute(0, 2, 4, 6, 3, 1, 5, 7).reshape(b, f // ft, h // side, w // side, -1)
+        return x.permute(0, 2, 4, 6, 3, 1, 5, 7).reshape(b, f // ft, h // side, w // side, ft * c * side**2)
 
     def _unpatch(self, y: Tensor, ft: int) -> Tensor:
         side = self.config.scale_factor_spatial
