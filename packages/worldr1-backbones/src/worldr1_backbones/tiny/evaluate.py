@@ -27,7 +27,7 @@ from worldr1_backbones.tiny.model import MAX_TEXT_LENGTH, load_pipeline
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
 from worldr1_backbones.tiny.sheet import contact_sheet
 
-GUIDANCE_SCALE = 3.0
+GUIDANCE_SCALE = 2.0
 """Guidance at which the shipped checkpoint follows captions best."""
 NUM_INFERENCE_STEPS = 20
 
