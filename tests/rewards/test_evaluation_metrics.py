@@ -11,13 +11,14 @@ import torch
 from torch.nn import functional
 
 from worldr1_core.camera import trajectory_from_prompt
+from worldr1_core.camera.vocabulary import SINGLE_MOVES
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.plugins import installed
 from worldr1_core.reward import Evidence
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
-from worldr1_rewards.rewards.camera_accuracy import SINGLE_MOVES, CameraAccuracyReward
+from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
 from worldr1_rewards.rewards.rerender_psnr import NormalisedPSNRReward, PSNRReward
 from worlds import render_world

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from worldr1_backbones.tiny.captions import COMPOSITES, MOVE_PAIRS, SHAPES, SINGLE_MOVES, Caption, sample_caption
+from worldr1_backbones.tiny.captions import COMPOSITES, MOVE_PAIRS, SHAPES, Caption, sample_caption
 from worldr1_backbones.tiny.raycaster import render, render_depth
 from worldr1_backbones.tiny.scenes import BEHIND, YAW, Scene, Solid, commanded_trajectory, sample_scene
-from worldr1_core.camera.vocabulary import Move, trajectory_from_prompt
+from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move, trajectory_from_prompt
 
 ALL_PATHS = [(), *((m,) for m in (*SINGLE_MOVES, *COMPOSITES)), *MOVE_PAIRS]
 

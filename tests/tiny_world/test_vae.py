@@ -117,8 +117,12 @@ def test_clips_of_another_form_are_refused(shape):
         _fresh().encode(torch.zeros(shape))
 
 
-def test_tiling_and_slicing_are_accepted(shipped):
+def test_tiling_and_slicing_change_nothing(shipped):
+    latents = torch.randn(2, shipped.config.z_dim, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = shipped.decode(latents).sample
     shipped.enable_tiling()
     shipped.enable_slicing()
+    assert torch.equal(shipped.decode(latents).sample, before)
     shipped.disable_tiling()
     shipped.disable_slicing()
+    assert torch.equal(shipped.decode(latents).sample, before)

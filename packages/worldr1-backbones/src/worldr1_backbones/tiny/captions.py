@@ -16,21 +16,8 @@ from dataclasses import dataclass
 
 import torch
 
-from worldr1_core.camera.vocabulary import Move, detect_moves
+from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move, detect_moves
 from worldr1_core.errors import UserError
-
-SINGLE_MOVES = (
-    Move.PUSH_IN,
-    Move.PULL_OUT,
-    Move.MOVE_LEFT,
-    Move.MOVE_RIGHT,
-    Move.ORBIT_LEFT,
-    Move.ORBIT_RIGHT,
-    Move.PAN_LEFT,
-    Move.PAN_RIGHT,
-    Move.FIXED,
-)
-"""The nine moves between which caption following is decided."""
 
 COMPOSITES = (Move.PULL_LEFT, Move.PULL_RIGHT)
 MOVE_PAIRS = tuple(itertools.permutations(SINGLE_MOVES, 2))

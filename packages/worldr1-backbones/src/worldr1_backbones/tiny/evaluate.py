@@ -20,12 +20,13 @@ from diffusers import WanPipeline
 from torch import Tensor
 
 from worldr1_backbones.tiny import CHECKPOINT, fit_vae
-from worldr1_backbones.tiny.captions import SINGLE_MOVES, Caption, held_out_captions
+from worldr1_backbones.tiny.captions import Caption, held_out_captions
 from worldr1_backbones.tiny.data import clip_of, render_clip
 from worldr1_backbones.tiny.following import match_moves
 from worldr1_backbones.tiny.model import MAX_TEXT_LENGTH, load_pipeline
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
 from worldr1_backbones.tiny.sheet import contact_sheet
+from worldr1_core.camera.vocabulary import SINGLE_MOVES
 
 GUIDANCE_SCALE = 2.0
 """Guidance at which the shipped checkpoint follows captions best."""

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_backbones.tiny.captions import SINGLE_MOVES
 from worldr1_backbones.tiny.scenes import commanded_trajectory
 from worldr1_core.camera.geometry import invert_pose
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import Move
+from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move
 
 NUM_PLANES = 16
 NEAREST, FARTHEST = 0.3, 2.4

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from worldr1_backbones.tiny.captions import SINGLE_MOVES, Caption
+from worldr1_backbones.tiny.captions import Caption
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, Move, trajectory_from_moves
+from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move, trajectory_from_moves
 
 IMAGE_SIZE = 64
 NUM_FRAMES = 9

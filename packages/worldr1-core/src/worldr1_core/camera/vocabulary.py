@@ -48,6 +48,10 @@ class Move(StrEnum):
         return self.value.replace("_", " ")
 
 
+SINGLE_MOVES = tuple(move for move in Move if move not in (Move.PULL_LEFT, Move.PULL_RIGHT))
+"""The nine words that do one thing; obedience is decided between them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveConstants:
     """How far each word moves the camera in one segment (the authors' released values).

@@ -14,13 +14,11 @@ import torch
 
 from worldr1_core.camera.plane_sweep import WINDOW, match_paths
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, Move, detect_moves, trajectory_from_moves
+from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move, detect_moves, trajectory_from_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Evidence, Reward, Score
 
-SINGLE_MOVES = tuple(move for move in Move if move not in (Move.PULL_LEFT, Move.PULL_RIGHT))
-"""The nine moves that do one thing."""
 PAN_SCALES = (0.55, 0.7, 0.85, 1.0, 1.15, 1.3, 1.45)
 """Shares of the vocabulary's angle at which a pan is tried; depth takes up the amount of every other move."""
 MIN_CONTRAST = 0.02
