@@ -30,8 +30,8 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
+from worldr1_rewards.probes.world import FAMILIES, MOVES, render_world
 from worldr1_rewards.reconstructors.direct import DirectReconstructor
-from worlds import FAMILIES, MOVES, render_world
 
 LIMITS = {(128, 128): 2.0, (240, 416): 8.0}
 QUICK = (

@@ -30,14 +30,14 @@ from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
+from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, MOVES, WorldClip, render_world
 from worldr1_rewards.scoring import Scorer
-from worlds import CORRUPTIONS, FAMILIES, MOVES, WorldClip, render_world
 
-MOVING_HACKS = ("frozen", "frozen_noise", "repeated", "flat2d", "half_speed")
+MOVING_HACKS = ("frozen", "frozen_noise", "repeated", "flat2d", "wrong_speed")
 """Hacks that must rank below every clean clip of the same prompt when a move is commanded."""
 NO_SCORE = -1.0
 QUICK_CASES = (("rich", "push in", 0), ("soft", "orbit left", 1))
-QUICK_BREAKS = ("morph", "vanish", "flicker", "reversed", "frozen", "flat2d", "half_speed")
+QUICK_BREAKS = ("morph", "vanish", "flicker", "wrong_direction", "frozen", "flat2d", "wrong_speed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def render(family: str, moves: str, seed: int, broken: str, size: int, num_frame
 
 def applies(moves: str, broken: str) -> bool:
     """Whether a break means anything for a prompt: a fixed camera cannot be reversed, and frozen is right for it."""
-    return moves != "fixed" or broken not in ("reversed", *MOVING_HACKS)
+    return moves != "fixed" or broken not in ("wrong_direction", *MOVING_HACKS)
 
 
 def score(scorer: Scorer, world: WorldClip, broken: str, folder: Path | None) -> Result:

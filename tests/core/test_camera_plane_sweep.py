@@ -11,7 +11,7 @@ import torch
 from worldr1_core.camera.plane_sweep import match_paths, normalise_local_contrast, sweep_error, to_psnr
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import TrajectoryError, VideoError
-from worlds import render_world
+from worldr1_rewards.probes.world import render_world
 
 CLIP = render_world("rich", "move right", seed=3, size=(48, 64), num_frames=9)
 TRUE = CameraTrajectory(CLIP.c2w, CLIP.intrinsics, (48, 64), CLIP.scene_depth)

@@ -14,7 +14,7 @@ import pytest
 
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
-from worlds.clips import render_world
+from worldr1_rewards.probes.world.clips import render_world
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("worldr1-core", "worldr1-rewards", "worldr1-backbones", "worldr1-train")

@@ -8,8 +8,8 @@ import torch
 from reconstructors.camera_errors import path_error, rotation_errors
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
+from worldr1_rewards.probes.world import FAMILIES, MOVES, WorldClip, render_world
 from worldr1_rewards.reconstructors.direct import DirectReconstruction, DirectReconstructor
-from worlds import FAMILIES, MOVES, WorldClip, render_world
 
 MOVING = [move for move in MOVES if not move.startswith(("pan", "fixed"))]
 

@@ -8,8 +8,8 @@ import torch
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable, TrajectoryError, UserError
 from worldr1_core.video import Video
+from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.reconstructors.direct import DirectReconstruction, DirectReconstructor
-from worlds import render_world
 
 SIZE, FRAMES = (64, 64), 9
 

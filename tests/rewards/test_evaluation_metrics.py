@@ -18,10 +18,10 @@ from worldr1_core.plugins import installed
 from worldr1_core.reward import Evidence
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
+from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
 from worldr1_rewards.rewards.rerender_psnr import NormalisedPSNRReward, PSNRReward
-from worlds import render_world
 from worlds.truth import true_reconstruction
 
 NAMES = ["psnr", "psnr-normalised", "camera-accuracy", "mean-gradient", "contrast", "motion"]
@@ -95,12 +95,12 @@ def test_every_single_move_is_recognised(move):
     assert score.details["margin"] > 0
 
 
-@pytest.mark.parametrize("hack", ["reversed", "frozen"])
+@pytest.mark.parametrize("hack", ["wrong_direction", "frozen"])
 def test_disobedience_is_recognised(hack):
     shown = world("push in", hack, seed=2)
     score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), Evidence())
     assert score.value == 0.0
-    assert score.details["best"] == {"reversed": "pull_out", "frozen": "fixed"}[hack]
+    assert score.details["best"] == {"wrong_direction": "pull_out", "frozen": "fixed"}[hack]
 
 
 @pytest.mark.parametrize("prompt", ["A room.", "Camera push in, then pan left. A room.", "Camera pull_left. A room."])
@@ -138,7 +138,7 @@ def test_gradient_of_a_checkerboard_is_two():
 
 def test_motion_grows_with_the_way_and_is_zero_at_rest():
     still = value(MotionReward(), world("push in", "frozen").frames)
-    half = value(MotionReward(), world("push in", "half_speed").frames)
+    half = value(MotionReward(), world("push in", "wrong_speed").frames)
     whole = value(MotionReward(), world("push in").frames)
     assert still == 0.0
     assert 0 < half < whole

@@ -15,10 +15,10 @@ from worldr1_core.judge import Verdict
 from worldr1_core.reward import Evidence, Reads, Score
 from worldr1_core.video import Video
 from worldr1_rewards.judges.transformers_judge import TransformersJudge
+from worldr1_rewards.probes.world.clips import render_world
 from worldr1_rewards.reconstructors.direct import DirectReconstructor
 from worldr1_rewards.rewards.meta_view import CHECKER_GREYS, MetaViewReward, checkerboard
 from worldr1_rewards.rewards.viewpoints import rank_viewpoints, scene_depth, square_intrinsics
-from worlds.clips import render_world
 
 
 def rank(card: Card, max_angle: float = 20.0, min_coverage: float = 0.6):

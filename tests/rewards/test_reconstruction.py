@@ -15,10 +15,10 @@ from worldr1_core.errors import PluginError, ScoreUnavailable, UserError, Weight
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.reward import Evidence, Score
 from worldr1_core.video import Video
+from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards import reconstruction as module
 from worldr1_rewards.rewards.reconstruction import ReconstructionReward
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
-from worlds import render_world
 from worlds.truth import TrueReconstruction, true_reconstruction
 
 METRICS = ["photometric", "psnr", "ssim"]

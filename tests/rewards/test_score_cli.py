@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from worldr1_core.cli import cli
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
-from worlds.clips import WorldClip, render_world
+from worldr1_rewards.probes.world.clips import WorldClip, render_world
 
 PROMPT = "Camera move left. A room with boxes."
 

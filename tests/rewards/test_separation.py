@@ -13,14 +13,14 @@ from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
+from worldr1_rewards.probes.world import CORRUPTIONS, render_world
 from worldr1_rewards.scoring import Scorer
-from worlds import CORRUPTIONS, render_world
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from separation import NO_SCORE, auc, run, summarise
 
-HACKS = ("frozen", "repeated", "flat2d", "half_speed")
+HACKS = ("frozen", "repeated", "flat2d", "wrong_speed")
 CASES = tuple(itertools.product(("rich", "soft", "plain", "noise"), ("push in", "orbit right", "pan left"), (3,)))
 
 
@@ -36,12 +36,12 @@ def total(family: str, moves: str, corruption: str, encoded: str | None = None) 
     return result.total if result.total == result.total else NO_SCORE
 
 
-@pytest.mark.parametrize("corruption", ["morph", "vanish", "flicker", "jitter", "reversed"])
+@pytest.mark.parametrize("corruption", ["morph", "vanish", "flicker", "jitter", "wrong_direction"])
 def test_a_corrupted_clip_earns_clearly_less_than_the_clip_it_was(corruption: str) -> None:
     assert total("rich", "orbit left", corruption) < 0.8 * total("rich", "orbit left", "clean")
 
 
-@pytest.mark.parametrize("hack", ["frozen", "frozen_noise", "slide2d", "half_speed"])
+@pytest.mark.parametrize("hack", ["frozen", "frozen_noise", "slide2d", "wrong_speed"])
 def test_a_hack_earns_clearly_less_than_the_commanded_move(hack: str) -> None:
     assert total("rich", "move left", hack) < 0.8 * total("rich", "move left", "clean")
 

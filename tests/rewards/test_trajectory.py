@@ -14,9 +14,9 @@ from worldr1_core.errors import PluginError, ScoreNotApplicable, TrajectoryError
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.reward import Evidence
 from worldr1_core.video import Video
+from worldr1_rewards.probes.world.corruptions import shaken
+from worldr1_rewards.probes.world.paths import CHAINS, MOVES, camera_path, prompt_of, yaw
 from worldr1_rewards.rewards.trajectory import TrajectoryReward, inverse_depth_relief
-from worlds.corruptions import shaken
-from worlds.paths import CHAINS, MOVES, camera_path, prompt_of, yaw
 
 FRAMES = 17
 DEPTH = 5.0

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from worlds.clips import WorldClip, render_world
-from worlds.scenes import FAMILIES
+from worldr1_rewards.probes.world.clips import WorldClip, render_world
+from worldr1_rewards.probes.world.scenes import FAMILIES
 
 
 def save_sheet(clips: Sequence[WorldClip], path: str, columns: int = 5) -> None:

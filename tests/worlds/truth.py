@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.reconstructor import Reconstruction, Render
-from worlds.clips import WorldClip
+from worldr1_rewards.probes.world.clips import WorldClip
 
 DEPTH_TOLERANCE = 0.03
 NUM_SOURCES = 5

@@ -13,24 +13,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worlds.raycaster import surfaces
-from worlds.scenes import NUM_ROOM_SURFACES, Scene
+from worldr1_rewards.probes.world.raycaster import surfaces
+from worldr1_rewards.probes.world.scenes import NUM_ROOM_SURFACES, Scene
 
-CORRUPTIONS = ("morph", "bend", "swim", "vanish", "flicker", "jitter", "reversed")
+CORRUPTIONS = ("morph", "bend", "swim", "vanish", "flicker", "jitter", "wrong_direction", "wrong_speed")
+"""The higher the severity, the worse; the world is broken by the first five, the commanded path by the others."""
 HACKS = (
     "frozen",
     "frozen_noise",
     "repeated",
     "zoom2d",
     "slide2d",
-    "half_speed",
     "blur",
     "grey_fade",
     "pure_noise",
     "scene_cut",
+    "unrelated",
 )
-HALF_SPEED = 0.4
-"""Share of the commanded move that the `half_speed` hack makes at severity 1."""
+"""What collects reward without showing a world in motion."""
+STILL_HACKS = ("frozen", "frozen_noise", "repeated", "zoom2d", "slide2d")
+"""Hacks whose camera stays: for a prompt that commands no move they are no hacks, or mean nothing."""
+SLOWEST = 0.4
+"""Share of the commanded move that the `wrong_speed` corruption makes at severity 1."""
 
 
 def most_visible_solid(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> int:

@@ -70,6 +70,22 @@ def partial_move(move: str, progress: float, amount: float, scene_depth: float) 
     raise ValueError(f"Unknown move {move!r}. Allowed: {MOVES}.")
 
 
+def led_astray(move: str, pose: Tensor, degrees: float) -> Tensor:
+    """Pose `(4, 4)` of a move whose direction is off by `degrees`; at 180 it is the opposite move.
+
+    A push or pull bends to its side, by a turn about the vertical axis; every other move leads upwards and over, by a
+    roll about the optical axis, so that a pan to the left becomes a tilt and then a pan to the right.
+    """
+    if move.startswith(("push", "pull")):
+        turn = yaw(degrees)
+    else:
+        angle = math.radians(degrees if move.endswith("left") else -degrees)
+        turn = torch.eye(4, dtype=torch.float64)
+        turn[0, 0] = turn[1, 1] = math.cos(angle)
+        turn[0, 1], turn[1, 0] = -math.sin(angle), math.sin(angle)
+    return turn @ pose @ turn.T
+
+
 def camera_path(
     moves: str | Sequence[str],
     num_frames: int,
@@ -77,6 +93,7 @@ def camera_path(
     scene_depth: float,
     amounts: Mapping[str, float] | None = None,
     scale: float = 1.0,
+    astray: float = 0.0,
 ) -> Tensor:
     """Camera-to-world poses `(T, 4, 4)` float64 that start at the identity; several moves share the frames evenly.
 
@@ -86,6 +103,7 @@ def camera_path(
         scene_depth: Unit of the translational amounts.
         amounts: Overrides of `AMOUNTS`, by the move's first word.
         scale: Factor on every amount, e.g. 0.4 for a clip that goes less than half the way.
+        astray: Degrees by which every move leads in another direction, see `led_astray`.
     """
     words = [moves] if isinstance(moves, str) else list(moves)
     totals = {**AMOUNTS, **(amounts or {})}
@@ -96,6 +114,7 @@ def camera_path(
         for index, move in enumerate(words):
             progress = min(max(position - index, 0.0), 1.0)
             amount = scale * totals.get(move.partition(" ")[0], 0.0)
-            pose = pose @ partial_move(move, progress, amount, scene_depth)
+            step = partial_move(move, progress, amount, scene_depth)
+            pose = pose @ (led_astray(move, step, astray) if astray else step)
         poses.append(pose)
     return torch.stack(poses)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from worlds import textures
+from worldr1_rewards.probes.world import textures
 
 FAMILIES = ("rich", "soft", "plain", "tiles", "gloss", "noise", "mixed")
 """Texture families: what covers the surfaces, whether they shine, and whether the sensor is noisy."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worlds.scenes import NUM_ROOM_SURFACES, Scene, Solid
-from worlds.textures import NUM_LEVELS, TEXTURE_SIZE
+from worldr1_rewards.probes.world.scenes import NUM_ROOM_SURFACES, Scene, Solid
+from worldr1_rewards.probes.world.textures import NUM_LEVELS, TEXTURE_SIZE
 
 NEAR = 0.05
 GLOSS_EXPONENT = 24

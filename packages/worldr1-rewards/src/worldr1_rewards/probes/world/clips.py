@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worlds import corruptions
-from worlds.paths import camera_path, prompt_of
-from worlds.raycaster import intrinsics, render_depth, render_frame
-from worlds.scenes import Scene, build_scene
+from worldr1_rewards.probes.world import corruptions
+from worldr1_rewards.probes.world.paths import camera_path, prompt_of
+from worldr1_rewards.probes.world.raycaster import intrinsics, render_depth, render_frame
+from worldr1_rewards.probes.world.scenes import Scene, build_scene
 
-_CUT_SEED = 5000
+_OTHER_SEED = 5000
+"""Distance to the seeds of the scenes that a clip is cut to."""
 _WIDE = 1.8
 
 
@@ -56,10 +57,10 @@ def _walked(commanded: Tensor, corruption: str, severity: float, moves: tuple[st
     """The path that is really taken."""
     if corruption in ("frozen", "frozen_noise", "repeated", "zoom2d", "slide2d"):
         return commanded[:1].expand_as(commanded).clone()
-    if corruption == "reversed":
-        return torch.linalg.inv(commanded)
-    if corruption == "half_speed":
-        share = 1 - (1 - corruptions.HALF_SPEED) * severity
+    if corruption == "wrong_direction":
+        return camera_path(moves, len(commanded), scene_depth=scene_depth, amounts=amounts, astray=180 * severity)
+    if corruption == "wrong_speed":
+        share = 1 - (1 - corruptions.SLOWEST) * severity
         return camera_path(moves, len(commanded), scene_depth=scene_depth, amounts=amounts, scale=share)
     if corruption == "jitter":
         return corruptions.shaken(commanded, scene_depth, severity, _generator(seed, "jitter"))
@@ -67,7 +68,14 @@ def _walked(commanded: Tensor, corruption: str, severity: float, moves: tuple[st
 
 
 def _scenes(
-    scene: Scene, cut: Scene, corruption: str, severity: float, seed: int, c2w: Tensor, K: Tensor, size: tuple[int, int]
+    scene: Scene,
+    family: str,
+    corruption: str,
+    severity: float,
+    seed: int,
+    c2w: Tensor,
+    K: Tensor,
+    size: tuple[int, int],
 ) -> list[Scene]:
     """What stands before the camera in every frame."""
     times = torch.linspace(0, 1, len(c2w)).tolist()
@@ -79,7 +87,10 @@ def _scenes(
         target = corruptions.most_visible_solid(scene, c2w[len(c2w) // 2], K, size)
         return [corruptions.vanished(scene, time, severity, target) for time in times]
     if corruption == "scene_cut":
-        return [scene if time < 0.5 else cut for time in times]
+        return [scene if time < 0.5 else build_scene(family, seed + _OTHER_SEED) for time in times]
+    if corruption == "unrelated":
+        others = (build_scene(family, seed + _OTHER_SEED + index) for index in range(1, len(times)))
+        return [scene, *others]
     return [scene] * len(times)
 
 
@@ -158,13 +169,12 @@ def render_world(
         raise ValueError(f"severity must lie in (0, 1], received {severity!r}.")
     words = (moves,) if isinstance(moves, str) else tuple(moves)
     scene = build_scene(family, seed)
-    cut = build_scene(family, seed + _CUT_SEED) if corruption == "scene_cut" else scene
     K = intrinsics(size, focal=focal, fov=fov)
     start = torch.eye(4, dtype=torch.float64)
     scene_depth = render_depth(scene, start, K, size).median().item()
     commanded = camera_path(words, num_frames, scene_depth=scene_depth, amounts=amounts)
     c2w = _walked(commanded, corruption, severity, words, scene_depth, amounts, seed)
-    shown = _scenes(scene, cut, corruption, severity, seed, c2w, K, size)
+    shown = _scenes(scene, family, corruption, severity, seed, c2w, K, size)
     if corruption in ("frozen", "frozen_noise", "repeated"):
         frames = render_frame(scene, start, K, size, samples)[None].repeat(num_frames, 1, 1, 1)
     elif corruption in ("zoom2d", "slide2d"):
