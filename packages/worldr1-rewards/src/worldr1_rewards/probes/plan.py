@@ -1,0 +1,153 @@
+"""What a probe scores: scenes, corruptions at several severities, hacks, and variations of the clean clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.clip import Clip
+from worldr1_core.video import Video
+from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, STILL_HACKS, WorldClip, render_world
+
+CLEAN = "clean"
+FLAT = "flat2d"
+"""The 2D zoom or slide over one picture that imitates the commanded move: `zoom2d` or `slide2d` of the world."""
+HACKS = ("frozen", "frozen_noise", "repeated", FLAT, "blur", "pure_noise", "unrelated", "scene_cut", "grey_fade")
+"""What earns nothing in a fair reward, at full strength."""
+PATH_CORRUPTIONS = ("wrong_direction", "wrong_speed")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scene and the moves that its prompt commands."""
+
+    family: str
+    moves: tuple[str, ...]
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """For people, e.g. `rich, push in, seed 0`."""
+        return f"{self.family}, {' then '.join(self.moves)}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One clip of a probe.
+
+    Attributes:
+        case: Scene and moves.
+        kind: `"clean"`, a corruption or a hack.
+        severity: In (0, 1]; 0 for clean clips.
+        size: (H, W).
+        num_frames: T.
+        varied: `"resolution"`, `"length"` or `"seed"` for a clean clip that only serves that comparison, else `None`.
+    """
+
+    case: Case
+    kind: str
+    severity: float
+    size: tuple[int, int]
+    num_frames: int
+    varied: str | None = None
+
+    def render(self) -> WorldClip:
+        """Frames and truth; equal samples give equal clips."""
+        kind = self.kind
+        if kind == FLAT:
+            kind = "zoom2d" if self.case.moves[0] in ("push in", "pull out") else "slide2d"
+        return render_world(
+            self.case.family,
+            self.case.moves,
+            seed=self.case.seed,
+            size=self.size,
+            num_frames=self.num_frames,
+            corruption=kind,
+            severity=self.severity or 1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """The clips of a probe.
+
+    Attributes:
+        cases: Scenes with their moves.
+        severities: At which every corruption is shown, ascending, in (0, 1]; the last is the full one.
+        size: (H, W) of the clips.
+        num_frames: T of the clips.
+        sizes, lengths, seeds: Variations of the clean clips of `varied_cases`.
+        num_varied: How many cases, from the first on, are varied.
+    """
+
+    cases: tuple[Case, ...]
+    severities: tuple[float, ...]
+    size: tuple[int, int] = (64, 64)
+    num_frames: int = 9
+    sizes: tuple[tuple[int, int], ...] = ()
+    lengths: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    num_varied: int = 1
+
+    def samples(self) -> Iterator[Sample]:
+        """Every clip: case by case the clean one, the corruptions and the hacks; then the variations."""
+        for case in self.cases:
+            yield self._sample(case, CLEAN, 0.0)
+            for kind in CORRUPTIONS:
+                if applies(case, kind):
+                    yield from (self._sample(case, kind, severity) for severity in self.severities)
+            yield from (self._sample(case, kind, 1.0) for kind in HACKS if applies(case, kind))
+        for case in self.cases[: self.num_varied]:
+            clean = self._sample(case, CLEAN, 0.0)
+            yield from (replace(clean, size=size, varied="resolution") for size in self.sizes)
+            yield from (replace(clean, num_frames=length, varied="length") for length in self.lengths)
+            yield from (replace(clean, case=replace(case, seed=seed), varied="seed") for seed in self.seeds)
+
+    def _sample(self, case: Case, kind: str, severity: float) -> Sample:
+        return Sample(case, kind, severity, self.size, self.num_frames)
+
+
+def applies(case: Case, kind: str) -> bool:
+    """Whether a break means anything for a prompt: a camera that is to stay has no direction, and may be frozen."""
+    return case.moves != ("fixed",) or kind not in (*PATH_CORRUPTIONS, *STILL_HACKS, FLAT)
+
+
+def quick_plan() -> ProbePlan:
+    """Three scenes at two severities."""
+    cases = (
+        Case("rich", ("push in",), 0),
+        Case("soft", ("orbit left",), 1),
+        Case("tiles", ("move right",), 2),
+    )
+    return ProbePlan(cases, (0.5, 1.0), sizes=((96, 96),), lengths=(13,), seeds=(10, 11))
+
+
+def full_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int = 0) -> ProbePlan:
+    """Seven texture families, three moves each, three severities.
+
+    Args:
+        size: (H, W) of the clips.
+        num_frames: T of the clips.
+        seed: Of the scenes: another one draws other scenes.
+    """
+    moves = (("push in",), ("orbit right",), ("pan left",))
+    cases = tuple(Case(family, move, seed) for family in FAMILIES for move in moves)
+    height, width = size
+    return ProbePlan(
+        cases,
+        (1 / 3, 2 / 3, 1.0),
+        size,
+        num_frames,
+        sizes=tuple((round(height * factor), round(width * factor)) for factor in (0.75, 1.5, 2.0)),
+        lengths=(num_frames + 4, 2 * num_frames - 1, 3 * num_frames - 2),
+        seeds=tuple(range(seed + 100, seed + 106)),
+        num_varied=4,
+    )
+
+
+def to_clip(world: WorldClip, name: str) -> Clip:
+    """A rendered world as what a reward is given: frames, prompt, the commanded path exactly, and the intrinsics."""
+    size = (int(world.frames.shape[2]), int(world.frames.shape[3]))
+    target = CameraTrajectory(world.commanded, world.intrinsics, size, world.scene_depth)
+    return Clip(Video(world.frames), world.prompt, target, world.intrinsics, name)

@@ -1,0 +1,76 @@
+"""Scoring the clips of a probe: one after the other, with time and memory, and no failure that becomes a number."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from worldr1_core.scoring import ClipScores, Scorer
+from worldr1_rewards.probes.memory import measure_peak
+from worldr1_rewards.probes.plan import ProbePlan, Sample, to_clip
+from worldr1_rewards.probes.world import WorldClip
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one clip got.
+
+    Attributes:
+        sample: The clip.
+        value: The probed score; NaN exactly where `reason` is given.
+        reason: Why there is none.
+        parts: Reward name -> score (NaN where there is none), for compositions.
+        seconds: Wall time of scoring.
+        megabytes: Peak memory of scoring beyond what was in use before, MiB; `None` where it cannot be told.
+    """
+
+    sample: Sample
+    value: float
+    reason: str | None
+    parts: Mapping[str, float]
+    seconds: float
+    megabytes: float | None
+
+
+def run_probe(
+    scorer: Scorer, plan: ProbePlan, *, watch: Callable[[Outcome, WorldClip, ClipScores], None] | None = None
+) -> Iterator[Outcome]:
+    """Render and score every clip of a plan.
+
+    Args:
+        scorer: What is probed: a reward alone, or a composition, of which the total counts.
+        plan: The clips.
+        watch: Called with every outcome and what it came from, for pictures.
+
+    Raises:
+        UserError: The reward cannot work for any clip (absent weights, extra or judge).
+    """
+    for index, sample in enumerate(plan.samples()):
+        world = sample.render()
+        clip = to_clip(world, f"clip {index}")
+        with measure_peak(scorer.components.rewards[0].reward.device) as peak:
+            start = time.perf_counter()
+            (result,) = scorer.score([clip])
+            seconds = time.perf_counter() - start
+        outcome = _outcome(sample, result, seconds, peak.megabytes)
+        if watch is not None:
+            watch(outcome, world, result)
+        log.debug("probed", kind=sample.kind, severity=sample.severity, case=sample.case.label, score=outcome.value)
+        yield outcome
+
+
+def _outcome(sample: Sample, result: ClipScores, seconds: float, megabytes: float | None) -> Outcome:
+    parts = {name: score.value for name, score in result.scores.items()}
+    value, reason = result.total, result.reasons.get("total")
+    if len(parts) == 1:  # a reward alone counts as it is, whatever its weight in a manifest
+        ((name, value),) = parts.items()
+        reason = result.reasons.get(name)
+    elif math.isnan(value):
+        reason = "; ".join(f"{name}: {why}" for name, why in result.reasons.items() if name != "total") or reason
+    return Outcome(sample, value, reason, parts, seconds, megabytes)
