@@ -39,5 +39,5 @@ def worldr1_register_judges() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 score`."""
-    return {"score": "worldr1_rewards.cli:score"}
+    """`worldr1 score` and `worldr1 probe`."""
+    return {"score": "worldr1_rewards.cli:score", "probe": "worldr1_rewards.cli_probe:probe"}

@@ -113,14 +113,18 @@ def applies(case: Case, kind: str) -> bool:
     return case.moves != ("fixed",) or kind not in (*PATH_CORRUPTIONS, *STILL_HACKS, FLAT)
 
 
-def quick_plan() -> ProbePlan:
-    """Three scenes at two severities."""
+def quick_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int = 0) -> ProbePlan:
+    """Three scenes at two severities; see `full_plan`."""
+    height, width = size
     cases = (
-        Case("rich", ("push in",), 0),
-        Case("soft", ("orbit left",), 1),
-        Case("tiles", ("move right",), 2),
+        Case("rich", ("push in",), seed),
+        Case("soft", ("orbit left",), seed + 1),
+        Case("tiles", ("move right",), seed + 2),
     )
-    return ProbePlan(cases, (0.5, 1.0), sizes=((96, 96),), lengths=(13,), seeds=(10, 11))
+    larger = (round(1.5 * height), round(1.5 * width))
+    return ProbePlan(
+        cases, (0.5, 1.0), size, num_frames, sizes=(larger,), lengths=(num_frames + 4,), seeds=(seed + 100,)
+    )
 
 
 def full_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int = 0) -> ProbePlan:

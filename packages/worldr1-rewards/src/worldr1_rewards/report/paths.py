@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_rewards.report.markup import number, text
+from worldr1_rewards.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, grid, svg_panel
+from worldr1_rewards.report.markup import number
 from worldr1_rewards.report.views import pick_frames
 
-WIDTH, HEIGHT = 340, 264
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 30, 34
 _NUM_CAMERAS = 5
 _COLOURS = {"commanded": "var(--commanded,#0072b2)", "estimated": "var(--estimated,#d55e00)"}
 _LINES = {
@@ -96,8 +95,8 @@ def standalone_svg(drawing: PathDrawing) -> str:
         for index, panel in enumerate(drawing.panels)
     )
     keys = "".join(
-        f'<path d="M{_LEFT + 130 * index} {HEIGHT + 10}h24" {_LINES[name]}/>'
-        f'<text x="{_LEFT + 32 + 130 * index}" y="{HEIGHT + 14}">{name}</text>'
+        f'<path d="M{LEFT + 130 * index} {HEIGHT + 10}h24" {_LINES[name]}/>'
+        f'<text x="{LEFT + 32 + 130 * index}" y="{HEIGHT + 14}">{name}</text>'
         for index, name in enumerate(drawing.names)
     )
     size = f'width="{WIDTH * len(drawing.panels)}" height="{HEIGHT + 26}"'
@@ -127,32 +126,10 @@ def _to_path(name: str, trajectory: CameraTrajectory, unit: float) -> _Path:
     return _Path(name, relative.positions / unit, relative.rotations[:, :, 2], half_angle)
 
 
-@dataclass(frozen=True, slots=True)
-class _Axes:
-    """Data ranges of a panel and where they lie in it."""
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-    y_down: bool = False
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Drawing coordinates of a data point."""
-        across = _LEFT + (x - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - _LEFT - _RIGHT)
-        share = (y - self.y[0]) / (self.y[1] - self.y[0])
-        if not self.y_down:
-            share = 1 - share
-        return across, _TOP + share * (HEIGHT - _TOP - _BOTTOM)
-
-    def line(self, xs: Tensor, ys: Tensor) -> str:
-        """Points of a polyline."""
-        points = (self.at(x, y) for x, y in zip(xs.tolist(), ys.tolist(), strict=True))
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
 def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -> str:
     """A map of the camera centres: x to the right, `axis` upwards (or downwards, for the image's own y)."""
     axes = _equal_axes([path.positions[:, [0, axis]] for path in paths], y_down=axis == 1)
-    body = [_grid(axes, "right, scene depths", caption)]
+    body = [grid(axes, "right, scene depths", caption)]
     reach = 0.09 * (axes.x[1] - axes.x[0])
     for path in paths:
         xs, ys = path.positions[:, 0], path.positions[:, axis]
@@ -168,10 +145,10 @@ def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -
         f"{_amount(float(path.positions[-1, axis]))} {caption}"
         for path in paths
     )
-    return _svg(title, f"Camera path, {title.lower()}, in scene depths: {ends}.", "".join(body))
+    return svg_panel(title, f"Camera path, {title.lower()}, in scene depths: {ends}.", "".join(body))
 
 
-def _camera(path: _Path, frame: int, axes: _Axes, reach: float) -> str:
+def _camera(path: _Path, frame: int, axes: Axes, reach: float) -> str:
     """The wedge of a camera's field of view."""
     x, _, z = path.positions[frame].tolist()
     heading = math.atan2(float(path.forward[frame, 0]), float(path.forward[frame, 2]))
@@ -196,74 +173,27 @@ def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], T
     high = max(0.0, *(float(line.max()) for line in series))
     pad = max(0.06 * (high - low), (least - (high - low)) / 2, 1e-6)
     last = max(len(line) for line in series) - 1
-    axes = _Axes((0.0, max(1.0, float(last))), (low - pad, high + pad))
-    body = [_grid(axes, "frame", "", whole_x=True)]
+    axes = Axes((0.0, max(1.0, float(last))), (low - pad, high + pad))
+    body = [grid(axes, "frame", "", whole_x=True)]
     for path, line in zip(paths, series, strict=True):
         frames = torch.arange(len(line), dtype=torch.float64)
         body.append(f'<polyline points="{axes.line(frames, line)}" {_LINES[path.name]}/>')
     ends = "; ".join(f"{p.name} ends at {_amount(float(line[-1]))}" for p, line in zip(paths, series, strict=True))
-    return _svg(title, f"{title}, over {last + 1} frames: {ends}.", "".join(body))
+    return svg_panel(title, f"{title}, over {last + 1} frames: {ends}.", "".join(body))
 
 
-def _equal_axes(points: Sequence[Tensor], *, y_down: bool) -> _Axes:
+def _equal_axes(points: Sequence[Tensor], *, y_down: bool) -> Axes:
     """Ranges in which both directions have the same scale and every path fits."""
     everything = torch.cat(list(points))
     low, high = everything.amin(0), everything.amax(0)
     middle = (low + high) / 2
-    inner = (WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM)
+    inner = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
     span = high - low
     unit = 1.3 * max(float(span[0]) / inner[0], float(span[1]) / inner[1], _SMALLEST_VIEW / inner[1])
     half = (unit * inner[0] / 2, unit * inner[1] / 2)
     x, y = middle.tolist()
-    return _Axes((x - half[0], x + half[0]), (y - half[1], y + half[1]), y_down)
-
-
-def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """Three to six round numbers inside a range."""
-    raw = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
-    if whole:
-        step = max(1.0, round(step))
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _grid(axes: _Axes, x_label: str, y_label: str, *, whole_x: bool = False) -> str:
-    floor, ceiling = HEIGHT - _BOTTOM, _TOP
-    out = ['<g stroke="currentColor" stroke-opacity=".13">']
-    words = ['<g fill="currentColor" fill-opacity=".72" font-size="10.5">']
-    for tick in _ticks(*axes.x, whole=whole_x):
-        x = axes.at(tick, axes.y[0])[0]
-        out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ceiling}" y2="{floor}"/>')
-        words.append(f'<text x="{x:.1f}" y="{floor + 14}" text-anchor="middle">{_label(tick)}</text>')
-    for tick in _ticks(*axes.y):
-        y = axes.at(axes.x[0], tick)[1]
-        out.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        words.append(f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>')
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    words.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{text(x_label)}</text>')
-    if y_label:
-        centre = (ceiling + floor) / 2
-        words.append(
-            f'<text x="11" y="{centre}" text-anchor="middle" transform="rotate(-90 11 {centre})">{text(y_label)}</text>'
-        )
-    return "".join([*out, "</g>", *words, "</g>"])
+    return Axes((x - half[0], x + half[0]), (y - half[1], y + half[1]), y_down)
 
 
 def _amount(value: float) -> str:
     return number(round(value, 4) + 0.0)  # rounding noise is no travel, and -0 is 0
-
-
-def _label(tick: float) -> str:
-    return f"{tick:g}".replace("-", "−")
-
-
-def _svg(title: str, description: str, body: str) -> str:
-    """One panel with its title, and in words what it shows."""
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(description)}" '
-        'font-family="system-ui,sans-serif">'
-        f'<text x="{_LEFT}" y="16" font-size="12.5" font-weight="600" fill="currentColor">{text(title)}</text>'
-        f"{body}</svg>"
-    )

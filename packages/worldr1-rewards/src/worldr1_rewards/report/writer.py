@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 from worldr1_core.files import atomic_write_text
 from worldr1_core.provenance import versions as installed_versions
 from worldr1_rewards.report.clip_section import clip_section, without_pictures
-from worldr1_rewards.report.markup import definitions, text
+from worldr1_rewards.report.page import html_page, provenance
 from worldr1_rewards.report.summary import SummaryRow, summary, summary_row
 from worldr1_rewards.report.views import ClipViews, clip_views
 from worldr1_rewards.scoring import ClipScores
@@ -89,28 +85,9 @@ class ReportWriter:
         atomic_write_text(path, self._page())
 
     def _page(self) -> str:
-        script = _data("report.js")
-        digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-        return Template(_data("page.html")).substitute(
-            title=text(self.title),
-            style=_data("report.css"),
-            script=script,
-            # Only this very script may run: markup that slipped through the escaping would still be inert.
-            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        return html_page(
+            self.title,
             summary=summary(self._rows),
-            clips="".join(self._sections),
-            provenance=self._provenance(),
+            body="".join(self._sections),
+            footer=provenance(self.versions, self.manifest),
         )
-
-    def _provenance(self) -> str:
-        parts = [f"<h2>Versions</h2>{definitions(self.versions)}"] if self.versions else []
-        if self.manifest is not None:
-            parts.append(
-                '<h2>Manifest</h2><pre tabindex="0" role="region" aria-label="Manifest">'
-                f"<code>{text(self.manifest.strip())}</code></pre>"
-            )
-        return "".join(parts)
-
-
-def _data(name: str) -> str:
-    return resources.files("worldr1_rewards.report").joinpath(name).read_text(encoding="utf-8")
