@@ -8,7 +8,7 @@ from worldr1_core.plugins import installed
 from worldr1_core.testing import check_plugin, check_reconstructor, check_reward
 
 
-@pytest.mark.parametrize("name", ["reconstruction", "trajectory", "meta-view"])
+@pytest.mark.parametrize("name", ["reconstruction", "trajectory", "meta-view", "consistency"])
 def test_rewards_keep_every_contract(name):
     report = check_reward(installed().registry.load("reward", name))
     assert {"gives-scores", "deterministic", "batch-and-order", "frees-clips"} <= set(report.passed)

@@ -13,6 +13,7 @@ def worldr1_register_rewards() -> dict[str, str]:
         "trajectory": "worldr1_rewards.rewards.trajectory:TrajectoryReward",
         "meta-view": "worldr1_rewards.rewards.meta_view:MetaViewReward",
         "preference": "worldr1_rewards.rewards.preference:PreferenceReward",
+        "consistency": "worldr1_rewards.rewards.consistency:ConsistencyReward",
         "psnr": "worldr1_rewards.rewards.rerender_psnr:PSNRReward",
         "psnr-normalised": "worldr1_rewards.rewards.rerender_psnr:NormalisedPSNRReward",
         "camera-accuracy": "worldr1_rewards.rewards.camera_accuracy:CameraAccuracyReward",

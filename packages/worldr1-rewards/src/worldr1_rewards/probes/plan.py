@@ -15,6 +15,7 @@ FLAT = "flat2d"
 """The 2D zoom or slide over one picture that imitates the commanded move: `zoom2d` or `slide2d` of the world."""
 HACKS = ("frozen", "frozen_noise", "repeated", FLAT, "blur", "pure_noise", "unrelated", "scene_cut", "grey_fade")
 """What earns nothing in a fair reward, at full strength."""
+QUICK_HACKS = ("frozen", "repeated", FLAT, "blur", "pure_noise", "unrelated", "grey_fade")
 PATH_CORRUPTIONS = ("wrong_direction", "wrong_speed")
 
 
@@ -79,6 +80,7 @@ class ProbePlan:
         num_frames: T of the clips.
         sizes, lengths, seeds: Variations of the clean clips of `varied_cases`.
         num_varied: How many cases, from the first on, are varied.
+        hacks: Which hacks every case is shown with.
     """
 
     cases: tuple[Case, ...]
@@ -89,6 +91,7 @@ class ProbePlan:
     lengths: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     num_varied: int = 1
+    hacks: tuple[str, ...] = HACKS
 
     def samples(self) -> Iterator[Sample]:
         """Every clip: case by case the clean one, the corruptions and the hacks; then the variations."""
@@ -97,7 +100,7 @@ class ProbePlan:
             for kind in CORRUPTIONS:
                 if applies(case, kind):
                     yield from (self._sample(case, kind, severity) for severity in self.severities)
-            yield from (self._sample(case, kind, 1.0) for kind in HACKS if applies(case, kind))
+            yield from (self._sample(case, kind, 1.0) for kind in self.hacks if applies(case, kind))
         for case in self.cases[: self.num_varied]:
             clean = self._sample(case, CLEAN, 0.0)
             yield from (replace(clean, size=size, varied="resolution") for size in self.sizes)
@@ -123,7 +126,14 @@ def quick_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int 
     )
     larger = (round(1.5 * height), round(1.5 * width))
     return ProbePlan(
-        cases, (0.5, 1.0), size, num_frames, sizes=(larger,), lengths=(num_frames + 4,), seeds=(seed + 100,)
+        cases,
+        (0.5, 1.0),
+        size,
+        num_frames,
+        sizes=(larger,),
+        lengths=(num_frames + 4,),
+        seeds=(seed + 100,),
+        hacks=QUICK_HACKS,
     )
 
 

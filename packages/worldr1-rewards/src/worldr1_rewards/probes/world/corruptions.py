@@ -117,9 +117,10 @@ def bent(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
         torch.randn(2, 2, 4, 4, generator=generator), (height, width), mode="bicubic", align_corners=True
     )
     phase = 2 * math.pi * torch.rand(2, generator=generator)
-    swing = sum(
+    parts = [
         waves[k] * (torch.sin(2 * math.pi * 0.8 * (k + 1) * time + phase[k]) - torch.sin(phase[k])) for k in range(2)
-    )
+    ]
+    swing = parts[0] + parts[1]
     offset = 0.012 * severity * width * swing
     x, y = _pixels((height, width))
     return _resample(frames, x + offset[:, 0], y + offset[:, 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -89,19 +89,25 @@ def _solid(generator: torch.Generator, slot: float, floor: float, index: int) ->
     return Solid(kind, centre, half, _uniform(generator, 0.0, math.pi / 2))
 
 
-def _painters(family: str, generator: torch.Generator, num_solids: int) -> list[Callable[[torch.Generator], Tensor]]:
+def _painters(
+    family: str, generator: torch.Generator, num_solids: int
+) -> Sequence[Callable[[torch.Generator], Tensor]]:
     """Which texture covers which surface."""
     total = NUM_ROOM_SURFACES + num_solids
     if family == "plain":
-        return [textures.plain] * NUM_ROOM_SURFACES + [textures.rich] * num_solids
+        return [*[textures.plain] * NUM_ROOM_SURFACES, *[textures.rich] * num_solids]
     if family == "mixed":
         choice = (textures.rich, textures.soft, textures.tiles, textures.plain)
         return [choice[int(torch.randint(0, 4, (1,), generator=generator))] for _ in range(total)]
     if family == "gloss":
-        return [textures.soft] * NUM_ROOM_SURFACES + [textures.rich] * num_solids
-    return [
-        {"rich": textures.rich, "noise": textures.rich, "soft": textures.soft, "tiles": textures.tiles}[family]
-    ] * total
+        return [*[textures.soft] * NUM_ROOM_SURFACES, *[textures.rich] * num_solids]
+    one: Mapping[str, Callable[[torch.Generator], Tensor]] = {
+        "rich": textures.rich,
+        "noise": textures.rich,
+        "soft": textures.soft,
+        "tiles": textures.tiles,
+    }
+    return [one[family]] * total
 
 
 @lru_cache(maxsize=4)

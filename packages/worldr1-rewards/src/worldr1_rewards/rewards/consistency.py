@@ -1,0 +1,131 @@
+"""The reward `consistency`: do neighbouring frames show one rigid scene? A check on `reconstruction` by other means.
+
+It builds no scene and re-renders nothing. Of the reconstruction it takes the cameras and each frame's depth, which any
+estimator of both can give, and looks every frame up in its neighbour. The paper's MVCS, a multi-view consistency score
+without reconstruction, has no public definition; this is ours, under its own name: symmetric neighbour reprojection.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from worldr1_core.camera.geometry import default_intrinsics, scale_intrinsics
+from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
+from worldr1_core.reconstructor import Reconstruction
+from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_rewards.rewards.neighbour_reprojection import Reprojection, reproject_neighbours
+from worldr1_rewards.rewards.trajectory import TrajectoryReward
+
+STEPS = 8
+"""Neighbours lie an eighth of the clip apart, whatever its number of frames."""
+WORST_SHARE = 0.25
+"""Share of the pairs, the worst ones, that count: a scene that breaks once is broken."""
+REST_SHIFT = 1e-3
+"""Mean shift between neighbours, as a share of the width, below which the cameras rest."""
+MIN_VARIANCE = 2e-5
+"""Mean variance of the compared pixels below which there is nothing to compare."""
+_STILL = 1e-3
+
+
+class ConsistencyReward(Reward):
+    """Symmetric neighbour reprojection, in [0, 1], higher is better.
+
+    Every frame t and its neighbour t + k, with k an eighth of the clip, are looked up in each other by the estimated
+    depth and pose. A pixel counts where its surface falls inside the other frame and is not hidden there: its depth
+    exceeds the neighbour's own by at most a tenth. A pair's u is its mean squared colour error over the variance of the
+    pixels that count, the mean of both directions, at 64 pixels a side. With u the mean over the worst quarter of the
+    pairs,
+
+        score = u0 / (u0 + u) x gate
+
+    By itself it prefers less motion, so `gate: trajectory` (default) multiplies by S_traj of the reward `trajectory`
+    where a path is commanded; `none` is the bare measure, for evaluations.
+
+    Cameras that rest show no second view. Where a move is commanded, that is the clip's fault and earns 0; where
+    none is, the question does not apply. A pan is compared by its rotation alone: it tells whether the picture is
+    rigid, nothing of depth.
+    """
+
+    class Config(ComponentConfig):
+        """Options of `consistency`."""
+
+        gate: Literal["trajectory", "none"] = Field(
+            "trajectory", description="What keeps small motion from paying; trajectory needs a commanded path."
+        )
+        unexplained: float = Field(
+            0.02, gt=0, le=1, description="u0: unexplained share of the variance that earns half."
+        )
+
+    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    config: Config
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreUnavailable: One frame, no depth, no texture, or neighbours that share too little.
+            ScoreNotApplicable: The cameras rest, and no move is commanded.
+            TrajectoryError: The commanded path has another number of poses than the clip has frames.
+        """
+        reconstruction = evidence.reconstruction
+        if reconstruction is None:
+            raise PluginError("The reward 'consistency' needs a reconstruction, and the scorer passed none.")
+        num_frames = clip.video.num_frames
+        if num_frames < 2:
+            raise ScoreUnavailable("needs 2 frames, received 1: there are no neighbours to compare")
+        stride = max(1, round((num_frames - 1) / STEPS))
+        found = _compare(clip, reconstruction, stride)
+        known = found.unexplained[~found.unexplained.isnan()]
+        if len(known) == 0:
+            raise ScoreUnavailable(
+                f"neighbouring frames share too little: {float(found.overlap.max()):.0%} of the best pair is visible"
+            )
+        if found.variance < MIN_VARIANCE:
+            raise ScoreUnavailable("no texture: any depth and pose would explain these frames")
+        details = {"overlap": float(found.overlap.mean()), "shift": found.shift, "stride": stride, "pairs": len(known)}
+        if found.shift < REST_SHIFT:
+            if _commands_motion(clip):
+                return Score(0.0, details={**details, "earned": "a move was commanded, but the cameras rest"})
+            raise ScoreNotApplicable("the cameras rest, so that neighbours are no second view of the scene")
+        worst = float(known.topk(max(1, round(WORST_SHARE * len(known)))).values.mean())
+        gate = self._gate(clip, reconstruction)
+        quality = self.config.unexplained / (self.config.unexplained + worst)
+        return Score(quality * gate, details={**details, "unexplained": worst, "quality": quality, "gate": gate})
+
+    def _gate(self, clip: Clip, reconstruction: Reconstruction) -> float:
+        if self.config.gate == "none" or clip.target is None:
+            return 1.0
+        return TrajectoryReward().follow(reconstruction, clip.target).value
+
+
+def _compare(clip: Clip, reconstruction: Reconstruction, stride: int) -> Reprojection:
+    frames = clip.video.frames
+    trajectory = reconstruction.trajectory
+    if trajectory.num_frames != len(frames):
+        raise PluginError(f"The reconstruction has {trajectory.num_frames} poses for {len(frames)} frames.")
+    size = clip.video.size
+    intrinsics = default_intrinsics(*size) if trajectory.intrinsics is None else trajectory.intrinsics
+    if trajectory.image_size is not None:
+        intrinsics = scale_intrinsics(intrinsics, trajectory.image_size, size)
+    c2w, depth = trajectory.c2w, reconstruction.depth
+    if not reconstruction.has_parallax:
+        c2w = c2w.clone()
+        c2w[:, :3, 3] = 0
+        depth = torch.ones_like(frames[:, 0])
+    if depth is None:
+        raise ScoreUnavailable("the reconstructor estimates no depth, and the cameras travel")
+    if not bool((torch.isfinite(depth) & (depth > 0)).all()):
+        raise ScoreUnavailable("the estimated depth holds values that are not positive and finite")
+    return reproject_neighbours(frames, depth.to(frames.device), c2w, intrinsics, stride=stride)
+
+
+def _commands_motion(clip: Clip) -> bool:
+    target = clip.target
+    if target is None:
+        return False
+    return target.extent > _STILL * (target.scene_depth or 0.0) or target.rotation_extent > 0.1
