@@ -1,0 +1,118 @@
+"""`worldr1 probe` as a third party runs it, on a reward that is cheap and one that is bad."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from worldr1_core.cli import cli
+from worldr1_rewards import cli_probe
+from worldr1_rewards.probes import plan as plans
+from worldr1_rewards.probes.plan import HACKS, Case, ProbePlan
+from worldr1_rewards.probes.world import CORRUPTIONS
+
+
+@pytest.fixture(autouse=True)
+def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tiny scene: what is tested here is the command, not a reward."""
+
+    def tiny(size: tuple[int, int], num_frames: int, seed: int) -> ProbePlan:
+        return ProbePlan((Case("rich", ("push in",), seed),), (0.5, 1.0), size, num_frames, seeds=(seed + 1,))
+
+    monkeypatch.setattr(plans, "quick_plan", tiny)
+
+
+def probe(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["probe", *map(str, arguments), "--quick", "--size", "24", "--frames", "3"])
+
+
+def test_the_last_line_on_stdout_is_the_report(tmp_path: Path) -> None:
+    done = probe("mean-gradient", "--json", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    (line,) = done.stdout.splitlines()
+    report = json.loads(line)
+    assert report["reward"] == "mean-gradient"
+    assert set(report["auc"]) == set(CORRUPTIONS)
+    assert all(0 <= value <= 1 for value in report["auc"].values())
+    assert set(report["hacks"]) == set(HACKS)
+    assert {f["hack"] for f in report["hacks_below_clean"]} >= {"frozen_noise", "pure_noise"}
+    assert "clips" in done.stderr
+    assert json.loads((tmp_path / "probe.json").read_text()) == report
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_shows_frames_of_every_kind_and_a_curve_of_every_corruption(tmp_path: Path) -> None:
+    assert probe("contrast", "--out", tmp_path).exit_code == 0
+    page = (tmp_path / "probe.html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    shown = {attributes["id"] for tag, attributes in tags.found if tag == "article"}
+    assert shown == {"clean", *CORRUPTIONS, *HACKS}
+    images = [attributes for tag, attributes in tags.found if tag == "img"]
+    assert len(images) == len(shown)
+    assert all((image["src"] or "").startswith("data:image/webp") and image["alt"] for image in images)
+    assert sum(tag == "svg" for tag, _ in tags.found) == len(CORRUPTIONS)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_scores_that_cannot_be_had_are_counted(tmp_path: Path) -> None:
+    manifest = tmp_path / "own.yaml"
+    manifest.write_text(
+        "version: 1\nreconstructor: {name: direct}\n"
+        "rewards:\n  - {name: trajectory}\n  - {name: contrast, weight: 0.1}\n"
+    )
+    done = CliRunner().invoke(
+        cli, ["probe", str(manifest), "--quick", "--json", "--size", "20", "--frames", "3"]
+    )  # below the reconstructor's least size
+    report = json.loads(done.stdout)
+    assert report["unscored"]["clean"]["count"] == 2
+    assert "too small" in next(iter(report["unscored"]["clean"]["reasons"]))
+    assert report["auc"] == dict.fromkeys(CORRUPTIONS)
+    assert report["parts"]["contrast"]["auc"]["morph"] is not None
+    assert report["hacks_below_clean"][0]["reason"] == "the clean clip has no score"
+
+
+def test_a_table_is_for_people() -> None:
+    done = probe("contrast")
+    assert done.exit_code == 0
+    assert "wrong_direction" in done.stdout
+    assert "hacks that reach a clean clip" in done.stdout
+
+
+def test_the_gate_fails_a_reward_that_a_hack_can_please() -> None:
+    done = probe("mean-gradient", "--gate", "0.9")
+    assert done.exit_code == 1
+    assert "hacks reach a clean clip" in done.stderr
+    assert "AUC of" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sharpnes"], "Unknown reward 'sharpnes'"),
+        (["default", "--manifest", "x.yaml"], "--manifest goes with"),
+        (["absent.yaml"], "cannot be read"),
+        (["meta-view"], "reads a judge"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_rendered(arguments: list[str], words: str) -> None:
+    done = CliRunner().invoke(cli, ["probe", *arguments, "--quick"])
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_the_command_is_registered() -> None:
+    assert cli_probe.probe.name == "probe"
+    assert "probe" in CliRunner().invoke(cli, ["--help"]).output
