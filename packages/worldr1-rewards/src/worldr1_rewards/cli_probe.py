@@ -54,6 +54,7 @@ def probe(
     from worldr1_rewards.probes.pictures import Strips
     from worldr1_rewards.probes.plan import full_plan, quick_plan
     from worldr1_rewards.probes.run import run_probe
+    from worldr1_rewards.probes.structure import probe_structure
     from worldr1_rewards.probes.summary import as_json, summarise
     from worldr1_rewards.scoring import manifest_text
 
@@ -69,7 +70,11 @@ def probe(
             advance()
             if len(outcomes) % 25 == 0 or len(outcomes) == total:
                 click.echo(f"{len(outcomes)} of {total} clips", err=True)
-    report = {"reward": reward, **summarise(outcomes, plan), "versions": versions()}
+    components = scorer.components
+    structure = probe_structure(
+        components.rewards, components.judge, plan.cases, plan.severities, plan.size, plan.num_frames
+    )
+    report = {"reward": reward, **summarise(outcomes, plan), "structure": structure, "versions": versions()}
     if out is not None:
         atomic_write_text(out / "probe.json", json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
         atomic_write_text(out / "probe.html", probe_page(reward, report, outcomes, plan, strips, manifest_text(source)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from worldr1_core.judge import Judge, Question, Verdict
 from worldr1_rewards.judges.digits import checked, parse_digit, pooled_grade
 from worldr1_rewards.judges.images import ImageFormat, data_url, image_problem, limit_pixels, to_pil
 from worldr1_rewards.judges.prompts import remove_markup
+from worldr1_rewards.judges.recording import Recording, request_digest
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -37,6 +39,9 @@ class OpenAIJudge(Judge):
     An endpoint that reports none is read by the digit it writes (`Verdict.source` is then `"text"`). Requests that time
     out, are refused or meet a busy or broken server are repeated with growing pauses. Sampling runs at temperature 1,
     since some servers report log-probabilities after dividing by it.
+
+    With `recording` the answers are written down as they came; with `replay` too they are read from there, and a
+    question that was never asked has no grade.
     """
 
     class Config(ComponentConfig):
@@ -62,6 +67,10 @@ class OpenAIJudge(Judge):
             512 * 512, ge=32 * 32, le=2**24, description="Larger images are scaled down to this many pixels."
         )
         concurrency: int = Field(4, ge=1, le=256, description="Requests under way at once.")
+        recording: str | None = Field(
+            None, min_length=1, description="File to which every answer is appended, or from which it is replayed."
+        )
+        replay: bool = Field(False, description="Answer from the recording alone; the endpoint is not asked.")
 
     config: Config
 
@@ -74,6 +83,10 @@ class OpenAIJudge(Judge):
                 "api_key_env must be the name of an environment variable (letters, digits and underscores), such as "
                 "'OPENAI_API_KEY'. It is not repeated here in case it is the key itself: never write it down."
             )
+        if self.config.replay and self.config.recording is None:
+            raise UserError("replay: true needs the recording to replay. Name its file in `recording`.")
+        recording = self.config.recording
+        self._recording = None if recording is None else Recording(Path(recording), replay=self.config.replay)
         self._client: OpenAI | None = None
 
     def grade(self, questions: Sequence[Question]) -> list[Verdict | Exception]:
@@ -85,7 +98,8 @@ class OpenAIJudge(Judge):
         """
         if not questions:
             return []
-        self._connect()
+        if not self.config.replay:
+            self._connect()
         with ThreadPoolExecutor(max_workers=min(self.config.concurrency, len(questions))) as pool:
             futures = [pool.submit(self._grade_one, question) for question in questions]
             try:
@@ -135,21 +149,25 @@ class OpenAIJudge(Judge):
         """Send one request; a `UserError` is raised, any other failure returned."""
         from openai import APIError
 
-        options: dict[str, Any] = (
-            {"logprobs": True, "top_logprobs": self.config.top_logprobs} if self.config.top_logprobs else {}
-        )
+        request: dict[str, Any] = {
+            "model": self.config.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_completion_tokens": 1,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "seed": 0,
+        }
+        if self.config.top_logprobs:
+            request |= {"logprobs": True, "top_logprobs": self.config.top_logprobs}
         failure: UserError | ScoreUnavailable
         try:
-            response = self._connect().chat.completions.with_raw_response.create(
-                model=self.config.model,
-                messages=[{"role": "user", "content": content}],  # type: ignore[misc,list-item]
-                max_completion_tokens=1,
-                temperature=1.0,
-                top_p=1.0,
-                seed=0,
-                **options,
-            )
-            return _Completion.model_validate_json(response.text)
+            answer = self._fetch(request)
+            if answer is None:
+                return ScoreUnavailable(
+                    f"The recording {self.config.recording!r} holds no answer to this question. Record it from the "
+                    "endpoint first; another model, option, picture or wording is another question."
+                )
+            return _Completion.model_validate_json(answer)
         except APIError as error:
             failure = self._describe(error)
         except ValidationError as error:
@@ -159,6 +177,16 @@ class OpenAIJudge(Judge):
         if isinstance(failure, UserError):
             raise failure
         return failure
+
+    def _fetch(self, request: dict[str, Any]) -> str | None:
+        """The answer's text, from the recording or from the endpoint; `None` where the recording has none."""
+        digest = request_digest(request) if self._recording is not None else ""
+        if self._recording is not None and self.config.replay:
+            return self._recording.find(digest)
+        text: str = self._connect().chat.completions.with_raw_response.create(**request).text
+        if self._recording is not None:
+            self._recording.keep(digest, text)
+        return text
 
     def _describe(self, error: Exception) -> UserError | ScoreUnavailable:
         """What a client error means; the key, should the server repeat it, is blotted out."""

@@ -60,10 +60,10 @@ def probe_page(
     main = [o for o in outcomes if o.sample.varied is None]
     kinds = [CLEAN, *report["auc"], *report["hacks"]]
     body = "".join(_kind(kind, report, main, plan, strips) for kind in kinds)
-    summary = _tiles(report) + _failures(report) + _corruptions(report) + _hacks(report) + _sensitivity(report)
+    tables = (_corruptions, _hacks, _structure, _sensitivity, _unscored)
     return html_page(
         f"Probe of {name}",
-        summary=summary + _unscored(report),
+        summary=_tiles(report) + _failures(report) + "".join(table(report) for table in tables),
         body=body,
         footer=provenance(versions(), manifest),
         body_name="kinds",
@@ -147,6 +147,22 @@ def _hacks(report: Mapping[str, Any]) -> str:
     ]
     caption = "Hacks: smallest margin below the clean clip of the same scene and prompt."
     return _table(caption, ["Hack", "Smallest margin", "Without a score"], rows)
+
+
+def _structure(report: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            text(f"{reward}, {flaw}"),
+            number(entry["auc"]),
+            number(entry["spearman"]),
+            ", ".join(f"{severity}: {number(score)}" for severity, score in entry["scores"].items()),
+            str(entry["without_score"]),
+        ]
+        for reward, flaws in report.get("structure", {}).items()
+        for flaw, entry in flaws.items()
+    ]
+    head = ["Judged scene", "AUC", "Spearman", "Mean score by severity", "Without a score"]
+    return _table("Scenes whose flaws only a view off the path can show.", head, rows) if rows else ""
 
 
 def _sensitivity(report: Mapping[str, Any]) -> str:

@@ -1,0 +1,87 @@
+"""Recorded answers of an endpoint, given again without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pytest_httpserver import HTTPServer
+
+from worldr1_core.errors import ScoreUnavailable, UserError
+from worldr1_core.judge import Question
+from worldr1_rewards.judges.openai_judge import OpenAIJudge
+
+PATH = "/v1/chat/completions"
+NOWHERE = "http://localhost:9/v1"
+
+
+def question(grey: float, text: str = "Grade it.") -> Question:
+    return Question(torch.full((1, 3, 4, 4), grey), text)
+
+
+def answer(digit: int) -> dict:
+    token = {"token": str(digit), "logprob": -0.01, "top_logprobs": [{"token": str(digit), "logprob": -0.01}]}
+    return {"choices": [{"message": {"content": str(digit)}, "logprobs": {"content": [token]}}]}
+
+
+@pytest.fixture
+def recorded(httpserver: HTTPServer, tmp_path: Path) -> Path:
+    """Two answers, each to its own picture."""
+    path = tmp_path / "answers.jsonl"
+    judge = OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path), concurrency=1)
+    for grey, digit in ((0.25, 3), (0.75, 8)):
+        httpserver.expect_oneshot_request(PATH).respond_with_json(answer(digit))
+        (verdict,) = judge.grade([question(grey)])
+        assert verdict.score == pytest.approx(digit / 9)
+    return path
+
+
+def test_the_same_questions_get_the_same_verdicts_without_the_endpoint(recorded: Path) -> None:
+    judge = OpenAIJudge(base_url=NOWHERE, model="tiny", recording=str(recorded), replay=True)
+    second, first = judge.grade([question(0.75), question(0.25)])
+    assert (first.score, second.score) == (pytest.approx(3 / 9), pytest.approx(8 / 9))
+    assert first.source == "logprobs"
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        (question(0.5), {}),
+        (question(0.25, "Grade it again."), {}),
+        (question(0.25), {"model": "other"}),
+        (question(0.25), {"top_logprobs": 5}),
+    ],
+)
+def test_another_question_has_no_grade(recorded: Path, asked: Question, options: dict) -> None:
+    settings = {"base_url": NOWHERE, "model": "tiny", "recording": str(recorded), "replay": True, **options}
+    (result,) = OpenAIJudge(**settings).grade([asked])
+    assert isinstance(result, ScoreUnavailable)
+    assert "holds no answer" in str(result)
+
+
+def test_failed_requests_are_not_recorded(httpserver: HTTPServer, tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    httpserver.expect_request(PATH).respond_with_data("busy", status=500)
+    judge = OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path), max_retries=0)
+    (result,) = judge.grade([question(0.5)])
+    assert isinstance(result, ScoreUnavailable)
+    assert not path.exists()
+
+
+def test_a_recording_holds_no_picture_and_no_key(recorded: Path) -> None:
+    lines = [json.loads(line) for line in recorded.read_text().splitlines()]
+    assert [sorted(line) for line in lines] == [["answer", "request"]] * 2
+    assert all(len(line["request"]) == 64 for line in lines)
+
+
+def test_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs the recording"):
+        OpenAIJudge(replay=True)
+    with pytest.raises(UserError, match="Record it first"):
+        OpenAIJudge(replay=True, recording=str(tmp_path / "absent.jsonl"))
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"request": "x"}\n')
+    with pytest.raises(UserError, match="line 1"):
+        OpenAIJudge(replay=True, recording=str(broken))
