@@ -7,14 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from worldr1_core.scoring import ClipScores, Scorer
 from worldr1_rewards.probes.memory import measure_peak
 from worldr1_rewards.probes.plan import ProbePlan, Sample, to_clip
 from worldr1_rewards.probes.world import WorldClip
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,6 @@ def run_probe(
         outcome = _outcome(sample, result, seconds, peak.megabytes)
         if watch is not None:
             watch(outcome, world, result)
-        log.debug("probed", kind=sample.kind, severity=sample.severity, case=sample.case.label, score=outcome.value)
         yield outcome
 
 

@@ -1,0 +1,157 @@
+"""What does each reconstructor give, and what does it cost? The same rendered clips with exact truth for all of them.
+
+    python benchmarks/reconstruction.py --quick                        # direct, one scene at 64x64x9, under a minute
+    python benchmarks/reconstruction.py                                # all that are installed, three sizes
+    python benchmarks/reconstruction.py --reconstructors direct da3 --sizes 64x64x9 128x128x17
+
+For each reconstructor and size: rotation error (degrees, mean over frames and clean clips), translation error (root
+mean square distance of camera centres after alignment, over the path's extent, clean clips that travel), PSNR of the
+re-render of clean clips, AUC of `reconstruction` + `trajectory` for clean clips against each corruption at full
+severity, whether every hack earns less than every clean clip of its scene, clips without a score, seconds (median and
+longest) and peak memory of scoring a clip. A reconstructor that cannot run here is listed with the reason. Progress
+goes to stderr; the last line on stdout is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from worldr1_core.compose import compose_scoring
+from worldr1_core.errors import WorldR1Error
+from worldr1_core.log import configure_logging
+from worldr1_core.manifest import parse_manifest
+from worldr1_core.plugins import installed
+from worldr1_core.scoring import ClipScores, Scorer
+from worldr1_rewards import metrics
+from worldr1_rewards.camera_metrics import absolute_trajectory_error, rotation_errors
+from worldr1_rewards.probes.plan import CLEAN, QUICK_HACKS, Case, ProbePlan
+from worldr1_rewards.probes.run import Outcome, run_probe
+from worldr1_rewards.probes.summary import as_json, summarise
+from worldr1_rewards.probes.world import WorldClip
+
+SIZES = ("64x64x9", "128x128x17", "240x416x17")
+CASES = (
+    Case("rich", ("push in",), 0),
+    Case("soft", ("orbit left",), 1),
+    Case("tiles", ("move right",), 2),
+    Case("gloss", ("pan left",), 3),
+)
+MANIFEST = """version: 1
+device: {device}
+reconstructor: {{name: {name}}}
+rewards:
+  - {{name: reconstruction}}
+  - {{name: trajectory}}
+"""
+
+
+class Geometry:
+    """Errors of the clean clips' cameras and re-renders; `watch` is called with every scored clip."""
+
+    def __init__(self) -> None:
+        self.rotation: list[float] = []
+        self.translation: list[float] = []
+        self.psnr: list[float] = []
+
+    def watch(self, outcome: Outcome, world: WorldClip, result: ClipScores) -> None:
+        """Compare a clean clip's reconstruction with the truth."""
+        if outcome.sample.kind != CLEAN or result.reconstruction is None:
+            return
+        scene = result.reconstruction
+        estimate = scene.trajectory.c2w
+        self.rotation.append(float(torch.rad2deg(rotation_errors(estimate, world.c2w)).mean()))
+        extent = float((world.c2w[:, :3, 3] - world.c2w[0, :3, 3]).norm(dim=-1).max())
+        if extent > 1e-6:
+            self.translation.append(absolute_trajectory_error(estimate, world.c2w) / extent)
+        render = scene.rerender()
+        value = float(metrics.psnr(render.frames.cpu(), world.frames, render.coverage.cpu()).nanmean())
+        if math.isfinite(value):
+            self.psnr.append(value)
+
+
+def measure(name: str, size: str, cases: Sequence[Case], device: str) -> dict[str, Any]:
+    """One row of the table."""
+    height, width, num_frames = (int(part) for part in size.split("x"))
+    row: dict[str, Any] = {"reconstructor": name, "size": size, "device": device}
+    try:
+        registry = installed().registry
+        scorer = Scorer(compose_scoring(parse_manifest(MANIFEST.format(name=name, device=device), registry), registry))
+        plan = ProbePlan(tuple(cases), (1.0,), (height, width), num_frames, hacks=QUICK_HACKS)
+        geometry, outcomes = Geometry(), []
+        for outcome in run_probe(scorer, plan, watch=geometry.watch):
+            outcomes.append(outcome)
+            print(f"{name} {size}: {outcome.sample.kind}, {outcome.sample.case.label}", file=sys.stderr, flush=True)
+    except WorldR1Error as error:
+        return row | {"cannot_run": " ".join(str(error).split())}
+    report = summarise(outcomes, plan)
+    return row | {
+        "clips": len(outcomes),
+        "rotation_degrees": _mean(geometry.rotation),
+        "translation_share": _mean(geometry.translation),
+        "psnr": _mean(geometry.psnr),
+        "auc": report["auc"],
+        "paired": report["paired"],
+        "hacks_below_clean": report["hacks_below_clean"],
+        "unscored": {kind: entry["count"] for kind, entry in report["unscored"].items()},
+        **report["cost"],
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _line(row: dict[str, Any]) -> str:
+    head = f"{row['reconstructor']:14} {row['size']:11} {row['device']:5}"
+    if "cannot_run" in row:
+        return f"{head} cannot run: {row['cannot_run']}"
+    known = [value for value in row["auc"].values() if not math.isnan(value)]
+    failed = 0 if row["hacks_below_clean"] is True else len(row["hacks_below_clean"])
+    memory = "not told" if row["megabytes"] is None else f"{row['megabytes']:.0f} MiB"
+    return (
+        f"{head} rotation {row['rotation_degrees']:.3f} deg, path {100 * row['translation_share']:.2f} %, "
+        f"PSNR {row['psnr']:.1f} dB, AUC lowest {min(known, default=math.nan):.3f} mean {_mean(known):.3f}, "
+        f"hacks that reach a clean clip {failed}, without a score {sum(row['unscored'].values())} of {row['clips']}, "
+        f"{row['seconds']:.2f} s (longest {row['seconds_max']:.2f} s), {memory}"
+    )
+
+
+def _size(value: str) -> str:
+    if not re.fullmatch(r"\d+x\d+x\d+", value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not of the form HxWxT, such as 64x64x9")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    names = installed().registry.names("reconstructor")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="direct, one scene at 64x64x9")
+    parser.add_argument("--reconstructors", nargs="+", default=names, help=f"installed: {', '.join(names)}")
+    parser.add_argument("--sizes", nargs="+", type=_size, default=list(SIZES), metavar="HxWxT")
+    parser.add_argument("--cases", type=int, default=len(CASES), choices=range(1, len(CASES) + 1), help="scenes")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args(argv)
+    configure_logging("error")
+    torch.set_num_threads(1)
+    chosen = ["direct"] if args.quick else args.reconstructors
+    sizes, cases = (SIZES[:1], CASES[:1]) if args.quick else (args.sizes, CASES[: args.cases])
+    rows = []
+    for name in chosen:
+        for size in sizes:
+            rows.append(measure(name, size, cases, args.device))
+            print(_line(rows[-1]), flush=True)
+    print(json.dumps(as_json({"torch": torch.__version__, "rows": rows}), allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()
