@@ -138,3 +138,28 @@ def test_different_shapes_are_refused() -> None:
 def test_psnr_of_a_known_error() -> None:
     target = torch.full((1, 3, 8, 8), 0.5)
     assert float(metrics.psnr(target + 0.01, target)) == pytest.approx(-20 * math.log10(0.01), rel=1e-4)
+
+
+def ramp(width: int) -> torch.Tensor:
+    """A vertical edge that takes `width` pixels from dark to bright, `(1, 3, 64, 64)`."""
+    position = (torch.arange(64, dtype=torch.float32) - 32) / width
+    return (0.2 + 0.6 * (position + 0.5).clamp(0, 1)).expand(1, 3, 64, 64)
+
+
+def test_edge_sharpness_is_one_at_a_step_and_zero_on_a_ramp() -> None:
+    step = (torch.arange(64) >= 32).float().expand(1, 3, 64, 64)
+    assert float(metrics.edge_sharpness(step)) == pytest.approx(1.0)
+    assert float(metrics.edge_sharpness(ramp(16))) == pytest.approx(0.0, abs=1e-3)
+    widths = [float(metrics.edge_sharpness(ramp(width))) for width in (1, 2, 3, 4)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_edge_sharpness_ignores_contrast_and_resolution() -> None:
+    step = (torch.arange(64) >= 32).float().expand(1, 3, 64, 64)
+    assert float(metrics.edge_sharpness(0.4 + 0.1 * step)) == pytest.approx(1.0)
+    large = torch.nn.functional.interpolate(ramp(3), scale_factor=4, mode="nearest")
+    torch.testing.assert_close(metrics.edge_sharpness(large), metrics.edge_sharpness(ramp(3)))
+
+
+def test_an_image_without_contrast_has_no_sharpness() -> None:
+    assert bool(metrics.edge_sharpness(torch.full((2, 3, 16, 16), 0.5)).isnan().all())

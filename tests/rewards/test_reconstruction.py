@@ -222,3 +222,20 @@ def test_a_missing_reconstruction_is_the_scorers_fault() -> None:
 def test_options_are_bounded(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         ReconstructionReward(**options)
+
+
+@pytest.mark.parametrize("family", ["rich", "soft", "plain", "gloss"])
+def test_blur_costs_and_softness_does_not(family: str) -> None:
+    world = render_world(family, "push in", seed=2, size=(64, 64), num_frames=5)
+    blurred = render_world(family, "push in", seed=2, size=(64, 64), num_frames=5, corruption="blur")
+    sharp, dull = (
+        ReconstructionReward(gate="none").score(
+            Clip(Video(clip.frames), clip.prompt), Evidence(true_reconstruction(clip))
+        )
+        for clip in (world, blurred)
+    )
+    assert sharp.details["sharpness"] == 1.0
+    assert dull.details["sharpness"] < 0.2
+    assert dull.value < 0.25 * sharp.value
+    off = ReconstructionReward(gate="none", sharpness=0.0)
+    assert off.score(Clip(Video(blurred.frames)), Evidence(true_reconstruction(blurred))).details["sharpness"] == 1.0

@@ -15,6 +15,10 @@ MAX_PSNR = 100.0
 """PSNR reported for identical images, in dB."""
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+EDGE_REACH = 4
+"""Pixels over which `edge_sharpness` takes an edge to be complete."""
+MIN_EDGE = 1e-3
+"""Luminance step below which an image has no edges."""
 
 
 def masked_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -147,6 +151,33 @@ def unexplained_share(
     small_target, small_weight = shrink(target, weight, side)
     small_prediction, _ = shrink(prediction, weight, side)
     return 10 ** (-contrast_psnr(small_prediction, small_target, small_weight, floor) / 10)
+
+
+def edge_sharpness(images: Tensor, side: int = 64) -> Tensor:
+    """How sharp the sharpest edges are, at `side` pixels: 0 for blur without end, 1 for steps from pixel to pixel.
+
+    With d(k) the 99.8th percentile of the luminance differences over k pixels, the ratio d(1) / d(4) is 1 at a step and
+    1/4 on any smooth ramp, whatever the contrast; the result is that ratio, rescaled to [0, 1]. Noise counts as sharp.
+
+    Args:
+        images: `(N, 3, H, W)` RGB in [0, 1], at least 8 pixels a side.
+        side: Shorter side in pixels at which is looked; smaller images stay as they are.
+
+    Returns:
+        `(N,)` in [0, 1]; NaN for images without contrast.
+    """
+    small, _ = shrink(images, torch.ones_like(images[:, 0]), side)
+    luminance = (small * small.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
+    near, far = (_steepest(luminance, reach) for reach in (1, EDGE_REACH))
+    ratio = torch.where(far > MIN_EDGE, near / far.clamp(min=MIN_EDGE), torch.nan)
+    return ((ratio * EDGE_REACH - 1) / (EDGE_REACH - 1)).clamp(0, 1)
+
+
+def _steepest(luminance: Tensor, reach: int) -> Tensor:
+    """99.8th percentile of absolute differences over `reach` pixels, `(N,)`."""
+    across = (luminance[:, :, reach:] - luminance[:, :, :-reach]).abs().flatten(1)
+    down = (luminance[:, reach:] - luminance[:, :-reach]).abs().flatten(1)
+    return torch.stack([torch.quantile(both, 0.998) for both in torch.cat([across, down], dim=1)])
 
 
 def shrink(images: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor]:

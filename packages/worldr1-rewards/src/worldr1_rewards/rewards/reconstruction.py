@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
@@ -40,7 +41,7 @@ STATIC_CANDIDATES = 5
 class ReconstructionReward(Reward):
     """How well the clip's frames are re-rendered from its own 3D reconstruction, in [0, 1], higher is better.
 
-    score = quality(metric) x coverage factor x gate
+    score = quality(metric) x coverage factor x sharpness factor x gate
 
     - `photometric` (default, no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
       variance of the frame, at a coarse size, of what no displacement by up to two pixels of a finer size explains,
@@ -53,6 +54,10 @@ class ReconstructionReward(Reward):
 
     Pixels that the re-render does not cover are left out of the quality, and cost through the coverage factor: it grows
     smoothly from 0 to 1 with the covered share and is about a half at 0.35.
+
+    Blur makes any scene easier to explain, so it costs through the sharpness factor: the sharpness of the frames'
+    sharpest edges (`worldr1_rewards.metrics.edge_sharpness`, median over the frames) over `sharpness`, at most 1. It
+    asks for some sharp edges, not for many: soft textures and plain walls pay nothing.
 
     A reconstruction score by itself prefers less motion. The gate takes that away:
 
@@ -74,6 +79,9 @@ class ReconstructionReward(Reward):
         )
         unexplained: float = Field(
             0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
+        )
+        sharpness: float = Field(
+            0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
         )
 
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
@@ -97,9 +105,17 @@ class ReconstructionReward(Reward):
             raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
         quality, details = self._quality(render, frames)
         covered = achieved(coverage, COVERAGE_HALF)
+        sharp = self._sharpness(frames)
         gate, gate_details = self._gate(clip, reconstruction, render)
-        details = {**details, "coverage": coverage, "quality": quality, **gate_details}
-        return Score(quality * covered * gate, details=details)
+        details = {**details, "coverage": coverage, "quality": quality, "sharpness": sharp, **gate_details}
+        return Score(quality * covered * sharp * gate, details=details)
+
+    def _sharpness(self, frames: Tensor) -> float:
+        """Factor in [0, 1]; 1 where the frames are too small or too flat to have edges."""
+        if self.config.sharpness == 0 or min(frames.shape[-2:]) <= metrics.EDGE_REACH:
+            return 1.0
+        found = float(metrics.edge_sharpness(frames).nanmedian())
+        return 1.0 if math.isnan(found) else min(1.0, found / self.config.sharpness)
 
     def _quality(self, render: Render, frames: Tensor) -> tuple[float, dict[str, float]]:
         """Value in [0, 1] of the chosen metric, and the metric in its own unit."""
