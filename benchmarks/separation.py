@@ -13,7 +13,6 @@ counted. Progress goes to stderr; the last line on stdout is JSON.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 import tempfile
@@ -30,10 +29,11 @@ from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
+from worldr1_rewards.probes.statistics import auc
 from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, MOVES, WorldClip, render_world
 from worldr1_rewards.scoring import Scorer
 
-MOVING_HACKS = ("frozen", "frozen_noise", "repeated", "flat2d", "wrong_speed")
+MOVING_HACKS = ("frozen", "frozen_noise", "repeated", "flat2d")
 """Hacks that must rank below every clean clip of the same prompt when a move is commanded."""
 NO_SCORE = -1.0
 QUICK_CASES = (("rich", "push in", 0), ("soft", "orbit left", 1))
@@ -63,7 +63,7 @@ def render(family: str, moves: str, seed: int, broken: str, size: int, num_frame
 
 def applies(moves: str, broken: str) -> bool:
     """Whether a break means anything for a prompt: a fixed camera cannot be reversed, and frozen is right for it."""
-    return moves != "fixed" or broken not in ("wrong_direction", *MOVING_HACKS)
+    return moves != "fixed" or broken not in ("wrong_direction", "wrong_speed", *MOVING_HACKS)
 
 
 def score(scorer: Scorer, world: WorldClip, broken: str, folder: Path | None) -> Result:
@@ -100,12 +100,6 @@ def run(
                 results.append(score(scorer, render(family, moves, seed, broken, size, frames), broken, folder))
             print(f"[{index + 1}/{len(cases)}] {family}, {moves}, seed {seed}", file=sys.stderr, flush=True)
     return results
-
-
-def auc(above: Sequence[float], below: Sequence[float]) -> float:
-    """Probability that a random one of `above` exceeds a random one of `below`; ties count half."""
-    wins = sum((a > b) + 0.5 * (a == b) for a, b in itertools.product(above, below))
-    return wins / (len(above) * len(below))
 
 
 def summarise(results: Sequence[Result]) -> dict[str, object]:

@@ -18,9 +18,9 @@ from worldr1_rewards.scoring import Scorer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from separation import NO_SCORE, auc, run, summarise
+from separation import NO_SCORE, run, summarise
 
-HACKS = ("frozen", "repeated", "flat2d", "wrong_speed")
+HACKS = ("frozen", "repeated", "flat2d")
 CASES = tuple(itertools.product(("rich", "soft", "plain", "noise"), ("push in", "orbit right", "pan left"), (3,)))
 
 
@@ -36,12 +36,12 @@ def total(family: str, moves: str, corruption: str, encoded: str | None = None) 
     return result.total if result.total == result.total else NO_SCORE
 
 
-@pytest.mark.parametrize("corruption", ["morph", "vanish", "flicker", "jitter", "wrong_direction"])
+@pytest.mark.parametrize("corruption", ["morph", "vanish", "flicker", "jitter", "wrong_direction", "wrong_speed"])
 def test_a_corrupted_clip_earns_clearly_less_than_the_clip_it_was(corruption: str) -> None:
     assert total("rich", "orbit left", corruption) < 0.8 * total("rich", "orbit left", "clean")
 
 
-@pytest.mark.parametrize("hack", ["frozen", "frozen_noise", "slide2d", "wrong_speed"])
+@pytest.mark.parametrize("hack", ["frozen", "frozen_noise", "slide2d"])
 def test_a_hack_earns_clearly_less_than_the_commanded_move(hack: str) -> None:
     assert total("rich", "move left", hack) < 0.8 * total("rich", "move left", "clean")
 
@@ -52,10 +52,6 @@ def test_an_honest_still_earns_fully_where_the_camera_is_to_stay() -> None:
 
 def test_encoding_changes_little(tmp_path: Path) -> None:
     assert total("rich", "orbit left", "clean", str(tmp_path / "clip.mp4")) > 0.8 * total("rich", "orbit left", "clean")
-
-
-def test_auc_counts_pairs_in_order() -> None:
-    assert auc([3.0, 2.0], [1.0, 2.0]) == pytest.approx(3.5 / 4)
 
 
 @pytest.mark.slow

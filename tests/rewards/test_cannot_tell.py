@@ -1,0 +1,78 @@
+"""What every reward returns where there is no parallax, no texture or no scene: the table in docs/rewards.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from worldr1_core.clip import Clip
+from worldr1_core.compose import compose_scoring
+from worldr1_core.manifest import parse_manifest
+from worldr1_core.plugins import installed
+from worldr1_core.reward import Score
+from worldr1_core.scoring import Scorer
+from worldr1_core.testing.stand_ins import StubJudge
+from worldr1_core.video import Video
+from worldr1_rewards.probes.plan import to_clip
+from worldr1_rewards.probes.world import render_world
+
+REWARDS = ("reconstruction", "trajectory", "consistency", "meta-view", "psnr", "camera-accuracy")
+HIGH, ZERO, NOT_APPLICABLE, FAILED = "high", "zero", "does not apply", "null"
+
+
+@cache
+def scores(moves: str, corruption: str, commanded: bool) -> Mapping[str, Score]:
+    """All rewards on one clip, with the `direct` reconstructor and a judge that grades everything 0.5."""
+    world = render_world(
+        "rich", moves, seed=3, size=(64, 64), num_frames=9, corruption="clean" if corruption == "grey" else corruption
+    )
+    clip: Clip = to_clip(world, "clip")
+    if corruption == "grey":
+        clip = replace(clip, video=Video(torch.full_like(world.frames, 0.5)))
+    if not commanded:
+        clip = replace(clip, prompt="A room.", target=None)
+    lines = "".join(f"  - {{name: {name}}}\n" for name in REWARDS)
+    text = f"version: 1\ndevice: cpu\nreconstructor: {{name: direct}}\njudge: {{name: openai}}\nrewards:\n{lines}"
+    registry = installed().registry
+    components = compose_scoring(parse_manifest(text, registry), registry)
+    (result,) = Scorer(replace(components, judge=StubJudge(0.5))).score([clip])
+    return result.scores
+
+
+def told(score: Score) -> str:
+    """A score in the words of the table."""
+    if score.reason is not None:
+        assert math.isnan(score.value)
+        return FAILED if score.applicable else NOT_APPLICABLE
+    return ZERO if score.value < 0.01 else HIGH if score.value > 0.8 else f"{score.value:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("moves", "corruption", "commanded", "expected"),
+    [
+        ("fixed", "clean", True, (HIGH, HIGH, NOT_APPLICABLE, NOT_APPLICABLE, HIGH, HIGH)),
+        ("pan left", "clean", True, (HIGH, HIGH, HIGH, NOT_APPLICABLE, HIGH, HIGH)),
+        ("push in", "frozen", True, (ZERO, ZERO, ZERO, ZERO, HIGH, ZERO)),
+        ("pan left", "frozen", True, (ZERO, ZERO, ZERO, NOT_APPLICABLE, HIGH, ZERO)),
+        ("fixed", "clean", False, (ZERO, NOT_APPLICABLE, NOT_APPLICABLE, NOT_APPLICABLE, HIGH, NOT_APPLICABLE)),
+        ("pan left", "clean", False, (HIGH, NOT_APPLICABLE, HIGH, NOT_APPLICABLE, HIGH, NOT_APPLICABLE)),
+        ("push in", "grey", True, (FAILED,) * 6),
+        ("push in", "pure_noise", True, (FAILED,) * 5),
+    ],
+)
+def test_every_reward_says_what_it_can_tell(
+    moves: str, corruption: str, commanded: bool, expected: tuple[str, ...]
+) -> None:
+    found = scores(moves, corruption, commanded)
+    names = REWARDS[: len(expected)]  # `camera-accuracy` takes its pick even of noise
+    assert {name: told(found[name]) for name in names} == dict(zip(names, expected, strict=True))
+
+
+def test_every_missing_score_has_a_reason_in_words() -> None:
+    for name, score in scores("push in", "grey", True).items():
+        assert "texture" in str(score.reason), name
