@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import re
 import statistics
 import sys
@@ -82,6 +83,8 @@ def measure(name: str, size: str, cases: Sequence[Case], device: str) -> dict[st
     """One row of the table."""
     height, width, num_frames = (int(part) for part in size.split("x"))
     row: dict[str, Any] = {"reconstructor": name, "size": size, "device": device}
+    configure_logging("error")
+    torch.set_num_threads(1)
     try:
         registry = installed().registry
         scorer = Scorer(compose_scoring(parse_manifest(MANIFEST.format(name=name, device=device), registry), registry))
@@ -141,14 +144,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=len(CASES), choices=range(1, len(CASES) + 1), help="scenes")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
-    configure_logging("error")
-    torch.set_num_threads(1)
     chosen = ["direct"] if args.quick else args.reconstructors
     sizes, cases = (SIZES[:1], CASES[:1]) if args.quick else (args.sizes, CASES[: args.cases])
     rows = []
     for name in chosen:
         for size in sizes:
-            rows.append(measure(name, size, cases, args.device))
+            # A process of its own for each row: memory that an allocator keeps would hide what the next row needs.
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                rows.append(pool.apply(measure, (name, size, cases, args.device)))
             print(_line(rows[-1]), flush=True)
     print(json.dumps(as_json({"torch": torch.__version__, "rows": rows}), allow_nan=False))
 

@@ -15,7 +15,7 @@ from worldr1_rewards.probes.world import CORRUPTIONS
 
 NAN = math.nan
 CASES = (Case("rich", ("push in",), 0), Case("rich", ("pan left",), 0), Case("soft", ("fixed",), 1))
-PLAN = ProbePlan(CASES, (0.5, 1.0), sizes=((96, 96),), lengths=(13,), seeds=(7, 8))
+PLAN = ProbePlan(CASES, (0.5, 1.0), sizes=((144, 144),), lengths=(13,), seeds=(7, 8))
 
 
 def outcomes(value: Callable[[Sample], float], plan: ProbePlan = PLAN) -> list[Outcome]:
@@ -86,7 +86,7 @@ def test_sensitivity_names_every_setting_and_the_spread_of_their_means() -> None
     report = summarise(outcomes(lambda s: s.num_frames / 10 if s.kind == CLEAN else 0.0), PLAN)
     assert report["sensitivity"]["length"]["spread"] == pytest.approx(0.4)
     assert set(report["sensitivity"]["length"]["settings"]) == {"9 frames", "13 frames"}
-    assert set(report["sensitivity"]["resolution"]["settings"]) == {"64x64", "96x96"}
+    assert set(report["sensitivity"]["resolution"]["settings"]) == {"96x96", "144x144"}
     assert set(report["sensitivity"]["seed"]["settings"]) == {"seed 0", "seed 7", "seed 8"}
     assert report["sensitivity"]["resolution"]["spread"] == 0.0
 

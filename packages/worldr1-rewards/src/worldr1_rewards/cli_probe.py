@@ -25,7 +25,7 @@ DEFAULT = "default"
     help="Where a reward named alone gets its options, reconstructor and judge from.  [default: weights-free]",
 )
 @click.option("--quick", is_flag=True, help="Three scenes instead of 21.")
-@click.option("--size", type=click.IntRange(min=16), default=64, show_default=True, help="Side of the clips in pixels.")
+@click.option("--size", type=click.IntRange(min=16), default=96, show_default=True, help="Side of the clips in pixels.")
 @click.option("--frames", type=click.IntRange(min=3), default=9, show_default=True, help="Frames a clip.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the scenes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for probe.json and probe.html.")

@@ -85,7 +85,7 @@ class ProbePlan:
 
     cases: tuple[Case, ...]
     severities: tuple[float, ...]
-    size: tuple[int, int] = (64, 64)
+    size: tuple[int, int] = (96, 96)
     num_frames: int = 9
     sizes: tuple[tuple[int, int], ...] = ()
     lengths: tuple[int, ...] = ()
@@ -116,7 +116,7 @@ def applies(case: Case, kind: str) -> bool:
     return case.moves != ("fixed",) or kind not in (*PATH_CORRUPTIONS, *STILL_HACKS, FLAT)
 
 
-def quick_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int = 0) -> ProbePlan:
+def quick_plan(size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int = 0) -> ProbePlan:
     """Three scenes at two severities; see `full_plan`."""
     height, width = size
     cases = (
@@ -137,7 +137,7 @@ def quick_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int 
     )
 
 
-def full_plan(size: tuple[int, int] = (64, 64), num_frames: int = 9, seed: int = 0) -> ProbePlan:
+def full_plan(size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int = 0) -> ProbePlan:
     """Seven texture families, three moves each, three severities.
 
     Args:
