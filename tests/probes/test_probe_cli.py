@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from rewards.report_samples import parse
 from worldr1_core.cli import cli
 from worldr1_rewards import cli_probe
 from worldr1_rewards.probes import plan as plans
@@ -44,26 +44,20 @@ def test_the_last_line_on_stdout_is_the_report(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "probe.json").read_text()) == report
 
 
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-
 def test_the_page_shows_frames_of_every_kind_and_a_curve_of_every_corruption(tmp_path: Path) -> None:
     assert probe("contrast", "--out", tmp_path).exit_code == 0
     page = (tmp_path / "probe.html").read_text()
-    tags = Tags()
-    tags.feed(page)
-    shown = {attributes["id"] for tag, attributes in tags.found if tag == "article"}
+    tree = parse(page)
+    shown = {article.attributes["id"] for article in tree.find("article")}
     assert shown == {"clean", *CORRUPTIONS, *HACKS}
-    images = [attributes for tag, attributes in tags.found if tag == "img"]
+    images = [image.attributes for image in tree.find("img")]
     assert len(images) == len(shown)
-    assert all((image["src"] or "").startswith("data:image/webp") and image["alt"] for image in images)
-    assert sum(tag == "svg" for tag, _ in tags.found) == len(CORRUPTIONS)
+    assert all(image["src"].startswith("data:image/webp") and image["alt"] for image in images)
+    drawings = [drawing.attributes["aria-label"] for drawing in tree.find("svg")]
+    assert len(drawings) == len(CORRUPTIONS)
+    assert all("at 1.00" in words for words in drawings)
+    links = {link.attributes["href"].removeprefix("#") for link in tree.find("a")}
+    assert links <= {"top", "kinds", *shown}
     assert "http" not in page.replace("http-equiv", "")
 
 
