@@ -110,3 +110,33 @@ def test_mistakes_are_told_before_anything_is_rendered(arguments: list[str], wor
 def test_the_command_is_registered() -> None:
     assert cli_probe.probe.name == "probe"
     assert "probe" in CliRunner().invoke(cli, ["--help"]).output
+
+
+def test_a_third_party_probes_its_own_reward_in_a_process_of_its_own(site, run_worldr1) -> None:
+    site.add(
+        "worldr1-first-frame",
+        """
+        from worldr1_core import hookimpl
+        from worldr1_core.errors import ScoreUnavailable
+        from worldr1_core.reward import Reward
+
+        class FirstFrame(Reward):
+            "How bright the first frame is, in [0, 1]: as blind to a corruption as a reward can be."
+
+            def score(self, clip, evidence):
+                if clip.video.frames.std() > 0.28:
+                    raise ScoreUnavailable("too loud")
+                return float(clip.video.frames[0].mean())
+
+        @hookimpl
+        def worldr1_register_rewards():
+            return {"first-frame": "worldr1_first_frame:FirstFrame"}
+        """,
+    )
+    done = run_worldr1("probe", "first-frame", "--quick", "--json", "--size", "16", "--frames", "3", site=site)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["auc"]["morph"] == 0.5
+    assert report["unscored"]["pure_noise"] == {"count": 3, "of": 3, "reasons": {"too loud": 3}}
+    assert report["hacks_below_clean"]
+    assert len(done.stdout.splitlines()) == 1
