@@ -7,13 +7,16 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_rewards() -> dict[str, str]:
-    """The four rewards of the method, and metrics that stand beside them in evaluations."""
+    """The rewards of the method, cheap ones for small models, and metrics that stand beside them in evaluations."""
     return {
         "reconstruction": "worldr1_rewards.rewards.reconstruction:ReconstructionReward",
         "trajectory": "worldr1_rewards.rewards.trajectory:TrajectoryReward",
         "meta-view": "worldr1_rewards.rewards.meta_view:MetaViewReward",
         "preference": "worldr1_rewards.rewards.preference:PreferenceReward",
         "consistency": "worldr1_rewards.rewards.consistency:ConsistencyReward",
+        "commanded-rerender": "worldr1_rewards.rewards.commanded_path:CommandedRerenderReward",
+        "move-likelihood": "worldr1_rewards.rewards.commanded_path:MoveLikelihoodReward",
+        "statistics-floor": "worldr1_rewards.rewards.frame_statistics:StatisticsFloorReward",
         "psnr": "worldr1_rewards.rewards.rerender_psnr:PSNRReward",
         "psnr-normalised": "worldr1_rewards.rewards.rerender_psnr:NormalisedPSNRReward",
         "camera-accuracy": "worldr1_rewards.rewards.camera_accuracy:CameraAccuracyReward",

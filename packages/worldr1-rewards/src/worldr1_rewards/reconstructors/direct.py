@@ -29,7 +29,7 @@ MIN_SIDE = 24
 MIN_TEXTURE = 2e-6
 """Least mean squared gradient of the smoothed grey frames: about a third of an 8-bit step per pixel."""
 MIN_AGREEMENT = 0.6
-"""Least correlation of a frame's patches with those of other frames for it to show the same scene."""
+"""By default, the least correlation of a frame's patches with those of other frames for it to show the same scene."""
 MAX_LOST_SHARE = 0.1
 """Share of frames that may fall short of it."""
 DEPTH_SIDE = 128
@@ -88,6 +88,13 @@ class DirectReconstructor(Reconstructor):
             le=4096,
             description="Longest side in pixels at which cameras are estimated; larger videos are shrunk to it.",
         )
+        min_agreement: float = Field(
+            default=MIN_AGREEMENT,
+            ge=0,
+            le=1,
+            description="Correlation with other frames below which a frame counts as lost; a clip that loses more than "
+            "a tenth is refused. 0 refuses none, and the re-render shows how little holds together.",
+        )
 
     config: Config
 
@@ -107,7 +114,7 @@ class DirectReconstructor(Reconstructor):
         small, matrix = limit_size(frames, intrinsics.to(frames.dtype), self.config.max_side)
         _check_texture(clip.name, small)
         cameras = estimate_cameras(small, matrix)
-        _check_agreement(clip.name, cameras)
+        _check_agreement(clip.name, cameras, self.config.min_agreement)
         return _assemble(frames, intrinsics, small, matrix, cameras)
 
 
@@ -133,13 +140,13 @@ def _check_texture(name: str, frames: Tensor) -> None:
         )
 
 
-def _check_agreement(name: str, cameras: Cameras) -> None:
+def _check_agreement(name: str, cameras: Cameras, least: float) -> None:
     agreement = cameras.evidence.agreement
-    lost = (agreement < MIN_AGREEMENT).nonzero()[:, 0].tolist()
+    lost = (agreement < least).nonzero()[:, 0].tolist()
     if len(lost) > MAX_LOST_SHARE * len(agreement):
         raise ScoreUnavailable(
             f"{name}: frames {lost} do not show the same scene as the others (best correlation "
-            f"{float(agreement.min()):.2f}, at least {MIN_AGREEMENT} is needed): noise, or a cut."
+            f"{float(agreement.min()):.2f}, at least {least} is needed): noise, or a cut."
         )
 
 

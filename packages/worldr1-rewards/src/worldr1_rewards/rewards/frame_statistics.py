@@ -1,10 +1,15 @@
-"""The metrics `mean-gradient`, `contrast` and `motion`: what a policy loses that wins by blur, fading or stillness."""
+"""The metrics `mean-gradient`, `contrast` and `motion`: what a policy loses that wins by blur, fading or stillness.
+
+The reward `statistics-floor` holds them up in training.
+"""
 
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 
 from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reward import Evidence, Reward, Score
 from worldr1_rewards import metrics
@@ -57,3 +62,43 @@ class MotionReward(Reward):
         if contrast < 1e-3:
             raise ScoreUnavailable("no texture: no motion can be seen")
         return Score(float(small.diff(dim=0).abs().mean()) / contrast)
+
+
+class StatisticsFloorReward(Reward):
+    """Mean over `mean-gradient`, `contrast` and `motion` of how much of its floor each reaches, in [0, 1].
+
+    A model without an aesthetic judge still must not buy consistency with blur, fading or stillness. Floors are figures
+    of the model before training, or of real footage; above its floor a statistic gains nothing. A floor of 0 leaves its
+    statistic out.
+    """
+
+    class Config(ComponentConfig):
+        """Options of `statistics-floor`."""
+
+        mean_gradient: float = Field(0.0, ge=0, le=2, description="Floor of `mean-gradient`.")
+        contrast: float = Field(0.0, ge=0, le=0.5, description="Floor of `contrast`.")
+        motion: float = Field(0.0, ge=0, le=100, description="Floor of `motion`; leave it 0 where prompts may rest.")
+
+    config: Config
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreUnavailable: A statistic cannot be had, or every floor is 0.
+        """
+        floors = self.config.model_dump()
+        metrics_of: dict[str, Reward] = {
+            "mean_gradient": MeanGradientReward(),
+            "contrast": ContrastReward(),
+            "motion": MotionReward(),
+        }
+        shares = {}
+        for name, metric in metrics_of.items():
+            if floors[name] > 0:
+                measured = metric.score(clip, evidence)
+                assert isinstance(measured, Score)
+                shares[name] = min(1.0, measured.value / floors[name])
+        if not shares:
+            raise ScoreUnavailable("every floor is 0: there is nothing to hold up")
+        return Score(sum(shares.values()) / len(shares), details=shares)

@@ -1,0 +1,232 @@
+"""The rewards `commanded-rerender` and `move-likelihood`: a plane sweep along the commanded path, without an estimate.
+
+They are the cheap stand-ins of `reconstruction` and `trajectory` for small models: no camera is estimated, so that they
+grade clips that are too incoherent for any reconstructor, where training has to begin. Many clips are swept at once.
+Both look at a reduced size; `worldr1_core.camera.plane_sweep` is the geometry.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from worldr1_core.camera.plane_sweep import WINDOW, normalise_local_contrast, sweep_error, to_psnr
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move, trajectory_from_moves
+from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError
+from worldr1_core.reward import Evidence, Reward, Score
+
+MIN_CONTRAST = 0.02
+"""Standard deviation of the frames below which no motion can be seen."""
+LOWEST_LOG = -4.0
+"""Logarithm of the probability that counts as 0 in `move-likelihood`."""
+
+Results = list[Score | float | Exception]
+Grade = Callable[[Tensor, Sequence[CameraTrajectory]], list[Score]]
+
+
+class CommandedRerenderReward(Reward):
+    """How well a static scene that is seen along the commanded path explains the clip, in [0, 1], higher is better.
+
+    score = quality x gain. The quality is the mean of e0 / (e0 + e) over two errors of the re-render: the plain squared
+    error of RGB in [0, 1], and that of pixels without local mean and contrast, which neither blur nor fading lowers.
+    The gain, for a path that moves, is the share e_still / (e_still + e) x 2, at most 1, where e_still is the error of
+    a camera that rests: a clip that stands still earns little however exactly it repeats itself.
+    """
+
+    class Config(ComponentConfig):
+        """Options of `commanded-rerender`."""
+
+        side: int = Field(64, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
+        plain_error: float = Field(0.005, gt=0, le=1, description="Squared error of RGB that earns half.")
+        normalised_error: float = Field(0.3, gt=0, le=10, description="Squared error of normalised pixels that does.")
+
+    config: Config
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreNotApplicable: No path is commanded.
+            ScoreUnavailable: The clip is too short, too small, or shows nothing.
+        """
+        return _only(self.score_batch([clip], [evidence]))
+
+    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Results:
+        """Score many clips, those of a size at once."""
+        return _in_batches(clips, self.device, self.config.side, self._score_alike)
+
+    def _score_alike(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
+        normal = normalise_local_contrast(frames)
+        still = _single_move(Move.FIXED, targets[0])
+        plain = _errors(frames, [[path] for path in targets])[:, 0]
+        own, rest = _errors(normal, [[path, still] for path in targets]).unbind(1)
+        scores = []
+        for index, path in enumerate(targets):
+            e_plain, e_normal, e_still = (float(e[index]) for e in (plain, own, rest))
+            quality = (
+                self.config.plain_error / (self.config.plain_error + e_plain)
+                + self.config.normalised_error / (self.config.normalised_error + e_normal)
+            ) / 2
+            gain = 1.0 if _rests(path) else min(1.0, 2 * e_still / (e_still + e_normal + 1e-9))
+            details = {"plain_error": e_plain, "normalised_error": e_normal, "gain": gain}
+            scores.append(Score(quality * gain, details=details))
+        return scores
+
+
+class MoveLikelihoodReward(Reward):
+    """How much better the commanded path explains the clip than the nine single moves do, in [0, 1].
+
+    Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
+    PSNR, scaled from [-4, 0] to [0, 1]: 1 where no rival comes near, about 0.83 against one that explains the clip as
+    well. It is smooth where the metric `camera-accuracy` is yes or no.
+    """
+
+    class Config(ComponentConfig):
+        """Options of `move-likelihood`."""
+
+        side: int = Field(32, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
+        temperature: float = Field(
+            0.5, gt=0, le=20, description="Difference in dB that makes a rival e times less likely."
+        )
+
+    config: Config
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreNotApplicable: No path is commanded.
+            ScoreUnavailable: The clip is too short, too small, or shows nothing.
+        """
+        return _only(self.score_batch([clip], [evidence]))
+
+    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Results:
+        """Score many clips, those of a size at once."""
+        return _in_batches(clips, self.device, self.config.side, self._score_alike)
+
+    def _score_alike(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
+        rivals = [_single_move(move, targets[0]) for move in SINGLE_MOVES]
+        candidates = [[path, *(r for r in rivals if path_key(r) != path_key(path))] for path in targets]
+        width = max(map(len, candidates))
+        psnr = to_psnr(_errors(normalise_local_contrast(frames), candidates))  # NaN beyond a clip's own candidates
+        shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)[:, 0]
+        rival = psnr[:, 1:width].nan_to_num(nan=-torch.inf).amax(1)
+        return [
+            Score(
+                1 - max(LOWEST_LOG, float(share)) / LOWEST_LOG,
+                details={"log_share": float(share), "margin": float(own - other)},
+            )
+            for share, own, other in zip(shares, psnr[:, 0], rival, strict=True)
+        ]
+
+
+def _in_batches(clips: Sequence[Clip], device: str, side: int, grade: Grade) -> Results:
+    """Grade clips of equal frames and intrinsics together, in the order of the clips."""
+    results: Results = [ScoreUnavailable("not graded")] * len(clips)
+    groups: dict[object, list[int]] = defaultdict(list)
+    targets: dict[int, CameraTrajectory] = {}
+    for index, clip in enumerate(clips):
+        try:
+            targets[index] = _target(clip)
+        except (ScoreNotApplicable, ScoreUnavailable, TrajectoryError) as error:
+            results[index] = error
+            continue
+        groups[tuple(clip.video.frames.shape), _intrinsics_key(targets[index])].append(index)
+    for indices in groups.values():
+        frames = torch.stack([clips[index].video.frames for index in indices]).float().to(device)
+        scores = grade(_shrink(frames, side), [targets[index] for index in indices])
+        for index, score in zip(indices, scores, strict=True):
+            results[index] = score
+    return results
+
+
+def _only(results: Results) -> Score:
+    [result] = results
+    if isinstance(result, Exception):
+        raise result
+    assert isinstance(result, Score)
+    return result
+
+
+def _target(clip: Clip) -> CameraTrajectory:
+    """The commanded path with intrinsics, of a clip that can be swept."""
+    frames, target = clip.video.frames, clip.target
+    if target is None:
+        raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
+    if len(frames) < 3 or min(clip.video.size) < WINDOW:
+        raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels a side, received {tuple(frames.shape)}")
+    if target.num_frames != len(frames):
+        raise TrajectoryError(
+            f"The commanded path has {target.num_frames} poses, but the clip has {len(frames)} frames. "
+            "Give one pose a frame, or resample the path."
+        )
+    if not bool(torch.isfinite(frames).all()) or float(frames.std()) < MIN_CONTRAST:
+        raise ScoreUnavailable("no texture, or values that are not finite: no motion can be seen")
+    if clip.intrinsics is not None:
+        return replace(target, intrinsics=clip.intrinsics, image_size=clip.video.size)
+    return target
+
+
+def _shrink(frames: Tensor, side: int) -> Tensor:
+    """Frames whose shorter side is at most `side`; areas are averaged."""
+    height, width = frames.shape[-2:]
+    ratio = side / min(height, width)
+    if ratio >= 1:
+        return frames
+    size = max(WINDOW, round(height * ratio)), max(WINDOW, round(width * ratio))
+    return functional.adaptive_avg_pool2d(frames.flatten(0, 1), size).unflatten(0, frames.shape[:2])
+
+
+def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) -> Tensor:
+    """Error of every clip under each of its own candidates `(B, most candidates)`; each path is swept once.
+
+    NaN where a clip has fewer candidates.
+    """
+    places: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+    paths: dict[bytes, CameraTrajectory] = {}
+    for index, own in enumerate(candidates):
+        for rank, path in enumerate(own):
+            key = path_key(path)
+            paths[key] = path
+            places[key].append((index, rank))
+    errors = torch.full((len(candidates), max(map(len, candidates))), torch.nan)
+    for key, where in places.items():
+        index, rank = torch.tensor(where).T
+        errors[index, rank] = sweep_error(images[index.to(images.device)], paths[key]).float().cpu()
+    return errors
+
+
+def path_key(path: CameraTrajectory) -> bytes:
+    """Equal for equal poses, whatever rounding made of the last digits."""
+    unit = path.scene_depth or 1.0
+    poses = path.c2w.clone()
+    poses[:, :3, 3] /= unit
+    return (poses * 1e6).round().to(torch.int64).numpy().tobytes()
+
+
+def _intrinsics_key(path: CameraTrajectory) -> object:
+    return None if path.intrinsics is None else (tuple(path.intrinsics.flatten().tolist()), path.image_size)
+
+
+def _rests(path: CameraTrajectory) -> bool:
+    return path.extent < 1e-6 * (path.scene_depth or 1.0) and path.rotation_extent < 1e-3
+
+
+def _single_move(move: Move, like: CameraTrajectory) -> CameraTrajectory:
+    """The path of one move with as many frames, and the intrinsics, of another path."""
+    return replace(_bare_move(move, like.num_frames), intrinsics=like.intrinsics, image_size=like.image_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _bare_move(move: Move, num_frames: int) -> CameraTrajectory:
+    return trajectory_from_moves([move], num_frames)

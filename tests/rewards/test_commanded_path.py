@@ -1,0 +1,129 @@
+"""Rewards by plane sweep along the commanded path, and the floor under sharpness, contrast and motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+from torch.nn import functional
+
+from worldr1_backbones.tiny.captions import parse_caption
+from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
+from worldr1_backbones.tiny.data import render_clip
+from worldr1_core.camera import trajectory_from_prompt
+from worldr1_core.camera.vocabulary import SINGLE_MOVES
+from worldr1_core.clip import Clip
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError, UserError
+from worldr1_core.plugins import installed
+from worldr1_core.reward import Evidence, Score
+from worldr1_core.testing import check_reward
+from worldr1_core.video import Video
+from worldr1_rewards.probes.world import render_world
+from worldr1_rewards.rewards.commanded_path import CommandedRerenderReward, MoveLikelihoodReward, path_key
+from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsFloorReward
+
+REWARDS = (CommandedRerenderReward, MoveLikelihoodReward)
+
+
+@lru_cache(maxsize=64)
+def frames_of(moves: str) -> torch.Tensor:
+    """A clip of the tiny world, whose camera goes exactly as commanded."""
+    caption = f"Camera {moves}. A red box and a blue ball in a green room with checker walls."
+    return render_clip(make_tiny_clip(parse_caption(caption), seed=0))
+
+
+def clip_of(frames: torch.Tensor, prompt: str) -> Clip:
+    return Clip(Video(frames), prompt, trajectory_from_prompt(prompt, len(frames)))
+
+
+def value(reward, frames, prompt):
+    return reward.score(clip_of(frames, prompt), Evidence()).value
+
+
+@pytest.mark.parametrize("name", ["commanded-rerender", "move-likelihood", "statistics-floor"])
+def test_every_contract_of_rewards_is_kept(name):
+    reward = installed().registry.load("reward", name)
+    report = check_reward(reward(contrast=0.2) if name == "statistics-floor" else reward)
+    assert {"deterministic", "batch-and-order"} <= set(report.passed)
+
+
+@pytest.mark.parametrize("move", SINGLE_MOVES, ids=str)
+def test_the_commanded_move_earns_more_than_another(move):
+    prompt = f"Camera {move.phrase}."
+    other = SINGLE_MOVES[(SINGLE_MOVES.index(move) + 1) % len(SINGLE_MOVES)]
+    for reward in (CommandedRerenderReward(), MoveLikelihoodReward()):
+        own, wrong = value(reward, frames_of(move.phrase), prompt), value(reward, frames_of(other.phrase), prompt)
+        assert own > wrong + 0.05
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_a_clip_that_stands_still_earns_less_than_one_that_moves(reward):
+    moving = frames_of("move right")
+    still = moving[:1].expand_as(moving)
+    assert value(reward(), still, "Camera move right.") < 0.75 * value(reward(), moving, "Camera move right.")
+
+
+def test_blur_does_not_pay_much_and_a_bent_world_costs():
+    reward, moving = CommandedRerenderReward(), frames_of("move right")
+    clean = reward.score(clip_of(moving, "Camera move right."), Evidence())
+    blurred = functional.avg_pool2d(moving, 5, 1, 2)
+    assert value(reward, blurred, "Camera move right.") < clean.value + 0.1
+    bent = render_world("rich", "move right", size=(64, 64), num_frames=9, corruption="bend").frames
+    straight = render_world("rich", "move right", size=(64, 64), num_frames=9).frames
+    assert value(reward, bent, "Camera move right.") < value(reward, straight, "Camera move right.")
+
+
+def test_two_moves_are_told_from_each_of_them():
+    prompt = "Camera push in, then pan left."
+    both = value(MoveLikelihoodReward(), frames_of("push in, then pan left"), prompt)
+    assert both > value(MoveLikelihoodReward(), frames_of("push in"), prompt) + 0.1
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_batches_of_mixed_sizes_and_failures_score_as_alone(reward):
+    wide = functional.interpolate(frames_of("move left"), (48, 96), mode="bilinear")
+    clips = [
+        clip_of(frames_of("move left"), "Camera move left."),
+        clip_of(frames_of("move left"), "A room."),
+        clip_of(wide, "Camera move left."),
+        clip_of(torch.full((9, 3, 64, 64), 0.5), "Camera move left."),
+        clip_of(frames_of("pan left"), "Camera pan left."),
+    ]
+    together = reward().score_batch(clips, [Evidence()] * 5)
+    assert isinstance(together[1], ScoreNotApplicable)
+    assert isinstance(together[3], ScoreUnavailable)
+    for index in (0, 2, 4):
+        assert isinstance(together[index], Score)
+        assert together[index].value == pytest.approx(reward().score(clips[index], Evidence()).value, abs=1e-6)
+
+
+def test_a_path_of_another_length_is_refused():
+    shorter = trajectory_from_prompt("Camera move left.", 5)
+    clip = replace(clip_of(frames_of("move left"), "Camera move left."), target=shorter)
+    with pytest.raises(TrajectoryError, match="5 poses"):
+        CommandedRerenderReward().score(clip, Evidence())
+
+
+def test_equal_paths_in_other_units_have_one_key():
+    path = trajectory_from_prompt("Camera orbit left.", 9)
+    assert path is not None
+    assert path_key(path) == path_key(path.scaled(0.001))
+    assert path_key(path) != path_key(trajectory_from_prompt("Camera orbit right.", 9))
+
+
+def test_the_floor_is_the_share_reached_and_no_more():
+    frames = frames_of("move right")
+    contrast = value(ContrastReward(), frames, "")
+    assert value(StatisticsFloorReward(contrast=2 * contrast), frames, "") == pytest.approx(0.5)
+    assert value(StatisticsFloorReward(contrast=contrast / 2), frames, "") == 1.0
+    faded = 0.5 + 0.5 * (frames - 0.5)
+    assert value(StatisticsFloorReward(contrast=contrast, motion=1e-3), faded, "") == pytest.approx(0.75, abs=1e-3)
+
+
+def test_no_floor_is_no_score_and_a_negative_one_an_error():
+    with pytest.raises(ScoreUnavailable, match="every floor is 0"):
+        value(StatisticsFloorReward(), frames_of("move right"), "")
+    with pytest.raises(UserError, match="motion"):
+        StatisticsFloorReward(motion=-1)
