@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from worldr1_backbones.tiny.model import (
     build_text_encoder,
     build_tokenizer,
     build_transformer,
+    load_pipeline,
 )
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
 from worldr1_backbones.tiny.training import FlowMatchingTrainer, TrainingOptions
@@ -55,9 +57,9 @@ class JsonLines:
 
 
 def prepare_vae(out: Path, frames: NDArray[np.uint8], held_out: NDArray[np.uint8], size: ModelSize,
-                steps: int, lines: JsonLines) -> TinyWanVAE:  # fmt: skip
-    """The VAE in `out/vae`, fitted first if it is not there."""
-    folder = out / "vae"
+                steps: int, lines: JsonLines, start_from: Path | None = None) -> TinyWanVAE:  # fmt: skip
+    """The VAE in `out/vae`, or the one of the checkpoint to start from; fitted first if there is neither."""
+    folder = out / "vae" if start_from is None else start_from / "vae"
     if (folder / "config.json").exists():
         vae: TinyWanVAE = TinyWanVAE.from_pretrained(folder)
         return vae
@@ -170,9 +172,22 @@ def build_trainer(
 @click.option("--batch-size", type=click.IntRange(1, 1024), default=32, show_default=True, help="Clips a step.")
 @click.option("--compile", "compile_model", is_flag=True, help="Compile the transformer (needs a C++ compiler).")
 @click.option("--evaluate/--no-evaluate", default=True, show_default=True, help="Measure caption following at the end.")
+@click.option(
+    "--start-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A finished checkpoint of the same shape, whose weights are trained further at --rate.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Factor of the learning rates.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, heads: int, ffn: int, patch: str,
-         batch_size: int, compile_model: bool, evaluate: bool, seed: int) -> None:  # fmt: skip
+         batch_size: int, compile_model: bool, evaluate: bool, start_from: Path | None, rate: float,
+         seed: int) -> None:  # fmt: skip
     """Pretrain the tiny world's model on this machine; call it again with the same --out to go on."""
     out.mkdir(parents=True, exist_ok=True)
     lines = JsonLines(out / "log.jsonl")
@@ -184,10 +199,13 @@ def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, hea
 
     frames, captions = render_dataset(out / "data", clips, seed, on_clip=rendered)
     held_out, held_out_captions = render_dataset(out / "heldout", NUM_VALIDATION, seed, held_out=True)
-    vae = prepare_vae(out, frames, held_out, size, vae_steps, lines)
+    vae = prepare_vae(out, frames, held_out, size, vae_steps, lines, start_from)
     latents = encode(vae, frames, out / "latents.pt")
-    options = TrainingOptions(batch_size=batch_size, seed=seed)
+    base = TrainingOptions(batch_size=batch_size, seed=seed)
+    options = replace(base, muon_lr=base.muon_lr * rate, adam_lr=base.adam_lr * rate)
     trainer = build_trainer(size, latents, captions, options, compile_model=compile_model)
+    if start_from is not None:
+        trainer.start_from(load_pipeline(start_from))
     if (out / "state.pt").exists():
         trainer.load(out / "state.pt")
     parameters = sum(p.numel() for p in trainer.params)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import WanPipeline, WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -189,6 +189,12 @@ class FlowMatchingTrainer:
         scratch = path.with_suffix(".partial")
         torch.save(state, scratch)
         os.replace(scratch, path)
+
+    def start_from(self, pipeline: WanPipeline) -> None:
+        """Take the weights of a finished pipeline of the same shape, the average included."""
+        self.transformer.load_state_dict(pipeline.transformer.state_dict())
+        self.encoder.load_state_dict(pipeline.text_encoder.state_dict())
+        self.average = [p.detach().clone() for p in self.params]
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote."""
