@@ -1,0 +1,129 @@
+"""Learning curves of finished or running trainings: one panel a quantity, one line a run, and the mean of all runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldr1_core.errors import OutputError, UserError, require, suggest
+from worldr1_core.files import atomic_path
+
+SUFFIXES = (".png", ".svg")
+SMOOTHING = 8
+"""Logged steps over which a curve is averaged."""
+_PER_ROW = 3
+_COLOUR, _PALE = "#0072B2", "#9ecae1"
+_TAIL = ("reward_std", "kl", "masked_samples")
+
+Curve = tuple[list[int], list[float]]
+
+
+def read_curves(run: Path) -> dict[str, Curve]:
+    """Curves of a run folder: `reward`, the mean of every reward, `reward_std`, `kl` and `masked_samples`.
+
+    A half-written last line, as a running or killed training leaves it, is passed over.
+
+    Args:
+        run: Folder with `metrics.jsonl`.
+
+    Returns:
+        Name -> (steps, values); a value that was not logged at a step is left out.
+
+    Raises:
+        UserError: There is no such file, a line is no JSON object, or nothing has been logged.
+    """
+    path = run / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error}. Give the output folder of `worldr1 train`.") from error
+    curves: dict[str, Curve] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            break
+        for name, (step, value) in _points(line, path, number).items():
+            steps, values = curves.setdefault(name, ([], []))
+            steps.append(step)
+            values.append(value)
+    if not curves:
+        raise UserError(f"{str(path)!r} holds no logged step yet. Wait for the first one.")
+    rewards = sorted(name for name in curves if name not in ("reward", *_TAIL))
+    return {name: curves[name] for name in ("reward", *rewards, *_TAIL) if name in curves}
+
+
+def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
+    """Draw runs over each other: pale as logged and averaged over `SMOOTHING` steps, dark their mean.
+
+    Args:
+        runs: Label -> what `read_curves` returned; at least one.
+        path: `.png` or `.svg` file.
+
+    Raises:
+        UserError: There is no run.
+        OutputError: The suffix is unknown or the place cannot be written to.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not runs:
+        raise UserError("There is nothing to draw: received no run. Give the output folder of a training.")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise OutputError(f"{path}: cannot draw {suffix!r}. Allowed: {list(SUFFIXES)}.{suggest(suffix, SUFFIXES)}")
+    names = list(dict.fromkeys(name for curves in runs.values() for name in curves))
+    rows = math.ceil(len(names) / _PER_ROW)
+    figure = require("matplotlib.figure", extra="worldr1-train[plot]").Figure(
+        figsize=(3.4 * _PER_ROW, 2.5 * rows), dpi=120, layout="constrained"
+    )
+    panels = figure.subplots(rows, _PER_ROW, squeeze=False).flatten()
+    for panel, name in zip(panels, names, strict=False):
+        _draw(panel, name, [curves[name] for curves in runs.values() if name in curves])
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    figure.suptitle(", ".join(runs) if len(runs) <= 3 else f"{len(runs)} runs")
+    with atomic_path(path) as scratch:
+        figure.savefig(scratch)
+
+
+def smooth(values: Sequence[float], width: int = SMOOTHING) -> list[float]:
+    """Mean of each value and the up to `width` - 1 values before it.
+
+    Example:
+        >>> smooth([1.0, 3.0, 5.0], 2)
+        [1.0, 2.0, 4.0]
+    """
+    return [float(np.mean(values[max(0, i + 1 - width) : i + 1])) for i in range(len(values))]
+
+
+def _points(line: str, path: Path, number: int) -> dict[str, tuple[int, float]]:
+    try:
+        logged = json.loads(line)
+        step = int(logged["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, line {number}: no log of a step ({error!r}), received {line[:80]!r}.") from error
+    found = {}
+    for key, value in logged.items():
+        name = key.removeprefix("rewards/").removesuffix("/mean") if key.endswith("/mean") else key
+        chosen = (key.startswith("rewards/") and key.endswith("/mean")) or key in ("reward", *_TAIL)
+        if chosen and isinstance(value, int | float) and math.isfinite(value):
+            found[name] = (step, float(value))
+    return found
+
+
+def _draw(panel: Any, name: str, curves: Sequence[Curve]) -> None:
+    by_step: dict[int, list[float]] = {}
+    for steps, values in curves:
+        smoothed = smooth(values)
+        panel.plot(steps, smoothed, color=_PALE if len(curves) > 1 else _COLOUR, linewidth=1.2)
+        for step, value in zip(steps, smoothed, strict=True):
+            by_step.setdefault(step, []).append(value)
+    if len(curves) > 1:
+        common = [(step, np.mean(values)) for step, values in sorted(by_step.items()) if len(values) == len(curves)]
+        panel.plot(*zip(*common, strict=True), color=_COLOUR, linewidth=2)
+    panel.set_title(name, fontsize=9)
+    panel.set_xlabel("optimiser step", fontsize=8)
+    panel.tick_params(labelsize=8)
+    panel.grid(alpha=0.3)
