@@ -102,7 +102,8 @@ def save_pipeline(folder: Path, trainer: FlowMatchingTrainer, vae: TinyWanVAE) -
         transformer = build_transformer_like(trainer)
         encoder = UMT5EncoderModel(trainer.encoder.config)
         encoder.load_state_dict(trainer.encoder.state_dict())
-    half: TinyWanVAE = TinyWanVAE.from_config(vae.config)
+    shape = {name: value for name, value in vae.config.items() if not name.startswith("_")}  # no path of this machine
+    half: TinyWanVAE = TinyWanVAE.from_config(shape)
     half.load_state_dict(vae.state_dict())
     pipeline = assemble(trainer.tokenizer, encoder, half, transformer)
     pipeline.to(torch.float16)
