@@ -7,9 +7,11 @@ import torch
 
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable, TrajectoryError, UserError
+from worldr1_core.reward import Evidence
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.reconstructors.direct import DirectReconstruction, DirectReconstructor
+from worldr1_rewards.rewards.reconstruction import ReconstructionReward
 
 SIZE, FRAMES = (64, 64), 9
 
@@ -59,9 +61,26 @@ def test_pure_noise_is_refused():
         DirectReconstructor().reconstruct(clip_of(noise))
 
 
-def test_a_scene_cut_is_refused():
+def test_a_scene_a_frame_is_refused():
     with pytest.raises(ScoreUnavailable, match="do not show the same scene"):
-        DirectReconstructor().reconstruct(clip_of(world(corruption="scene_cut").frames))
+        DirectReconstructor().reconstruct(clip_of(world(corruption="unrelated").frames))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_cut_between_two_scenes_is_refused_or_not_explained(seed):
+    """Each half agrees with itself, so whether the frames count as one scene hangs on the scenes."""
+    cut, whole = world(corruption="scene_cut", seed=seed).frames, world(seed=seed).frames
+    bare = ReconstructionReward(gate="none")
+    clean = bare.score(clip_of(whole), Evidence(DirectReconstructor().reconstruct(clip_of(whole)))).value
+    found = DirectReconstructor(min_agreement=0.0).reconstruct(clip_of(cut))
+    assert bare.score(clip_of(cut), Evidence(found)).value < 0.5 * clean
+
+
+def test_no_clip_is_refused_where_no_agreement_is_asked_for():
+    noise = torch.rand(FRAMES, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ScoreUnavailable, match="do not show the same scene"):
+        DirectReconstructor().reconstruct(clip_of(noise))
+    assert DirectReconstructor(min_agreement=0.0).reconstruct(clip_of(noise)).rerender().frames.shape == noise.shape
 
 
 def test_intrinsics_must_be_a_camera(clean):

@@ -104,7 +104,7 @@ class DirectReconstructor(Reconstructor):
 
         Raises:
             ScoreUnavailable: Fewer than three frames, frames that are too small, no texture, or frames that do not
-                show one scene (noise, cuts).
+                show one scene (noise, a scene a frame, most cuts; a cut that is let through is re-rendered badly).
             TrajectoryError: `clip.intrinsics` are not a pinhole camera's.
         """
         frames = clip.video.frames.to(self.device)
