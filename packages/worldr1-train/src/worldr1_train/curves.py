@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from worldr1_core.errors import OutputError, UserError, require, suggest
-from worldr1_core.files import atomic_path
+from worldr1_core.errors import UserError, require
+from worldr1_core.figures import check_figure_suffix, save_figure
 
-SUFFIXES = (".png", ".svg")
 SMOOTHING = 8
 """Logged steps over which a curve is averaged."""
 _PER_ROW = 3
@@ -70,9 +69,7 @@ def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
     """
     if not runs:
         raise UserError("There is nothing to draw: received no run. Give the output folder of a training.")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise OutputError(f"{path}: cannot draw {suffix!r}. Allowed: {list(SUFFIXES)}.{suggest(suffix, SUFFIXES)}")
+    check_figure_suffix(path)
     names = list(dict.fromkeys(name for curves in runs.values() for name in curves))
     rows = math.ceil(len(names) / _PER_ROW)
     figure = require("matplotlib.figure", extra="worldr1-train[plot]").Figure(
@@ -84,8 +81,7 @@ def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     figure.suptitle(", ".join(runs) if len(runs) <= 3 else f"{len(runs)} runs")
-    with atomic_path(path) as scratch:
-        figure.savefig(scratch)
+    save_figure(figure, path)
 
 
 def smooth(values: Sequence[float], width: int = SMOOTHING) -> list[float]:

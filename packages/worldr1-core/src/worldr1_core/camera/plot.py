@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.errors import OutputError, TrajectoryError, require, suggest
-from worldr1_core.files import atomic_path
+from worldr1_core.errors import TrajectoryError, require
+from worldr1_core.figures import check_figure_suffix, save_figure
 
-SUFFIXES = (".png", ".svg")
 _EXTRA = "worldr1-core[plot]"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: safe for colour-blind
 _FRUSTA = 7
@@ -50,9 +48,8 @@ def plot_trajectories(
     """
     if not trajectories:
         raise TrajectoryError("There is nothing to draw: received no trajectory. Give at least one.")
-    if path is not None and Path(path).suffix.lower() not in SUFFIXES:
-        suffix = Path(path).suffix.lower()
-        raise OutputError(f"{path}: cannot draw {suffix!r}. Allowed: {list(SUFFIXES)}.{suggest(suffix, SUFFIXES)}")
+    if path is not None:
+        check_figure_suffix(Path(path))
     figure = require("matplotlib.figure", extra=_EXTRA).Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
     above = figure.add_subplot(1, 2, 1)
     perspective = figure.add_subplot(1, 2, 2, projection="3d")
@@ -69,7 +66,7 @@ def plot_trajectories(
     if title:
         figure.suptitle(title)
     if path is not None:
-        _save(figure, Path(path))
+        save_figure(figure, Path(path))
     return figure
 
 
@@ -168,13 +165,3 @@ def _dress_perspective(axes: Any, scene: _Scene) -> None:
         axis.line.set_color("0.6")
         if scene.still:
             axis.set_ticklabels([])
-
-
-def _save(figure: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.lower()[1:], facecolor="white")
-    with atomic_path(path) as temporary:
-        try:
-            temporary.write_bytes(buffer.getvalue())
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error}.") from error
