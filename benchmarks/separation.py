@@ -29,8 +29,9 @@ from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
+from worldr1_rewards.probes.plan import CLEAN, Case, Sample, applies
 from worldr1_rewards.probes.statistics import auc
-from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, MOVES, WorldClip, render_world
+from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, MOVES, WorldClip
 from worldr1_rewards.scoring import Scorer
 
 MOVING_HACKS = ("frozen", "frozen_noise", "repeated", "flat2d")
@@ -52,18 +53,6 @@ class Result:
     trajectory: float
     total: float
     seconds: float
-
-
-def render(family: str, moves: str, seed: int, broken: str, size: int, num_frames: int) -> WorldClip:
-    """A clip; `flat2d` is the 2D zoom or slide that imitates the commanded move."""
-    if broken == "flat2d":
-        broken = "zoom2d" if moves in ("push in", "pull out") else "slide2d"
-    return render_world(family, moves, seed=seed, size=(size, size), num_frames=num_frames, corruption=broken)
-
-
-def applies(moves: str, broken: str) -> bool:
-    """Whether a break means anything for a prompt: a fixed camera cannot be reversed, and frozen is right for it."""
-    return moves != "fixed" or broken not in ("wrong_direction", "wrong_speed", *MOVING_HACKS)
 
 
 def score(scorer: Scorer, world: WorldClip, broken: str, folder: Path | None) -> Result:
@@ -96,8 +85,10 @@ def run(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) if encode else None
         for index, (family, moves, seed) in enumerate(cases):
-            for broken in ("clean", *(b for b in breaks if applies(moves, b))):
-                results.append(score(scorer, render(family, moves, seed, broken, size, frames), broken, folder))
+            case = Case(family, (moves,), seed)
+            for broken in (CLEAN, *(b for b in breaks if applies(case, b))):
+                world = Sample(case, broken, 1.0, (size, size), frames).render()
+                results.append(score(scorer, world, broken, folder))
             print(f"[{index + 1}/{len(cases)}] {family}, {moves}, seed {seed}", file=sys.stderr, flush=True)
     return results
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worldr1_core.errors import VideoError
+from worldr1_rewards.reconstructors.pyramid import luma
 
 MAX_PSNR = 100.0
 """PSNR reported for identical images, in dB."""
@@ -167,7 +168,7 @@ def edge_sharpness(images: Tensor, side: int = 64) -> Tensor:
         `(N,)` in [0, 1]; NaN for images without contrast.
     """
     small, _ = shrink(images, torch.ones_like(images[:, 0]), side)
-    luminance = (small * small.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
+    luminance = luma(small)[:, 0]
     near, far = (_steepest(luminance, reach) for reach in (1, EDGE_REACH))
     ratio = torch.where(far > MIN_EDGE, near / far.clamp(min=MIN_EDGE), torch.nan)
     return ((ratio * EDGE_REACH - 1) / (EDGE_REACH - 1)).clamp(0, 1)

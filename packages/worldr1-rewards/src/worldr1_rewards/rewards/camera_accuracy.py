@@ -43,11 +43,8 @@ class CameraAccuracyReward(Reward):
         if len(moves) != 1 or moves[0] not in SINGLE_MOVES:
             commanded = ", ".join(moves) or "no move"
             raise ScoreNotApplicable(f"needs one of the nine single camera moves, the prompt commands {commanded}")
+        check_sweepable(clip)
         frames = clip.video.frames
-        if len(frames) < 3 or min(clip.video.size) < WINDOW:
-            raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels a side, received {tuple(frames.shape)}")
-        if float(frames.std()) < MIN_CONTRAST:
-            raise ScoreUnavailable("no texture: no motion can be seen")
         intrinsics = None if clip.intrinsics is None else tuple(clip.intrinsics.double().flatten().tolist())
         paths = _candidates(len(frames), clip.video.size, intrinsics)
         tried = match_paths(frames[None].to(self.device), [path for _, path in paths])[0]
@@ -59,6 +56,19 @@ class CameraAccuracyReward(Reward):
         rivals = torch.cat([psnr[:index], psnr[index + 1 :]])
         details = {"best": str(best), "margin": float(psnr[index] - rivals.max())}
         return Score(float(best == moves[0]), details=details)
+
+
+def check_sweepable(clip: Clip) -> None:
+    """Whether a plane sweep can tell paths apart in a clip.
+
+    Raises:
+        ScoreUnavailable: The clip is too short, too small, or shows nothing.
+    """
+    frames = clip.video.frames
+    if len(frames) < 3 or min(clip.video.size) < WINDOW:
+        raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels a side, received {tuple(frames.shape)}")
+    if float(frames.std()) < MIN_CONTRAST:
+        raise ScoreUnavailable("no texture: no motion can be seen")
 
 
 @functools.lru_cache(maxsize=8)

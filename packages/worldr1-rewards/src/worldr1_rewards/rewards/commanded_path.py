@@ -7,9 +7,10 @@ Both look at a reduced size; `worldr1_core.camera.plane_sweep` is the geometry.
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,17 +25,61 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError
 from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_rewards.rewards.camera_accuracy import check_sweepable
+from worldr1_rewards.rewards.path_agreement import check_pose_count, commanded_path
 
-MIN_CONTRAST = 0.02
-"""Standard deviation of the frames below which no motion can be seen."""
 LOWEST_LOG = -4.0
 """Logarithm of the probability that counts as 0 in `move-likelihood`."""
 
-Results = list[Score | float | Exception]
-Grade = Callable[[Tensor, Sequence[CameraTrajectory]], list[Score]]
+
+class _SweptReward(Reward):
+    """A reward that grades clips of one size together, from their frames and commanded paths alone."""
+
+    class Config(ComponentConfig):
+        """Options that both have."""
+
+        side: int = Field(64, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
+
+    config: Config
+
+    @abc.abstractmethod
+    def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
+        """Grade clips `(B, T, 3, H, W)` in [0, 1] whose B paths have the same intrinsics."""
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score:
+        """Score one clip.
+
+        Raises:
+            ScoreNotApplicable: No path is commanded.
+            ScoreUnavailable: The clip is too short, too small, or shows nothing.
+            TrajectoryError: The commanded path has another number of poses than the clip has frames.
+        """
+        [result] = self.score_batch([clip], [evidence])
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, Score)
+        return result
+
+    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+        """Score many clips, those of equal frames and intrinsics at once."""
+        results: dict[int, Score | Exception] = {}
+        targets: dict[int, CameraTrajectory] = {}
+        groups: dict[object, list[int]] = defaultdict(list)
+        for index, clip in enumerate(clips):
+            try:
+                targets[index] = _target(clip)
+            except (ScoreNotApplicable, ScoreUnavailable, TrajectoryError) as error:
+                results[index] = error
+                continue
+            groups[tuple(clip.video.frames.shape), _intrinsics_key(targets[index])].append(index)
+        for indices in groups.values():
+            frames = torch.stack([clips[index].video.frames for index in indices]).float().to(self.device)
+            scores = self._grade(_shrink(frames, self.config.side), [targets[index] for index in indices])
+            results |= zip(indices, scores, strict=True)
+        return [results[index] for index in range(len(clips))]
 
 
-class CommandedRerenderReward(Reward):
+class CommandedRerenderReward(_SweptReward):
     """How well a static scene that is seen along the commanded path explains the clip, in [0, 1], higher is better.
 
     score = quality x gain. The quality is the mean of e0 / (e0 + e) over two errors of the re-render: the plain squared
@@ -43,29 +88,15 @@ class CommandedRerenderReward(Reward):
     a camera that rests: a clip that stands still earns little however exactly it repeats itself.
     """
 
-    class Config(ComponentConfig):
+    class Config(_SweptReward.Config):
         """Options of `commanded-rerender`."""
 
-        side: int = Field(64, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
         plain_error: float = Field(0.005, gt=0, le=1, description="Squared error of RGB that earns half.")
         normalised_error: float = Field(0.3, gt=0, le=10, description="Squared error of normalised pixels that does.")
 
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
-        """Score one clip.
-
-        Raises:
-            ScoreNotApplicable: No path is commanded.
-            ScoreUnavailable: The clip is too short, too small, or shows nothing.
-        """
-        return _only(self.score_batch([clip], [evidence]))
-
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Results:
-        """Score many clips, those of a size at once."""
-        return _in_batches(clips, self.device, self.config.side, self._score_alike)
-
-    def _score_alike(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
+    def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         normal = normalise_local_contrast(frames)
         still = _single_move(Move.FIXED, targets[0])
         plain = _errors(frames, [[path] for path in targets])[:, 0]
@@ -83,7 +114,7 @@ class CommandedRerenderReward(Reward):
         return scores
 
 
-class MoveLikelihoodReward(Reward):
+class MoveLikelihoodReward(_SweptReward):
     """How much better the commanded path explains the clip than the nine single moves do, in [0, 1].
 
     Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
@@ -91,7 +122,7 @@ class MoveLikelihoodReward(Reward):
     well. It is smooth where the metric `camera-accuracy` is yes or no.
     """
 
-    class Config(ComponentConfig):
+    class Config(_SweptReward.Config):
         """Options of `move-likelihood`."""
 
         side: int = Field(32, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
@@ -101,26 +132,16 @@ class MoveLikelihoodReward(Reward):
 
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
-        """Score one clip.
-
-        Raises:
-            ScoreNotApplicable: No path is commanded.
-            ScoreUnavailable: The clip is too short, too small, or shows nothing.
-        """
-        return _only(self.score_batch([clip], [evidence]))
-
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Results:
-        """Score many clips, those of a size at once."""
-        return _in_batches(clips, self.device, self.config.side, self._score_alike)
-
-    def _score_alike(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
-        rivals = [_single_move(move, targets[0]) for move in SINGLE_MOVES]
-        candidates = [[path, *(r for r in rivals if path_key(r) != path_key(path))] for path in targets]
-        width = max(map(len, candidates))
+    def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
+        singles = [_single_move(move, targets[0]) for move in SINGLE_MOVES]
+        rivals = {path_key(path): path for path in singles}
+        candidates = []
+        for path in targets:
+            key = path_key(path)
+            candidates.append([path, *(rival for other, rival in rivals.items() if other != key)])
         psnr = to_psnr(_errors(normalise_local_contrast(frames), candidates))  # NaN beyond a clip's own candidates
         shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)[:, 0]
-        rival = psnr[:, 1:width].nan_to_num(nan=-torch.inf).amax(1)
+        rival = psnr[:, 1:].nan_to_num(nan=-torch.inf).amax(1)
         return [
             Score(
                 1 - max(LOWEST_LOG, float(share)) / LOWEST_LOG,
@@ -130,48 +151,11 @@ class MoveLikelihoodReward(Reward):
         ]
 
 
-def _in_batches(clips: Sequence[Clip], device: str, side: int, grade: Grade) -> Results:
-    """Grade clips of equal frames and intrinsics together, in the order of the clips."""
-    results: Results = [ScoreUnavailable("not graded")] * len(clips)
-    groups: dict[object, list[int]] = defaultdict(list)
-    targets: dict[int, CameraTrajectory] = {}
-    for index, clip in enumerate(clips):
-        try:
-            targets[index] = _target(clip)
-        except (ScoreNotApplicable, ScoreUnavailable, TrajectoryError) as error:
-            results[index] = error
-            continue
-        groups[tuple(clip.video.frames.shape), _intrinsics_key(targets[index])].append(index)
-    for indices in groups.values():
-        frames = torch.stack([clips[index].video.frames for index in indices]).float().to(device)
-        scores = grade(_shrink(frames, side), [targets[index] for index in indices])
-        for index, score in zip(indices, scores, strict=True):
-            results[index] = score
-    return results
-
-
-def _only(results: Results) -> Score:
-    [result] = results
-    if isinstance(result, Exception):
-        raise result
-    assert isinstance(result, Score)
-    return result
-
-
 def _target(clip: Clip) -> CameraTrajectory:
     """The commanded path with intrinsics, of a clip that can be swept."""
-    frames, target = clip.video.frames, clip.target
-    if target is None:
-        raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
-    if len(frames) < 3 or min(clip.video.size) < WINDOW:
-        raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels a side, received {tuple(frames.shape)}")
-    if target.num_frames != len(frames):
-        raise TrajectoryError(
-            f"The commanded path has {target.num_frames} poses, but the clip has {len(frames)} frames. "
-            "Give one pose a frame, or resample the path."
-        )
-    if not bool(torch.isfinite(frames).all()) or float(frames.std()) < MIN_CONTRAST:
-        raise ScoreUnavailable("no texture, or values that are not finite: no motion can be seen")
+    target = commanded_path(clip)
+    check_pose_count(target, clip.video.num_frames)
+    check_sweepable(clip)
     if clip.intrinsics is not None:
         return replace(target, intrinsics=clip.intrinsics, image_size=clip.video.size)
     return target

@@ -13,6 +13,7 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reward import Evidence, Reward, Score
 from worldr1_rewards import metrics
+from worldr1_rewards.reconstructors.pyramid import luma
 
 MOTION_SIDE = 16
 
@@ -37,8 +38,7 @@ class ContrastReward(Reward):
 
     def score(self, clip: Clip, evidence: Evidence) -> Score:
         """Score one clip."""
-        luma = (clip.video.frames * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
-        return Score(float(luma.flatten(1).std(1, correction=0).mean()))
+        return Score(float(luma(clip.video.frames).flatten(1).std(1, correction=0).mean()))
 
 
 class MotionReward(Reward):
@@ -88,7 +88,7 @@ class StatisticsFloorReward(Reward):
             ScoreUnavailable: A statistic cannot be had, or every floor is 0.
         """
         floors = self.config.model_dump()
-        metrics_of: dict[str, Reward] = {
+        metrics_of: dict[str, MeanGradientReward | ContrastReward | MotionReward] = {
             "mean_gradient": MeanGradientReward(),
             "contrast": ContrastReward(),
             "motion": MotionReward(),
@@ -96,9 +96,7 @@ class StatisticsFloorReward(Reward):
         shares = {}
         for name, metric in metrics_of.items():
             if floors[name] > 0:
-                measured = metric.score(clip, evidence)
-                assert isinstance(measured, Score)
-                shares[name] = min(1.0, measured.value / floors[name])
+                shares[name] = min(1.0, metric.score(clip, evidence).value / floors[name])
         if not shares:
             raise ScoreUnavailable("every floor is 0: there is nothing to hold up")
         return Score(sum(shares.values()) / len(shares), details=shares)

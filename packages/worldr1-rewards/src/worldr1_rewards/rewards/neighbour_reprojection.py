@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.geometry import invert_pose
+from worldr1_core.camera.geometry import invert_pose, scale_intrinsics
 from worldr1_rewards.metrics import shrink
+from worldr1_rewards.reconstructors.pyramid import blur
 
 SIDE = 64
 """Shorter side in pixels at which frames are compared, so that the score does not depend on the resolution."""
@@ -59,12 +60,11 @@ def reproject_neighbours(
         intrinsics: `(3, 3)` in pixels of `frames`.
         stride: Frames between neighbours, >= 1.
     """
-    full = frames.shape[-2:]
-    small = _blurred(shrink(frames, torch.ones_like(frames[:, 0]), SIDE)[0])
-    size = small.shape[-2:]
+    full = int(frames.shape[-2]), int(frames.shape[-1])
+    small = blur(shrink(frames, torch.ones_like(frames[:, 0]), SIDE)[0], SMOOTHING)
+    size = int(small.shape[-2]), int(small.shape[-1])
     depth = functional.interpolate(depth[:, None].to(small), size=size, mode="nearest-exact")[:, 0]
-    scale = torch.tensor([size[1] / full[1], size[0] / full[0], 1.0], dtype=torch.float64)
-    matrix = (intrinsics.double().cpu() * scale[:, None]).to(small)
+    matrix = scale_intrinsics(intrinsics.double(), full, size).to(small)
     w2c = invert_pose(c2w.double())
     pairs = [(first, first + stride) for first in range(len(frames) - stride)]
     both = []
@@ -113,13 +113,3 @@ def _one_way(
 
 def _look_up(images: Tensor, grid: Tensor, mode: str) -> Tensor:
     return functional.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
-
-
-def _blurred(frames: Tensor) -> Tensor:
-    reach = 2
-    offsets = torch.arange(-reach, reach + 1, device=frames.device, dtype=frames.dtype)
-    kernel = torch.exp(-0.5 * (offsets / SMOOTHING).square())
-    kernel = kernel / kernel.sum()
-    flat = functional.pad(frames.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    flat = functional.conv2d(functional.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return flat[:, 0].unflatten(0, frames.shape[:2])

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from worldr1_core.camera.geometry import rotation_vector
 from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.clip import Clip
+from worldr1_core.errors import ScoreNotApplicable, TrajectoryError
 from worldr1_rewards.camera_metrics import relative_to_first, steps
 
 STEP_SHARE = 8
@@ -76,6 +78,30 @@ class PathAgreement:
     travelled: float
     turned: float
     score: float
+
+
+def commanded_path(clip: Clip) -> CameraTrajectory:
+    """The path that a clip was to follow.
+
+    Raises:
+        ScoreNotApplicable: No path is commanded.
+    """
+    if clip.target is None:
+        raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
+    return clip.target
+
+
+def check_pose_count(target: CameraTrajectory, num_frames: int) -> None:
+    """Whether a commanded path has one pose a frame.
+
+    Raises:
+        TrajectoryError: It has another number.
+    """
+    if target.num_frames != num_frames:
+        raise TrajectoryError(
+            f"The commanded path has {target.num_frames} poses, but the clip has {num_frames} frames. "
+            "Give one pose a frame, or resample the path."
+        )
 
 
 def translates(target: CameraTrajectory) -> bool:

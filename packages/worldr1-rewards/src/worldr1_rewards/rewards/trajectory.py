@@ -11,10 +11,16 @@ from pydantic import Field
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import PluginError, ScoreNotApplicable, TrajectoryError
+from worldr1_core.errors import PluginError
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Evidence, Reads, Reward, Score
-from worldr1_rewards.rewards.path_agreement import Tolerances, compare_paths, translates
+from worldr1_rewards.rewards.path_agreement import (
+    Tolerances,
+    check_pose_count,
+    commanded_path,
+    compare_paths,
+    translates,
+)
 
 RELIEF_QUANTILES = (0.05, 0.95)
 MAX_RELIEF_SAMPLES = 4096
@@ -81,12 +87,11 @@ class TrajectoryReward(Reward):
             ScoreNotApplicable: No path is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        if clip.target is None:
-            raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
+        target = commanded_path(clip)
         reconstruction = evidence.reconstruction
         if reconstruction is None:
             raise PluginError("The reward 'trajectory' needs a reconstruction, and the scorer passed none.")
-        return self.follow(reconstruction, clip.target)
+        return self.follow(reconstruction, target)
 
     def follow(self, reconstruction: Reconstruction, target: CameraTrajectory) -> Score:
         """Score an estimated path against a commanded one.
@@ -95,11 +100,7 @@ class TrajectoryReward(Reward):
             TrajectoryError: They have different numbers of poses.
         """
         estimate = with_scene_depth(reconstruction)
-        if estimate.num_frames != target.num_frames:
-            raise TrajectoryError(
-                f"The commanded path has {target.num_frames} poses, but the clip has {estimate.num_frames} frames. "
-                "Give one pose a frame, or resample the path."
-            )
+        check_pose_count(target, estimate.num_frames)
         options = self.config
         tolerances = Tolerances(
             direction=options.direction_scale,
