@@ -18,6 +18,9 @@ from worldr1_core.plugins import installed
 from worldr1_core.registry import Entry, Owner, Registry
 from worldr1_core.video import Video
 
+# Workers share the cores: more threads than one in each of them, and in what they start, wait for each other.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+
 
 class Site:
     """A folder of installed distributions: modules and real `.dist-info` folders, to be put on the path."""
