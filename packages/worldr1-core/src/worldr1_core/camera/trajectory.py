@@ -86,6 +86,11 @@ class CameraTrajectory:
         """Largest geodesic angle of a frame's orientation from the first one's, in degrees."""
         return float(torch.rad2deg(rotation_angle(self.rotations[0].T @ self.rotations)).max())
 
+    @property
+    def rests(self) -> bool:
+        """Whether the camera neither travels (a millionth of the scene depth) nor turns (a thousandth of a degree)."""
+        return self.extent < 1e-6 * (self.scene_depth or 1.0) and self.rotation_extent < 1e-3
+
     def relative(self) -> CameraTrajectory:
         """The same path seen from its first camera: frame 0 is exactly the identity."""
         c2w = invert_pose(self.c2w[0]) @ self.c2w

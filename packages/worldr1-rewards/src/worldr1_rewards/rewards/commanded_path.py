@@ -84,8 +84,9 @@ class CommandedRerenderReward(_SweptReward):
 
     score = quality x gain. The quality is the mean of e0 / (e0 + e) over two errors of the re-render: the plain squared
     error of RGB in [0, 1], and that of pixels without local mean and contrast, which neither blur nor fading lowers.
-    The gain, for a path that moves, is the share e_still / (e_still + e) x 2, at most 1, where e_still is the error of
-    a camera that rests: a clip that stands still earns little however exactly it repeats itself.
+    The gain, for a path that moves, is 1 - e / e_still, at least 0, where e_still is the error of a camera that rests:
+    the share of the change that the path explains. Depth is free, so a slower clip is explained as well, by a world
+    that is farther away; but there is less change to explain, so it earns less, and a clip that stands still nothing.
     """
 
     class Config(_SweptReward.Config):
@@ -108,7 +109,7 @@ class CommandedRerenderReward(_SweptReward):
                 self.config.plain_error / (self.config.plain_error + e_plain)
                 + self.config.normalised_error / (self.config.normalised_error + e_normal)
             ) / 2
-            gain = 1.0 if _rests(path) else min(1.0, 2 * e_still / (e_still + e_normal + 1e-9))
+            gain = 1.0 if path.rests else max(0.0, 1 - e_normal / max(e_still, 1e-9))
             details = {"plain_error": e_plain, "normalised_error": e_normal, "gain": gain}
             scores.append(Score(quality * gain, details=details))
         return scores
@@ -200,10 +201,6 @@ def path_key(path: CameraTrajectory) -> bytes:
 
 def _intrinsics_key(path: CameraTrajectory) -> object:
     return None if path.intrinsics is None else (tuple(path.intrinsics.flatten().tolist()), path.image_size)
-
-
-def _rests(path: CameraTrajectory) -> bool:
-    return path.extent < 1e-6 * (path.scene_depth or 1.0) and path.rotation_extent < 1e-3
 
 
 def _single_move(move: Move, like: CameraTrajectory) -> CameraTrajectory:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import ScoreUnavailable
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Evidence, Reward, Score
 from worldr1_rewards import metrics
 from worldr1_rewards.reconstructors.pyramid import luma
@@ -69,7 +69,7 @@ class StatisticsFloorReward(Reward):
 
     A model without an aesthetic judge still must not buy consistency with blur, fading or stillness. Floors are figures
     of the model before training, or of real footage; above its floor a statistic gains nothing. A floor of 0 leaves its
-    statistic out.
+    statistic out, and motion is left out where the prompt commands a camera at rest.
     """
 
     class Config(ComponentConfig):
@@ -77,7 +77,7 @@ class StatisticsFloorReward(Reward):
 
         mean_gradient: float = Field(0.0, ge=0, le=2, description="Floor of `mean-gradient`.")
         contrast: float = Field(0.0, ge=0, le=0.5, description="Floor of `contrast`.")
-        motion: float = Field(0.0, ge=0, le=100, description="Floor of `motion`; leave it 0 where prompts may rest.")
+        motion: float = Field(0.0, ge=0, le=100, description="Floor of `motion`.")
 
     config: Config
 
@@ -86,8 +86,13 @@ class StatisticsFloorReward(Reward):
 
         Raises:
             ScoreUnavailable: A statistic cannot be had, or every floor is 0.
+            ScoreNotApplicable: Only motion has a floor, and the commanded camera rests.
         """
         floors = self.config.model_dump()
+        if clip.target is not None and clip.target.rests:
+            if floors["motion"] > 0 and not (floors["mean_gradient"] or floors["contrast"]):
+                raise ScoreNotApplicable("the commanded camera rests, and nothing but motion has a floor")
+            floors["motion"] = 0.0
         metrics_of: dict[str, MeanGradientReward | ContrastReward | MotionReward] = {
             "mean_gradient": MeanGradientReward(),
             "contrast": ContrastReward(),
