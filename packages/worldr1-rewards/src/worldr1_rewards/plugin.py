@@ -28,8 +28,11 @@ def worldr1_register_rewards() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_reconstructors() -> dict[str, str]:
-    """The weights-free default."""
-    return {"direct": "worldr1_rewards.reconstructors.direct:DirectReconstructor"}
+    """The weights-free default, and what takes its cameras from another one to fit a scene."""
+    return {
+        "direct": "worldr1_rewards.reconstructors.direct:DirectReconstructor",
+        "nerfstudio": "worldr1_rewards.reconstructors.nerfstudio:NerfstudioReconstructor",
+    }
 
 
 @hookimpl
