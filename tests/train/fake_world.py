@@ -146,7 +146,11 @@ class FakeBackbone(Backbone):
         torch.save(state, Path(folder) / "adapter.pt")
 
     def load_adapter(self, folder, *, trainable=False):
-        raise NotImplementedError
+        state = torch.load(Path(folder) / "adapter.pt", weights_only=True)
+        for name, module in self._denoisers.items():
+            own = {key: value for key, value in state.items() if key.startswith(f"{name}.")}
+            module.add_adapter(own[f"{name}.down.weight"].shape[0], 0)
+            module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in own.items()}, strict=False)
 
     def set_gradient_checkpointing(self, enabled):
         for module in self._denoisers.values():

@@ -99,7 +99,7 @@ class Evaluator:
         with kept_randomness():
             for start in range(0, len(own), self.batch_size):
                 indices = own[start : start + self.batch_size]
-                clips = self._generate(indices)
+                clips = self.generate(indices)
                 results = self.scorer.score(clips, batch_size=len(clips))
                 for index, result in zip(indices, results, strict=True):
                     rows.append((index, {name: score.value for name, score in result.scores.items()}))
@@ -109,7 +109,8 @@ class Evaluator:
         return Evaluation(list(self.prompts), values)
 
     @torch.no_grad()
-    def _generate(self, indices: Sequence[int]) -> list[Clip]:
+    def generate(self, indices: Sequence[int]) -> list[Clip]:
+        """Videos of the evaluation by their numbers, made together by the policy as it is."""
         backbone = self.model.backbone
         prompts = [self.prompts[index] for index in indices]
         seeds = [derive_seed(self.seed, "evaluation", index) for index in indices]

@@ -1,4 +1,4 @@
-"""What worldr1-train registers: the `train`, `eval` and `curves` commands and the `train` section of the manifest."""
+"""What worldr1-train registers: its commands and the `train` section of the manifest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def worldr1_register_manifest_sections() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 train`, `worldr1 eval` and `worldr1 curves`."""
+    """`worldr1 train`, `worldr1 eval`, `worldr1 curves` and `worldr1 sheet`."""
     return {
         "train": "worldr1_train.cli:train",
         "eval": "worldr1_train.cli_eval:evaluate",
         "curves": "worldr1_train.cli_curves:curves",
+        "sheet": "worldr1_train.cli_sheet:sheet",
     }

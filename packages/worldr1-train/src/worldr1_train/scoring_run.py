@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from worldr1_core.backbone import Backbone
@@ -44,18 +44,35 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
     Raises:
         UserError: Something that it takes is missing.
     """
+    metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
+    evaluator = make_evaluator(manifest, registry, base, metrics)
+    if adapter is not None:
+        evaluator.model.backbone.load_adapter(adapter)
+    return evaluator()
+
+
+def make_evaluator(manifest: Manifest, registry: Registry, base: Path, metrics: Sequence[str]) -> Evaluator:
+    """What `worldr1 train` evaluates with, for a model without an adapter.
+
+    Args:
+        manifest: Names backbone and sampler, rewards and prompts.
+        registry: Where names are looked up.
+        base: Folder that relative prompt files start from.
+        metrics: Rewards that are measured.
+
+    Raises:
+        UserError: Something that it takes is missing.
+    """
     evaluation, device = evaluation_section(manifest), resolve_device(manifest.device)
     prompts = load_split(manifest.prompts, evaluation.prompts, base)[: evaluation.num_prompts] * evaluation.num_seeds
     if manifest.backbone is None or manifest.sampler is None:
         raise ManifestError("Evaluating a model needs `backbone` and `sampler` in the manifest; or give --videos.")
-    scorer = Scorer(compose_scoring(manifest, registry, only=choose_metrics(manifest, evaluation, registry)))
+    scorer = Scorer(compose_scoring(manifest, registry, only=metrics))
     backbone = build(manifest.backbone, "backbone", Backbone, registry, device)
     sampler = build(manifest.sampler, "sampler", Sampler, registry, device)
     conditioner: NoiseConditioner = WhiteNoise(device=device)
     if manifest.noise is not None:
         conditioner = build(manifest.noise, "noise conditioner", NoiseConditioner, registry, device)
-    if adapter is not None:
-        backbone.load_adapter(adapter)
     return Evaluator(
         model=PolicyModel(backbone),
         scheduler=sampler.make_scheduler(backbone.base_scheduler),
@@ -66,7 +83,7 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
         seed=manifest.seed % 2**32,
         batch_size=evaluation.batch_size,
         autocast=contextlib.nullcontext,
-    )()
+    )
 
 
 def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Evaluation:

@@ -1,0 +1,37 @@
+"""`worldr1 sheet`: a picture of test videos before and after training."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("sheet")
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--adapter", type=click.Path(path_type=Path), required=True, help="Folder of a trained adapter.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
+@click.option("--num-prompts", type=click.IntRange(1, 64), default=6, show_default=True, help="Test prompts to show.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: .png or .svg.")
+def sheet(manifest: Path, adapter: Path, overrides: tuple[str, ...], num_prompts: int, out: Path) -> None:
+    """Draw test videos of MANIFEST's model before and after training, from the same prompts and noise.
+
+    The prompts are evenly spaced over those that `worldr1 train` evaluates with; nothing is picked.
+    """
+    from worldr1_core.figures import check_figure_suffix
+    from worldr1_core.files import check_writable_folder
+    from worldr1_core.plugins import installed
+    from worldr1_train.contact_sheet import draw_pairs, generate_pairs
+    from worldr1_train.plan import read_manifest
+
+    registry = installed().registry
+    with contextlib.redirect_stdout(sys.stderr):
+        chosen = read_manifest(manifest, registry, overrides)
+        check_figure_suffix(out)
+        check_writable_folder(out.parent)
+        pairs = generate_pairs(chosen, registry, manifest.parent, adapter, num_prompts)
+        draw_pairs(pairs, out)
+    click.echo(json.dumps({"picture": str(out), "prompts": [pair.prompt for pair in pairs]}, ensure_ascii=False))

@@ -1,0 +1,85 @@
+"""The picture of before and after: what is drawn, from which prompts, and that the adapter makes the difference."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from train.sites import MANIFEST, write_prompts
+from train.test_plan import COMPONENTS
+from worldr1_core.errors import OutputError, UserError
+from worldr1_core.plugins import Installed
+from worldr1_train.cli import train
+from worldr1_train.cli_sheet import sheet
+from worldr1_train.contact_sheet import MOST_FRAMES, Pair, draw_pairs, generate_pairs, strip
+from worldr1_train.plan import read_manifest
+
+
+@pytest.fixture
+def trained(tmp_path, make_registry, monkeypatch):
+    """Manifest, registry and adapter of a short run on the fake world."""
+    write_prompts(tmp_path)
+    manifest = tmp_path / "run.yaml"
+    manifest.write_text(MANIFEST, encoding="utf-8")
+    registry = make_registry(COMPONENTS)
+    monkeypatch.setattr("worldr1_core.plugins.installed", lambda: Installed(registry))
+    arguments = [str(manifest), "--output-dir", str(tmp_path / "run"), "--set", "train.max_steps=4"]
+    CliRunner().invoke(train, arguments, catch_exceptions=False, standalone_mode=False)
+    return manifest, registry, tmp_path / "run" / "adapter"
+
+
+def test_pairs_are_the_same_prompt_and_noise_with_and_without_the_adapter(trained):
+    manifest, registry, adapter = trained
+    pairs = generate_pairs(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
+    assert [pair.prompt for pair in pairs] == ["a cat", "a boat"]
+    for pair in pairs:
+        assert pair.before.shape == pair.after.shape
+        assert not torch.equal(pair.before, pair.after)
+    again = generate_pairs(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
+    assert torch.equal(again[0].after, pairs[0].after)
+
+
+def test_the_command_writes_a_picture_and_says_which_prompts_it_shows(trained, tmp_path):
+    manifest, _, adapter = trained
+    out = tmp_path / "sheet.png"
+    arguments = [str(manifest), "--adapter", str(adapter), "--num-prompts", "9", "--out", str(out)]
+    done = CliRunner().invoke(sheet, arguments, catch_exceptions=False, standalone_mode=False)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["picture"] == str(out)
+    assert len(result["prompts"]) == 4
+    with Image.open(out) as picture:
+        assert picture.width > 600
+        assert len(picture.convert("RGB").getcolors(2**24)) > 10
+
+
+def test_a_suffix_that_cannot_be_drawn_is_told_before_any_video_is_made(trained, tmp_path):
+    manifest, _, adapter = trained
+    arguments = [str(manifest), "--adapter", str(adapter), "--out", str(tmp_path / "sheet.gif")]
+    with pytest.raises(OutputError, match=r"cannot draw '\.gif'"):
+        CliRunner().invoke(sheet, arguments, catch_exceptions=False, standalone_mode=False)
+
+
+def test_nothing_to_draw(trained, tmp_path):
+    manifest, registry, adapter = trained
+    with pytest.raises(UserError, match="at least 1 prompt, received 0"):
+        generate_pairs(read_manifest(manifest, registry), registry, manifest.parent, adapter, 0)
+    with pytest.raises(UserError, match="received no video"):
+        draw_pairs([], tmp_path / "sheet.png")
+
+
+def test_a_strip_shows_first_and_last_frame():
+    frames = torch.linspace(0, 1, 17).view(17, 1, 1, 1).expand(17, 3, 4, 6)
+    pixels = strip(frames)
+    assert pixels.shape == (4, MOST_FRAMES * 6 + (MOST_FRAMES - 1) * 2, 3)
+    assert pixels[0, 0, 0] == 0
+    assert pixels[0, -1, 0] == 1
+    assert strip(frames[:2]).shape[1] == 2 * 6 + 2
+
+
+def test_a_short_clip_is_drawn(tmp_path):
+    draw_pairs([Pair("a prompt", torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4))], tmp_path / "sheet.svg")
+    assert (tmp_path / "sheet.svg").read_text().count("<image") == 2
