@@ -28,9 +28,10 @@ def worldr1_register_rewards() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_reconstructors() -> dict[str, str]:
-    """The weights-free default, and what takes its cameras from another one to fit a scene."""
+    """The weights-free default, COLMAP, and what fits a scene to the cameras of another one."""
     return {
         "direct": "worldr1_rewards.reconstructors.direct:DirectReconstructor",
+        "colmap": "worldr1_rewards.reconstructors.colmap:ColmapReconstructor",
         "nerfstudio": "worldr1_rewards.reconstructors.nerfstudio:NerfstudioReconstructor",
     }
 
