@@ -47,5 +47,9 @@ def worldr1_register_judges() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 score` and `worldr1 probe`."""
-    return {"score": "worldr1_rewards.cli:score", "probe": "worldr1_rewards.cli_probe:probe"}
+    """`worldr1 score`, `worldr1 probe` and `worldr1 export-nerfstudio`."""
+    return {
+        "score": "worldr1_rewards.cli:score",
+        "probe": "worldr1_rewards.cli_probe:probe",
+        "export-nerfstudio": "worldr1_rewards.cli_export:export_nerfstudio",
+    }
