@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from worldr1_core.files import atomic_write_text
 from worldr1_core.video_io import write_video
 from worldr1_train.evaluation import Evaluation
+from worldr1_train.tracker_samples import SampleVideo, log_samples
 from worldr1_train.trainer import FlowGRPOTrainer
 
 log = structlog.get_logger(__name__)
@@ -85,7 +86,7 @@ class MetricsFile(TrainerCallback):
 
 
 class SampleVideos(TrainerCallback):
-    """Writes the clips that the trainer kept of a block to `samples/`."""
+    """Writes the clips that the trainer kept of a block to `samples/`, and sends them to the trackers."""
 
     def __init__(self, trainer: FlowGRPOTrainer, folder: Path) -> None:
         self._trainer, self._folder = trainer, folder / "samples"
@@ -95,12 +96,17 @@ class SampleVideos(TrainerCallback):
         block = self._trainer.last_block
         if block is None or not block.clips or not state.is_world_process_zero:
             return
-        for clip, score in zip(block.clips, block.scores, strict=False):
+        samples = []
+        for number, (clip, score) in enumerate(zip(block.clips, block.scores, strict=False)):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
-            write_video(clip.video, self._folder / f"{stem}.mp4")
+            path = self._folder / f"{stem}.mp4"
+            write_video(clip.video, path)
             record = {"prompt": clip.prompt, "total": score.total, **score.values}
             plain = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
             (self._folder / f"{stem}.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
+            caption = f"{clip.prompt} (reward {score.total:.3f})"
+            samples.append(SampleVideo(f"samples/{number}", path, clip.video.frames, caption))
+        log_samples(args.report_to, self._trainer.callback_handler.callbacks, samples, state.global_step)
         block.clips = []
 
 

@@ -1,0 +1,126 @@
+"""Does training on the tiny world work, and which part of the method does what? Seeds and ablations in one table.
+
+    python benchmarks/ablations.py --quick                     # under a minute: two steps, to see that it runs
+    python benchmarks/ablations.py --out runs/ablations        # hours on two cores; goes on where it stopped
+
+Every row is `worldr1 train examples/tiny.yaml` with a few values changed, as one process a core. A variant's runs are
+averaged over its seeds; `low` and `high` are the ends of the 95 % bootstrap interval over the pairs of all its runs.
+`no warped noise` is compared with its own base, which also starts from Gaussian noise. A table goes to stderr; the last
+line on stdout is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldr1_train.evaluation import Evaluation, compare
+
+ROOT = Path(__file__).resolve().parent.parent
+MANIFEST = ROOT / "examples" / "tiny.yaml"
+VARIANTS: dict[str, list[str]] = {
+    "full": [],
+    "no warped noise": ["noise=null"],
+    "no S_traj": ["rewards.1.weight=0"],
+    "no S_recon": ["rewards.0.weight=0"],
+    "no periodic stages": ["train.stages=[{steps: 1000, prompts: main}]"],
+    "no R_gen": ["rewards.2.weight=0", "train.stages=[{steps: 1000, prompts: main}]"],
+}
+COLUMNS = ("psnr", "psnr_normalised", "camera_accuracy", "trajectory", "mean_gradient", "contrast", "motion")
+QUICK = ["train.max_steps=2", "train.evaluation.num_prompts=9", "train.evaluation.metrics=[camera-accuracy, motion]"]
+
+
+def run(folder: Path, overrides: list[str], processes: int) -> None:
+    """Train into a folder, unless it was done before; an interrupted run goes on."""
+    if (folder / "evaluation-after.json").exists():
+        return
+    command = ["worldr1", "train", str(MANIFEST), "--output-dir", str(folder)]
+    if processes > 1:
+        command = ["torchrun", "--nproc-per-node", str(processes), "--no-python", *command]
+    if (folder / "run.json").exists():
+        command.append("--resume")
+    for override in overrides:
+        command += ["--set", override]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def read_run(folder: Path) -> tuple[Evaluation, Evaluation]:
+    """Both evaluations of a finished run."""
+    return Evaluation.load(folder / "evaluation-before.json"), Evaluation.load(folder / "evaluation-after.json")
+
+
+def summarise_variant(folders: list[Path]) -> dict[str, Any]:
+    """Metric -> before, after, and the paired change over the videos of all runs with its interval and range."""
+    runs = [read_run(folder) for folder in folders]
+    prompts = [prompt for before, _ in runs for prompt in before.prompts]
+    pooled = [
+        Evaluation(prompts, {name: [v for pair in runs for v in pair[k].values[name]] for name in runs[0][k].values})
+        for k in (0, 1)
+    ]
+    changes = compare(*pooled)
+    found = {}
+    for name, change in changes.items():
+        before, after = (float(np.nanmean(part.values[name])) for part in pooled)
+        by_seed = [compare(*pair)[name].mean for pair in runs]
+        found[name] = {
+            "before": round(before, 4),
+            "after": round(after, 4),
+            "change": round(change.mean, 4),
+            "low": round(change.low, 4),
+            "high": round(change.high, 4),
+            "ratio": round(after / before, 4) if before else None,
+            "by_seed": [round(value, 4) for value in by_seed],
+            "num_pairs": change.num_pairs,
+        }
+    return found
+
+
+def print_table(table: dict[str, dict[str, Any]]) -> None:
+    """The changes as a Markdown table."""
+    names = [name for name in COLUMNS if any(name in row for row in table.values())]
+    print("| variant |", " | ".join(names), "|", file=sys.stderr)
+    print("|---" * (len(names) + 1) + "|", file=sys.stderr)
+    for variant, row in table.items():
+        cells = [
+            f"{row[n]['change']:+.3f} ({row[n]['low']:+.3f} to {row[n]['high']:+.3f})" if n in row else ""
+            for n in names
+        ]
+        print(f"| {variant} |", " | ".join(cells), "|", file=sys.stderr)
+
+
+def main() -> None:
+    """Run what is missing, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two steps of the full recipe, under a minute")
+    parser.add_argument("--out", type=Path, help="folder of the runs; a temporary one if left out")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
+    args = parser.parse_args()
+    variants, seeds, extra = args.variants, args.seeds, args.overrides
+    if args.quick:
+        variants, seeds, extra = ["full"], [0], [*extra, *QUICK]
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) if args.out is None else args.out
+        table = {}
+        for variant in variants:
+            folders = [out / f"{variant.replace(' ', '-')}-{seed}" for seed in seeds]
+            for folder, seed in zip(folders, seeds, strict=True):
+                run(folder, [f"seed={seed}", *VARIANTS[variant], *extra], args.processes)
+            table[variant] = summarise_variant(folders)
+        print_table(table)
+    print(json.dumps({"variants": table, "seeds": seeds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Sample videos in the trackers of `report_to`, beside the curves that transformers' own callbacks log."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from worldr1_train.contact_sheet import strip
+
+
+@dataclass(frozen=True, slots=True)
+class SampleVideo:
+    """A clip of the rollouts that was written to disk.
+
+    Attributes:
+        tag: Under what name trackers file it.
+        path: Video file.
+        frames: `(T, 3, H, W)` RGB in [0, 1].
+        caption: Prompt and reward.
+    """
+
+    tag: str
+    path: Path
+    frames: Tensor
+    caption: str
+
+
+def log_samples(trackers: Sequence[str], callbacks: Iterable[Any], samples: Sequence[SampleVideo], step: int) -> None:
+    """Send samples to every tracker: wandb and trackio take the video, TensorBoard a strip of its frames.
+
+    TensorBoard's own videos would need a further package and become GIFs. Trackers are those that transformers has
+    started for the run; without an active run of a tracker nothing is sent to it.
+
+    Args:
+        trackers: Names of `report_to`.
+        callbacks: The trainer's callbacks, of which TensorBoard's holds the writer.
+        samples: What to log.
+        step: Optimiser step.
+    """
+    for name in trackers:
+        if name == "tensorboard":
+            for writer in filter(None, (getattr(callback, "tb_writer", None) for callback in callbacks)):
+                for sample in samples:
+                    pixels = (strip(sample.frames) * 255).round().byte().numpy()
+                    writer.add_image(sample.tag, pixels, step, dataformats="HWC")
+                    writer.add_text(f"{sample.tag}/caption", sample.caption, step)
+        elif name in ("wandb", "trackio"):
+            module = importlib.import_module(name)
+            if name == "wandb" and module.run is None:
+                continue
+            module.log(
+                {sample.tag: module.Video(str(sample.path), caption=sample.caption, format="mp4") for sample in samples}
+                | {"train/global_step": step}
+            )
