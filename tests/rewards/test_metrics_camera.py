@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from worldr1_core.errors import TrajectoryError
+from worldr1_core.errors import ScoreUnavailable, TrajectoryError
 from worldr1_rewards import camera_metrics as cm
 
 
@@ -172,3 +172,23 @@ def test_bad_arguments_are_named() -> None:
         cm.absolute_trajectory_error(path, path, alignment="sim3")  # type: ignore[arg-type]
     with pytest.raises(TrajectoryError, match="stride"):
         cm.relative_pose_error(path, path, stride=5)
+
+
+def test_failures_are_counted_by_kind_of_reason() -> None:
+    outcomes = [
+        None,
+        ScoreUnavailable("clip 1: COLMAP placed 0 of 9 frames."),
+        ScoreUnavailable("clip 2: COLMAP placed 4 of 17 frames."),
+        "clip 3: no texture",
+        None,
+    ]
+    found = cm.failure_rate(outcomes)
+    assert (found.count, found.num_clips) == (3, 5)
+    assert found.rate == pytest.approx(0.6)
+    assert list(found.reasons.items()) == [("COLMAP placed # of # frames.", 2), ("no texture", 1)]
+    assert cm.failure_rate([None]).rate == 0.0
+
+
+def test_a_failure_rate_of_no_clips_is_an_error() -> None:
+    with pytest.raises(TrajectoryError, match="at least one clip"):
+        cm.failure_rate([])

@@ -7,6 +7,9 @@ fitted to camera centres alone leaves the roll of a straight path undetermined a
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -185,6 +188,55 @@ def relative_pose_error(estimate: Tensor, reference: Tensor, *, stride: int = 1)
     shift = (moved[:, :3, 3] - expected[:, :3, 3]).square().sum(-1).mean().sqrt()
     turn = rotation_angle(moved[:, :3, :3].transpose(1, 2) @ expected[:, :3, :3]).mean()
     return float(shift), float(turn)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRate:
+    """How often an estimator gave no path: errors are of the other clips alone, and mean little without it.
+
+    Attributes:
+        num_clips: Clips that were tried, at least one.
+        reasons: Reason -> how many clips it kept from having a path, the most frequent first.
+    """
+
+    num_clips: int
+    reasons: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """Clips without a path."""
+        return sum(self.reasons.values())
+
+    @property
+    def rate(self) -> float:
+        """Share of the clips without a path, in [0, 1]."""
+        return self.count / self.num_clips
+
+
+def failure_rate(outcomes: Sequence[str | Exception | None]) -> FailureRate:
+    """Count the clips for which an estimator gave no path, by reason.
+
+    Args:
+        outcomes: One entry a clip: `None` where there is a path, else the reason or the exception that was raised.
+            Digits in reasons become `#` and a leading `name: ` is dropped, so that equal reasons of different clips
+            count as one.
+
+    Raises:
+        TrajectoryError: There is no clip.
+
+    Example:
+        >>> found = failure_rate([None, "a: 2 of 9 frames", "b: 3 of 9 frames", None])
+        >>> found.rate, dict(found.reasons)
+        (0.5, {'# of # frames': 2})
+    """
+    if not outcomes:
+        raise TrajectoryError("A failure rate needs at least one clip, received none.")
+    reasons = Counter(_kind_of_reason(str(outcome)) for outcome in outcomes if outcome is not None)
+    return FailureRate(len(outcomes), dict(reasons.most_common()))
+
+
+def _kind_of_reason(reason: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "#", re.sub(r"^[^:.]*: ", "", " ".join(reason.split())))
 
 
 def steps(c2w: Tensor, stride: int = 1) -> Tensor:
