@@ -1,15 +1,18 @@
-"""What does each reconstructor give, and what does it cost? The same rendered clips with exact truth for all of them.
+r"""What does each reconstructor give, and what does it cost? The same rendered clips with exact truth for all of them.
 
     python benchmarks/reconstruction.py --quick                        # direct, one scene at 64x64x9, under a minute
     python benchmarks/reconstruction.py                                # all that are installed, three sizes
-    python benchmarks/reconstruction.py --reconstructors direct da3 --sizes 64x64x9 128x128x17
+    python benchmarks/reconstruction.py --reconstructors direct colmap --sizes 64x64x9 128x128x17
+    uv run --isolated --no-group hps --group nerfstudio python benchmarks/reconstruction.py \
+        --reconstructors nerfstudio --sizes 64x64x9 --cases 2
 
 For each reconstructor and size: rotation error (degrees, mean over frames and clean clips), translation error (root
 mean square distance of camera centres after alignment, over the path's extent, clean clips that travel), PSNR of the
 re-render of clean clips, AUC of `reconstruction` + `trajectory` for clean clips against each corruption at full
-severity, whether every hack earns less than every clean clip of its scene, clips without a score, seconds (median and
-longest) and peak memory of scoring a clip. A reconstructor that cannot run here is listed with the reason. Progress
-goes to stderr; the last line on stdout is JSON.
+severity, whether every hack earns less than every clean clip of its scene, clips without a score, the failure rate on
+clean clips with its reasons, seconds (median and longest) and peak memory of scoring a clip. A reconstructor that
+cannot run here is listed with the reason. Progress goes to
+stderr; the last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.scoring import ClipScores, Scorer
 from worldr1_rewards import metrics
-from worldr1_rewards.camera_metrics import absolute_trajectory_error, rotation_errors
+from worldr1_rewards.camera_metrics import absolute_trajectory_error, failure_rate, rotation_errors
 from worldr1_rewards.probes.plan import CLEAN, QUICK_HACKS, Case, ProbePlan
 from worldr1_rewards.probes.run import Outcome, run_probe
 from worldr1_rewards.probes.summary import as_json, summarise
@@ -96,8 +99,11 @@ def measure(name: str, size: str, cases: Sequence[Case], device: str) -> dict[st
     except WorldR1Error as error:
         return row | {"cannot_run": " ".join(str(error).split())}
     report = summarise(outcomes, plan)
+    failures = failure_rate([outcome.reason for outcome in outcomes if outcome.sample.kind == CLEAN])
     return row | {
         "clips": len(outcomes),
+        "clean_failure_rate": failures.rate,
+        "clean_failure_reasons": dict(failures.reasons),
         "rotation_degrees": _mean(geometry.rotation),
         "translation_share": _mean(geometry.translation),
         "psnr": _mean(geometry.psnr),
@@ -123,7 +129,8 @@ def _line(row: dict[str, Any]) -> str:
     return (
         f"{head} rotation {row['rotation_degrees']:.3f} deg, path {100 * row['translation_share']:.2f} %, "
         f"PSNR {row['psnr']:.1f} dB, AUC lowest {min(known, default=math.nan):.3f} mean {_mean(known):.3f}, "
-        f"hacks that reach a clean clip {failed}, without a score {sum(row['unscored'].values())} of {row['clips']}, "
+        f"hacks that reach a clean clip {failed}, without a score {sum(row['unscored'].values())} of {row['clips']} "
+        f"({row['clean_failure_rate']:.0%} of the clean ones), "
         f"{row['seconds']:.2f} s (longest {row['seconds_max']:.2f} s), {memory}"
     )
 
