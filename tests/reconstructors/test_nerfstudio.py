@@ -79,6 +79,21 @@ def test_what_the_cameras_refuse_is_refused_for_the_same_reason():
         NerfstudioReconstructor(**SMALL).reconstruct(flat)
 
 
+def test_colmap_gives_its_cameras_and_its_refusals():
+    pytest.importorskip("pycolmap", reason="needs the extra `colmap`")
+    from worldr1_rewards.probes.world import render_world
+
+    moving, frozen = (
+        Clip(Video(render_world("rich", "push in", seed=1, num_frames=5, corruption=kind).frames))
+        for kind in ("clean", "frozen")
+    )
+    found = NerfstudioReconstructor(cameras="colmap", iterations=5, rays=64, max_side=32).reconstruct(moving)
+    assert found.diagnostics["cameras"] == "colmap"
+    assert found.trajectory.c2w[-1, 2, 3] > 0.1
+    with pytest.raises(ScoreUnavailable, match="COLMAP placed 0 of 5 frames"):
+        NerfstudioReconstructor(cameras="colmap").reconstruct(frozen)
+
+
 def test_nerfstudio_opens_what_is_exported_and_draws_the_same(clip, scene, tmp_path, monkeypatch):
     import torchmetrics.image.lpip
     from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
