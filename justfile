@@ -22,6 +22,10 @@ test *ARGS:
 test-slow *ARGS:
     uv run pytest -n auto -m slow {{ARGS}}
 
+# The tests of the extra `nerfstudio`, whose pins exclude those of `hps`
+test-nerfstudio:
+    uv run --isolated --no-group hps --group nerfstudio pytest tests/reconstructors/test_nerfstudio.py
+
 # Build the four wheels into dist/
 build:
     uv build --all-packages --out-dir dist
