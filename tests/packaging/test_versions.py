@@ -147,6 +147,8 @@ NEEDED_BY_LIBRARIES = {
     # diffusers loads and offloads with accelerate, Wan's pipeline cleans prompts with ftfy, and transformers reads the
     # tokenizers of T5 checkpoints with sentencepiece.
     "worldr1-backbones": {"accelerate", "ftfy", "sentencepiece"},
+    # depth-anything-3 imports addict without declaring it.
+    "worldr1-rewards": {"addict"},
 }
 """Dependencies that a package needs without importing them itself."""
 
