@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,9 +85,10 @@ class CommandedRerenderReward(_SweptReward):
 
     score = quality x gain. The quality is the mean of e0 / (e0 + e) over two errors of the re-render: the plain squared
     error of RGB in [0, 1], and that of pixels without local mean and contrast, which neither blur nor fading lowers.
-    The gain, for a path that moves, is 1 - e / e_still, at least 0, where e_still is the error of a camera that rests:
-    the share of the change that the path explains. Depth is free, so a slower clip is explained as well, by a world
-    that is farther away; but there is less change to explain, so it earns less, and a clip that stands still nothing.
+    The gain, for a path that moves, is sqrt(1 - e / e_still), at least 0, where e_still is the error of a camera that
+    rests: the correlation that belongs to the share of the change that the path explains. Depth is free, so a slower
+    clip is explained as well, by a world that is farther away; but there is less change to explain, so it earns less,
+    and a clip that stands still nothing.
     """
 
     class Config(_SweptReward.Config):
@@ -109,7 +111,7 @@ class CommandedRerenderReward(_SweptReward):
                 self.config.plain_error / (self.config.plain_error + e_plain)
                 + self.config.normalised_error / (self.config.normalised_error + e_normal)
             ) / 2
-            gain = 1.0 if path.rests else max(0.0, 1 - e_normal / max(e_still, 1e-9))
+            gain = 1.0 if path.rests else math.sqrt(max(0.0, 1 - e_normal / max(e_still, 1e-9)))
             details = {"plain_error": e_plain, "normalised_error": e_normal, "gain": gain}
             scores.append(Score(quality * gain, details=details))
         return scores
