@@ -26,6 +26,10 @@ test-slow *ARGS:
 test-nerfstudio:
     uv run --isolated --no-group hps --group nerfstudio pytest tests/reconstructors/test_nerfstudio.py
 
+# The tests of the extra `da3`, which needs numpy below 2
+test-da3:
+    uv run --isolated --no-group hps --group da3 pytest tests/reconstructors/test_da3_package.py
+
 # Build the four wheels into dist/
 build:
     uv build --all-packages --out-dir dist
