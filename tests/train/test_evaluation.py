@@ -52,7 +52,7 @@ def test_videos_are_the_same_each_time_and_whatever_the_batch():
 def test_videos_are_those_of_plain_deterministic_sampling():
     backbone = adapted_backbone()
     evaluator = make_evaluator(backbone, prompts=["a cat"])
-    clip = evaluator._generate([0])[0]
+    clip = evaluator.generate([0])[0]
     from worldr1_core.noise import NoiseRequest
     from worldr1_core.seeding import derive_seed
 
