@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from worldr1_train.evaluation import Evaluation, compare
+from worldr1_train.plan import RECORD
+from worldr1_train.run import AFTER, BEFORE
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "examples" / "tiny.yaml"
@@ -40,12 +42,12 @@ QUICK = ["train.max_steps=2", "train.evaluation.num_prompts=9", "train.evaluatio
 
 def run(folder: Path, overrides: list[str], processes: int) -> None:
     """Train into a folder, unless it was done before; an interrupted run goes on."""
-    if (folder / "evaluation-after.json").exists():
+    if (folder / AFTER).exists():
         return
     command = ["worldr1", "train", str(MANIFEST), "--output-dir", str(folder)]
     if processes > 1:
         command = ["torchrun", "--nproc-per-node", str(processes), "--no-python", *command]
-    if (folder / "run.json").exists():
+    if (folder / RECORD).exists():
         command.append("--resume")
     for override in overrides:
         command += ["--set", override]
@@ -55,7 +57,7 @@ def run(folder: Path, overrides: list[str], processes: int) -> None:
 
 def read_run(folder: Path) -> tuple[Evaluation, Evaluation]:
     """Both evaluations of a finished run."""
-    return Evaluation.load(folder / "evaluation-before.json"), Evaluation.load(folder / "evaluation-after.json")
+    return Evaluation.load(folder / BEFORE), Evaluation.load(folder / AFTER)
 
 
 def summarise_variant(folders: list[Path]) -> dict[str, Any]:

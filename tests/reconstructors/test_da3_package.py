@@ -14,7 +14,8 @@ from worldr1_core.errors import ScoreUnavailable, WeightsError
 from worldr1_core.testing import make_clip
 from worldr1_rewards.pretrained import Source
 from worldr1_rewards.reconstructors.da3 import DA3Reconstructor
-from worldr1_rewards.reconstructors.da3_model import load_model, predict, quiet
+from worldr1_rewards.reconstructors.da3_model import load_model, predict
+from worldr1_rewards.reconstructors.foreign_code import quiet
 
 SIZE, FRAMES, PROCESS_RES = (48, 64), 4, 56
 WORKED = (42, 56)

@@ -25,8 +25,9 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import OutputError, require
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.video_io import write_video
+from worldr1_rewards.reconstructors.foreign_code import quiet
 from worldr1_rewards.reconstructors.nerfstudio import NerfstudioReconstruction
-from worldr1_rewards.reconstructors.nerfstudio_models import EXTRA, TO_WORLD, quiet
+from worldr1_rewards.reconstructors.nerfstudio_models import EXTRA, TO_WORLD
 
 EXPERIMENT, RUN = "clip", "fit"
 

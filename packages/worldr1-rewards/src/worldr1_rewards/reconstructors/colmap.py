@@ -15,6 +15,7 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_rewards.reconstructors.cameras import NUM_HOSTS, spread_indices
+from worldr1_rewards.reconstructors.clip_checks import check_clip_size
 from worldr1_rewards.reconstructors.colmap_run import SparseModel, run_colmap
 from worldr1_rewards.reconstructors.dense_depth import key_depths
 from worldr1_rewards.reconstructors.depth_render import KeyFrames
@@ -23,8 +24,6 @@ from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.reconstructors.pyramid import limit_size, luma
 from worldr1_rewards.reconstructors.rigid import invert, rays_through
 
-MIN_FRAMES = 3
-MIN_SIDE = 24
 MIN_POINTS = 30
 """Fewest points that each frame must observe for its pose to be believed."""
 MAX_REPROJECTION_ERROR = 1.5
@@ -59,11 +58,7 @@ class ColmapReconstructor(Reconstructor):
             MissingExtraError: pycolmap is not installed.
         """
         video = clip.video
-        if video.num_frames < MIN_FRAMES or min(video.size) < MIN_SIDE:
-            raise ScoreUnavailable(
-                f"{clip.name}: received {video.num_frames} frame(s) of {video.size[0]}x{video.size[1]}; COLMAP needs "
-                f"at least {MIN_FRAMES} frames, and {MIN_SIDE} pixels a side."
-            )
+        check_clip_size(clip, "COLMAP")
         intrinsics = default_intrinsics(*video.size) if clip.intrinsics is None else clip.intrinsics.double()
         intrinsics = intrinsics.cpu()
         if float(intrinsics[0, 1]) != 0:

@@ -18,15 +18,13 @@ from worldr1_core.errors import ScoreUnavailable, TrajectoryError
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_rewards.pretrained import Source
 from worldr1_rewards.reconstructors.cameras import spread_indices
+from worldr1_rewards.reconstructors.clip_checks import check_clip_size, check_texture
 from worldr1_rewards.reconstructors.da3_model import Prediction, load_model, predict
 from worldr1_rewards.reconstructors.depth_render import KeyFrames
-from worldr1_rewards.reconstructors.direct import MIN_TEXTURE, DirectReconstruction
-from worldr1_rewards.reconstructors.points import texture_strength
-from worldr1_rewards.reconstructors.pyramid import blur, limit_size, luma
+from worldr1_rewards.reconstructors.direct import DirectReconstruction
+from worldr1_rewards.reconstructors.pyramid import limit_size
 from worldr1_rewards.reconstructors.rigid import invert, pixel_rays
 
-MIN_FRAMES = 3
-MIN_SIDE = 24
 TEXTURE_SIDE = 448
 """Longest side at which texture is measured, as `direct` does by default."""
 FOCAL_RANGE = (0.2, 10.0)
@@ -108,19 +106,9 @@ class DA3Reconstructor(Reconstructor):
 
 
 def _check_video(clip: Clip) -> None:
-    video = clip.video
-    if video.num_frames < MIN_FRAMES or min(video.size) < MIN_SIDE:
-        raise ScoreUnavailable(
-            f"{clip.name}: received {video.num_frames} frame(s) of {video.size[0]}x{video.size[1]}; a reconstruction "
-            f"needs at least {MIN_FRAMES} frames, and {MIN_SIDE} pixels a side."
-        )
-    small, _ = limit_size(video.frames, torch.eye(3), TEXTURE_SIDE)
-    strength = float(texture_strength(blur(luma(small), 1.0)).mean((1, 2)).median())
-    if not strength >= MIN_TEXTURE:
-        raise ScoreUnavailable(
-            f"{clip.name}: the frames show no texture (mean squared gradient {strength:.1e}, at least "
-            f"{MIN_TEXTURE:.0e} is needed), and what the model makes of blank frames is a guess."
-        )
+    check_clip_size(clip, "a reconstruction")
+    small, _ = limit_size(clip.video.frames, torch.eye(3), TEXTURE_SIDE)
+    check_texture(clip.name, small, "and what the model makes of blank frames is a guess.")
 
 
 def _check_depth(clip: Clip, found: Prediction) -> None:

@@ -5,11 +5,7 @@ Only this module imports `depth_anything_3`, and only inside functions: the impo
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +14,9 @@ from torch import Tensor
 
 from worldr1_core.errors import UserError, require
 from worldr1_rewards.pretrained import LOADING_ERRORS, Source, find_file, read_state_dict
+from worldr1_rewards.reconstructors.foreign_code import quiet, seeded
 
 EXTRA = "worldr1-rewards[da3]"
-SEED = 0
 WHAT = "Depth Anything 3"
 
 
@@ -106,19 +102,3 @@ def predict(model: Any, frames: Tensor, process_res: int, device: str) -> Predic
         w2c=torch.tensor(found.extrinsics, dtype=torch.float64)[:, :3],
         intrinsics=torch.tensor(found.intrinsics, dtype=torch.float64),
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """What the package prints goes to stderr, and warnings about torch's changes nowhere."""
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def seeded(device: str) -> Iterator[None]:
-    """Torch's generators start at `SEED` inside and are put back afterwards: weights and sky quantiles are drawn."""
-    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
-        torch.manual_seed(SEED)
-        yield

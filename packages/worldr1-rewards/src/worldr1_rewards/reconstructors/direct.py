@@ -18,16 +18,13 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, TrajectoryError
 from worldr1_core.reconstructor import Reconstruction, Reconstructor, Render
 from worldr1_rewards.reconstructors.cameras import Cameras, estimate_cameras
+from worldr1_rewards.reconstructors.clip_checks import MIN_FRAMES, MIN_SIDE, check_texture
 from worldr1_rewards.reconstructors.dense_depth import key_depths
 from worldr1_rewards.reconstructors.depth_render import KeyFrames, enlarge, render_view, splat_depth
-from worldr1_rewards.reconstructors.points import Points, texture_strength
-from worldr1_rewards.reconstructors.pyramid import blur, limit_size, luma
+from worldr1_rewards.reconstructors.points import Points
+from worldr1_rewards.reconstructors.pyramid import limit_size, luma
 from worldr1_rewards.reconstructors.rigid import default_intrinsics, invert, resize_intrinsics
 
-MIN_FRAMES = 3
-MIN_SIDE = 24
-MIN_TEXTURE = 2e-6
-"""Least mean squared gradient of the smoothed grey frames: about a third of an 8-bit step per pixel."""
 MIN_AGREEMENT = 0.6
 """By default, the least correlation of a frame's patches with those of other frames for it to show the same scene."""
 MAX_LOST_SHARE = 0.1
@@ -112,7 +109,7 @@ class DirectReconstructor(Reconstructor):
         _check_video(clip.name, frames)
         intrinsics = _intrinsics(clip, size).to(self.device)
         small, matrix = limit_size(frames, intrinsics.to(frames.dtype), self.config.max_side)
-        _check_texture(clip.name, small)
+        check_texture(clip.name, small, "so neither camera nor depth can be seen.")
         cameras = estimate_cameras(small, matrix)
         _check_agreement(clip.name, cameras, self.config.min_agreement)
         return _assemble(frames, intrinsics, small, matrix, cameras)
@@ -128,15 +125,6 @@ def _check_video(name: str, frames: Tensor) -> None:
         raise ScoreUnavailable(
             f"{name}: frames of {frames.shape[-2]}x{frames.shape[-1]} are too small; both sides must have "
             f"at least {MIN_SIDE} pixels."
-        )
-
-
-def _check_texture(name: str, frames: Tensor) -> None:
-    strength = texture_strength(blur(luma(frames), 1.0)).mean((1, 2))
-    if float(strength.median()) < MIN_TEXTURE:
-        raise ScoreUnavailable(
-            f"{name}: the frames show no texture (mean squared gradient {float(strength.median()):.1e}, "
-            f"at least {MIN_TEXTURE:.0e} is needed), so neither camera nor depth can be seen."
         )
 
 

@@ -14,16 +14,14 @@ from worldr1_core.camera.geometry import scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import ScoreUnavailable, UserError, require
+from worldr1_core.errors import UserError, require
 from worldr1_core.reconstructor import Reconstruction, Reconstructor, Render
 from worldr1_rewards.reconstructors.camera_source import build_camera_source, estimate
-from worldr1_rewards.reconstructors.nerfstudio_models import EXTRA, FitPlan, FittedModel, fit, quiet
+from worldr1_rewards.reconstructors.clip_checks import check_clip_size
+from worldr1_rewards.reconstructors.foreign_code import quiet
+from worldr1_rewards.reconstructors.nerfstudio_models import EXTRA, FitPlan, FittedModel, fit
 from worldr1_rewards.reconstructors.pyramid import limit_size
 from worldr1_rewards.reconstructors.visibility import seen_share
-
-MIN_FRAMES = 3
-MIN_SIDE = 24
-"""Smaller clips are refused before any camera is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,7 @@ class NerfstudioReconstructor(Reconstructor):
         """
         with quiet():
             require("nerfstudio", extra=EXTRA)
-        _check_video(clip)
+        check_clip_size(clip, "a fit")
         found = estimate(self._cameras, clip)
         path = _in_scene_depths(found, clip.video.size)
         assert path.intrinsics is not None
@@ -142,15 +140,6 @@ class NerfstudioReconstructor(Reconstructor):
             fitted=fitted,
             own=Render(picture, opacity, depth),
             own_depth=depth,
-        )
-
-
-def _check_video(clip: Clip) -> None:
-    video = clip.video
-    if video.num_frames < MIN_FRAMES or min(video.size) < MIN_SIDE:
-        raise ScoreUnavailable(
-            f"{clip.name}: received {video.num_frames} frame(s) of {video.size[0]}x{video.size[1]}; a fit needs at "
-            f"least {MIN_FRAMES} frames, and {MIN_SIDE} pixels a side."
         )
 
 

@@ -5,10 +5,6 @@ Only this module and `nerfstudio_export` import nerfstudio, and only inside func
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +14,9 @@ from torch import Tensor, nn
 
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import ScoreUnavailable, require
+from worldr1_rewards.reconstructors.foreign_code import quiet, seeded
 
 EXTRA = "worldr1-rewards[nerfstudio]"
-SEED = 0
 NEAR, FAR = 0.2, 8.0
 """Range along a ray, in scene depths, in which nerfacto looks for surfaces."""
 FINEST_CELL = 1.25
@@ -201,22 +197,6 @@ def make_cameras(c2w: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Any:
 def to_nerfstudio(c2w: Tensor) -> Tensor:
     """`(N, 4, 4)` OpenCV poses, frame 0 at the origin, as OpenGL poses in the fitted model's world; float64."""
     return TO_WORLD @ c2w.cpu().double() * _TO_OPENGL
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what nerfstudio and gsplat print off stdout, and their warnings about torch's changes out of sight."""
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def seeded(device: str) -> Iterator[None]:
-    """The generators of torch start at `SEED` inside and are put back afterwards."""
-    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
-        torch.manual_seed(SEED)
-        yield
 
 
 class _NoMetric(nn.Module):

@@ -1,0 +1,28 @@
+"""Running other people's reconstruction code within ours: what it prints, and what it draws at random."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+SEED = 0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What is printed goes to stderr, since stdout belongs to results; warnings about torch's changes go nowhere."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def seeded(device: str) -> Iterator[None]:
+    """Torch's generators, the device's too, start at `SEED` inside and are put back afterwards."""
+    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(SEED)
+        yield
