@@ -1,4 +1,4 @@
-"""What worldr1-backbones registers: text-to-video backbones, samplers and noise conditioners."""
+"""What worldr1-backbones registers: text-to-video backbones, samplers, noise conditioners, the tiny world's rewards."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def worldr1_register_noise_conditioners() -> dict[str, str]:
     return {
         "gaussian": "worldr1_backbones.noise.gaussian:GaussianNoise",
         "camera-warp": "worldr1_backbones.noise.camera_warp:CameraWarpNoise",
+    }
+
+
+@hookimpl
+def worldr1_register_rewards() -> dict[str, str]:
+    """The tiny world's own: does a clip show its caption, and a count of pixels to check that by."""
+    return {
+        "tiny-text-alignment": "worldr1_backbones.tiny.text_alignment:TinyTextAlignmentReward",
+        "tiny-object-pixels": "worldr1_backbones.tiny.object_pixels:TinyObjectPixelsReward",
     }
 
 
