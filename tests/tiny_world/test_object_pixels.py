@@ -66,3 +66,10 @@ def test_a_render_has_more_of_its_objects_than_of_others():
     frames = render_clip(clip_of(parse_caption(PROMPT), seed=0))
     assert 0.02 < score(frames).value < 0.2
     assert score(frames, PROMPT.replace("red", "yellow").replace("blue", "purple")).value < 0.01
+
+
+def test_the_warm_floor_is_not_orange():
+    prompt = PROMPT.replace("A red", "An orange")
+    frames = render_clip(clip_of(parse_caption(PROMPT), seed=0))
+    assert hue_share(frames, "orange").max() < 0.01
+    assert hue_share(render_clip(clip_of(parse_caption(prompt), seed=0)), "orange").min() > 0.05

@@ -228,7 +228,7 @@ def _rand(generator: torch.Generator, count: int) -> Tensor:
 
 @click.command()
 @click.option("--minutes", type=click.FloatRange(min=0.05), default=10.0, show_default=True,
-              help="Time for rendering, four fifths of it at most, and training; measuring takes one or two more.")  # fmt: skip
+              help="Time to render (at most four fifths) and to train; measuring comes on top.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Receives the weights.")
 @click.option("--examples", type=click.IntRange(min=16), default=4000, show_default=True, help="Examples to render.")
 @click.option("--width", type=click.IntRange(8, 256), default=64, show_default=True, help="Channels of the network.")

@@ -29,7 +29,7 @@ LEAST_CONTRAST = 1e-3
 """Standard deviation of the pixels below which a clip shows nothing."""
 HALF_COVER = 0.4
 """Share of the expected area that counts half as much as infinitely much."""
-LARGEST = 3.0
+LARGEST = 2.0
 """Multiple of the largest area along the path beyond which more of a colour is no object, and loses."""
 TEMPERATURE = 2.0
 """Divides logits: probabilities of a clip that is easy to read keep room for better and worse ones."""
@@ -142,8 +142,9 @@ def _presence(cover: Tensor, area: Tensor, inside: Tensor) -> Tensor:
         inside: `(T,)` share of it inside the picture. Frames that it should have left do not count.
     """
     wanted = torch.minimum(area, area[0]).clamp(min=1e-3)  # a push that falls short is for other rewards
-    ratio = cover / wanted * (LARGEST * area.max() / cover.clamp(min=1e-6)).clamp(max=1) ** 2
-    seen = ((1 + HALF_COVER**2) * ratio**2 / (ratio**2 + HALF_COVER**2)).clamp(max=1)
+    ratio = cover / wanted
+    excess = (cover / (LARGEST * area.max())).clamp(min=1)
+    seen = ((1 + HALF_COVER**2) * ratio**2 / (ratio**2 + HALF_COVER**2)).clamp(max=1) / excess**2
     mean = (seen * inside).sum() / inside.sum().clamp(min=1e-3)
     worst = torch.where(inside >= _IN_SIGHT, seen, 1.0).amin()
     return (mean + torch.minimum(worst, mean)) / 2
