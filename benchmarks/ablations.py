@@ -3,10 +3,10 @@
     python benchmarks/ablations.py --quick                     # under a minute: two steps, to see that it runs
     python benchmarks/ablations.py --out runs/ablations        # hours on two cores; goes on where it stopped
 
-Every row is `worldr1 train examples/tiny.yaml` with a few values changed, as one process a core. A variant's runs are
-averaged over its seeds; `low` and `high` are the ends of the 95 % bootstrap interval over the pairs of all its runs.
-`no warped noise` is compared with its own base, which also starts from Gaussian noise. A table goes to stderr; the last
-line on stdout is JSON.
+Every row is `worldr1 train examples/tiny.yaml` with a few values changed, as one process a core, against the untrained
+model from plain noise. A variant's runs are averaged over its seeds; `low` and `high` are the ends of the 95 %
+bootstrap interval over the pairs of all its runs. `warped noise, no training` comes with the runs of `full`. A table
+goes to stderr; the last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from worldr1_train.evaluation import Evaluation, compare
 from worldr1_train.plan import RECORD
-from worldr1_train.run import AFTER, BEFORE
+from worldr1_train.run import AFTER, BEFORE, NOISE_ONLY
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "examples" / "tiny.yaml"
@@ -55,14 +55,9 @@ def run(folder: Path, overrides: list[str], processes: int) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
-def read_run(folder: Path) -> tuple[Evaluation, Evaluation]:
-    """Both evaluations of a finished run."""
-    return Evaluation.load(folder / BEFORE), Evaluation.load(folder / AFTER)
-
-
-def summarise_variant(folders: list[Path]) -> dict[str, Any]:
+def summarise_variant(folders: list[Path], after: str = AFTER) -> dict[str, Any]:
     """Metric -> before, after, and the paired change over the videos of all runs with its interval and range."""
-    runs = [read_run(folder) for folder in folders]
+    runs = [(Evaluation.load(folder / BEFORE), Evaluation.load(folder / after)) for folder in folders]
     prompts = [prompt for before, _ in runs for prompt in before.prompts]
     pooled = [
         Evaluation(prompts, {name: [v for pair in runs for v in pair[k].values[name]] for name in runs[0][k].values})
@@ -71,15 +66,15 @@ def summarise_variant(folders: list[Path]) -> dict[str, Any]:
     changes = compare(*pooled)
     found = {}
     for name, change in changes.items():
-        before, after = (float(np.nanmean(part.values[name])) for part in pooled)
+        first, last = (float(np.nanmean(part.values[name])) for part in pooled)
         by_seed = [compare(*pair)[name].mean for pair in runs]
         found[name] = {
-            "before": round(before, 4),
-            "after": round(after, 4),
+            "before": round(first, 4),
+            "after": round(last, 4),
             "change": round(change.mean, 4),
             "low": round(change.low, 4),
             "high": round(change.high, 4),
-            "ratio": round(after / before, 4) if before else None,
+            "ratio": round(last / first, 4) if first else None,
             "by_seed": [round(value, 4) for value in by_seed],
             "num_pairs": change.num_pairs,
         }
@@ -119,6 +114,8 @@ def main() -> None:
             folders = [out / f"{variant.replace(' ', '-')}-{seed}" for seed in seeds]
             for folder, seed in zip(folders, seeds, strict=True):
                 run(folder, [f"seed={seed}", *VARIANTS[variant], *extra], args.processes)
+            if variant == "full":
+                table["warped noise, no training"] = summarise_variant(folders, NOISE_ONLY)
             table[variant] = summarise_variant(folders)
         print_table(table)
     print(json.dumps({"variants": table, "seeds": seeds}))

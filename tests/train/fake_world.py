@@ -16,6 +16,7 @@ from worldr1_core import hookimpl
 from worldr1_core.backbone import Backbone, Conditioning, LatentGeometry, Rollout
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
+from worldr1_core.noise import InitialNoise, NoiseConditioner
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import DenoiserCall, Transition
 from worldr1_core.reward import Reward
@@ -223,6 +224,15 @@ class Fragile(Reward):
         return float(clip.video.frames.mean())
 
 
+class NegatedNoise(NoiseConditioner):
+    """Plain noise with its sign turned: another start than the backbone's own, of the same distribution."""
+
+    def draw(self, request, generator):
+        geometry = request.geometry
+        shape = (geometry.channels, geometry.num_frames, geometry.height, geometry.width)
+        return InitialNoise(-torch.randn(shape, generator=generator))
+
+
 @hookimpl
 def worldr1_register_backbones():
     return {"fake": f"{__name__}:FakeBackbone"}
@@ -231,6 +241,11 @@ def worldr1_register_backbones():
 @hookimpl
 def worldr1_register_samplers():
     return {"fake-sde": f"{__name__}:FakeSampler"}
+
+
+@hookimpl
+def worldr1_register_noise_conditioners():
+    return {"fake-noise": f"{__name__}:NegatedNoise"}
 
 
 @hookimpl

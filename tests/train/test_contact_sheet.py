@@ -15,7 +15,16 @@ from worldr1_core.errors import OutputError, UserError
 from worldr1_core.plugins import Installed
 from worldr1_train.cli import train
 from worldr1_train.cli_sheet import sheet
-from worldr1_train.contact_sheet import MOST_FRAMES, Pair, draw_pairs, generate_pairs, strip
+from worldr1_train.contact_sheet import (
+    AFTER,
+    BEFORE,
+    MOST_FRAMES,
+    NOISE_ONLY,
+    Comparison,
+    draw_comparisons,
+    generate_comparisons,
+    strip,
+)
 from worldr1_train.plan import read_manifest
 
 
@@ -32,15 +41,25 @@ def trained(tmp_path, make_registry, monkeypatch):
     return manifest, registry, tmp_path / "run" / "adapter"
 
 
-def test_pairs_are_the_same_prompt_and_noise_with_and_without_the_adapter(trained):
+def test_videos_are_of_the_same_prompts_with_and_without_the_adapter(trained):
     manifest, registry, adapter = trained
-    pairs = generate_pairs(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
-    assert [pair.prompt for pair in pairs] == ["a cat", "a boat"]
-    for pair in pairs:
-        assert pair.before.shape == pair.after.shape
-        assert not torch.equal(pair.before, pair.after)
-    again = generate_pairs(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
-    assert torch.equal(again[0].after, pairs[0].after)
+    made = generate_comparisons(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
+    assert [one.prompt for one in made] == ["a cat", "a boat"]
+    for one in made:
+        assert list(one.rows) == [BEFORE, AFTER]
+        assert one.rows[BEFORE].shape == one.rows[AFTER].shape
+        assert not torch.equal(one.rows[BEFORE], one.rows[AFTER])
+    again = generate_comparisons(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
+    assert torch.equal(again[0].rows[AFTER], made[0].rows[AFTER])
+
+
+def test_the_manifests_noise_has_a_row_of_its_own(trained):
+    manifest, registry, adapter = trained
+    text = manifest.read_text(encoding="utf-8").replace("prompts: {main", "noise: {name: fake-noise}\nprompts: {main")
+    manifest.write_text(text, encoding="utf-8")
+    [one] = generate_comparisons(read_manifest(manifest, registry), registry, manifest.parent, adapter, 1)
+    assert list(one.rows) == [BEFORE, NOISE_ONLY, AFTER]
+    assert not torch.equal(one.rows[BEFORE], one.rows[NOISE_ONLY])
 
 
 def test_the_command_writes_a_picture_and_says_which_prompts_it_shows(trained, tmp_path):
@@ -66,9 +85,9 @@ def test_a_suffix_that_cannot_be_drawn_is_told_before_any_video_is_made(trained,
 def test_nothing_to_draw(trained, tmp_path):
     manifest, registry, adapter = trained
     with pytest.raises(UserError, match="at least 1 prompt, received 0"):
-        generate_pairs(read_manifest(manifest, registry), registry, manifest.parent, adapter, 0)
+        generate_comparisons(read_manifest(manifest, registry), registry, manifest.parent, adapter, 0)
     with pytest.raises(UserError, match="received no video"):
-        draw_pairs([], tmp_path / "sheet.png")
+        draw_comparisons([], tmp_path / "sheet.png")
 
 
 def test_a_strip_shows_first_and_last_frame():
@@ -81,5 +100,6 @@ def test_a_strip_shows_first_and_last_frame():
 
 
 def test_a_short_clip_is_drawn(tmp_path):
-    draw_pairs([Pair("a prompt", torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4))], tmp_path / "sheet.svg")
+    rows = {BEFORE: torch.zeros(2, 3, 4, 4), AFTER: torch.ones(2, 3, 4, 4)}
+    draw_comparisons([Comparison("a prompt", rows)], tmp_path / "sheet.svg")
     assert (tmp_path / "sheet.svg").read_text().count("<image") == 2

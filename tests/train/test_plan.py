@@ -20,6 +20,7 @@ COMPONENTS = {
         "redness": f"{fake_world}:Redness",
         "shine-accuracy": f"{fake_world}:CameraAccuracy",
     },
+    "noise conditioner": {"fake-noise": f"{fake_world}:NegatedNoise"},
     "manifest section": {"train": "worldr1_train.section:TrainSection"},
 }
 

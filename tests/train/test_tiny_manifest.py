@@ -41,7 +41,10 @@ def test_the_main_job_trains_and_its_adapter_loads_without_us(tmp_path):
     result = json.loads(done.stdout.splitlines()[-1])
     for name in ("psnr", "psnr_normalised", "camera_accuracy", "mean_gradient", "contrast", "motion"):
         assert math.isfinite(result["before"][name])
+        assert math.isfinite(result["noise_only"][name])
         assert math.isfinite(result["after"][name])
+    assert result["before"]["psnr"] != result["noise_only"]["psnr"], "before is the model from plain noise"
+    assert result["change"]["psnr"] != result["change_by_training"]["psnr"]
     assert result["steps"] == 2
     pipeline = WanPipeline.from_pretrained(CHECKPOINT)
     pipeline.set_progress_bar_config(disable=True)

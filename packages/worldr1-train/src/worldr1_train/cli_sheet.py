@@ -17,14 +17,17 @@ import click
 @click.option("--num-prompts", type=click.IntRange(1, 64), default=6, show_default=True, help="Test prompts to show.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: .png or .svg.")
 def sheet(manifest: Path, adapter: Path, overrides: tuple[str, ...], num_prompts: int, out: Path) -> None:
-    """Draw test videos of MANIFEST's model before and after training, from the same prompts and noise.
+    """Draw test videos of MANIFEST's model before and after training, from the same prompts and seeds.
+
+    Before is the model as it was, from plain noise; where MANIFEST has a noise conditioner, a second row shows what the
+    noise does without training.
 
     The prompts are evenly spaced over those that `worldr1 train` evaluates with; nothing is picked.
     """
     from worldr1_core.figures import check_figure_suffix
     from worldr1_core.files import check_writable_folder
     from worldr1_core.plugins import installed
-    from worldr1_train.contact_sheet import draw_pairs, generate_pairs
+    from worldr1_train.contact_sheet import draw_comparisons, generate_comparisons
     from worldr1_train.plan import read_manifest
 
     registry = installed().registry
@@ -32,6 +35,6 @@ def sheet(manifest: Path, adapter: Path, overrides: tuple[str, ...], num_prompts
         chosen = read_manifest(manifest, registry, overrides)
         check_figure_suffix(out)
         check_writable_folder(out.parent)
-        pairs = generate_pairs(chosen, registry, manifest.parent, adapter, num_prompts)
-        draw_pairs(pairs, out)
-    click.echo(json.dumps({"picture": str(out), "prompts": [pair.prompt for pair in pairs]}, ensure_ascii=False))
+        comparisons = generate_comparisons(chosen, registry, manifest.parent, adapter, num_prompts)
+        draw_comparisons(comparisons, out)
+    click.echo(json.dumps({"picture": str(out), "prompts": [one.prompt for one in comparisons]}, ensure_ascii=False))

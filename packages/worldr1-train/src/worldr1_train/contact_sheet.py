@@ -1,18 +1,20 @@
-"""Before and after as a picture: test videos of the model without and with its adapter, from the same noise."""
+"""Before and after as a picture: test videos of the model as it was, with the manifest's noise alone, and trained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from worldr1_core.compose import resolve_device
 from worldr1_core.errors import UserError, require
 from worldr1_core.figures import check_figure_suffix, save_figure
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
+from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import choose_metrics
 from worldr1_train.scoring_run import evaluation_section, make_evaluator
 
@@ -22,22 +24,26 @@ _INCHES = 0.85
 _GAP = 2
 
 
+BEFORE, NOISE_ONLY, AFTER = "before", "noise only", "after"
+
+
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One test video, before and after.
+class Comparison:
+    """One test video, made several ways.
 
     Attributes:
         prompt: Its prompt.
-        before: Frames `(T, 3, H, W)` RGB in [0, 1] without the adapter.
-        after: The same prompt and noise with it.
+        rows: Name of a row -> frames `(T, 3, H, W)` RGB in [0, 1]: the untrained model from plain noise, the same from
+            the manifest's noise where it has a conditioner, and the trained model from the manifest's noise.
     """
 
     prompt: str
-    before: Tensor
-    after: Tensor
+    rows: Mapping[str, Tensor]
 
 
-def generate_pairs(manifest: Manifest, registry: Registry, base: Path, adapter: Path, count: int) -> list[Pair]:
+def generate_comparisons(
+    manifest: Manifest, registry: Registry, base: Path, adapter: Path, count: int
+) -> list[Comparison]:
     """Generate test videos, evenly spaced over those of the evaluation, without and with an adapter.
 
     Args:
@@ -56,17 +62,22 @@ def generate_pairs(manifest: Manifest, registry: Registry, base: Path, adapter: 
     evaluator = make_evaluator(manifest, registry, base, metrics)
     total = len(evaluator.prompts)
     chosen = torch.linspace(0, total - 1, min(count, total)).round().long().tolist()
-    before = evaluator.generate(chosen)
+    made = {BEFORE: replace(evaluator, conditioner=WhiteNoise(device=resolve_device(manifest.device))).generate(chosen)}
+    if manifest.noise is not None:
+        made[NOISE_ONLY] = evaluator.generate(chosen)
     evaluator.model.backbone.load_adapter(adapter)
-    after = evaluator.generate(chosen)
-    return [Pair(a.prompt, a.video.frames, b.video.frames) for a, b in zip(before, after, strict=True)]
+    made[AFTER] = evaluator.generate(chosen)
+    return [
+        Comparison(evaluator.prompts[index], {name: clips[i].video.frames for name, clips in made.items()})
+        for i, index in enumerate(chosen)
+    ]
 
 
-def draw_pairs(pairs: Sequence[Pair], path: Path) -> None:
-    """Draw two rows of frames a prompt, before above after.
+def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Draw the rows of frames of every prompt below one another.
 
     Args:
-        pairs: What to draw, at least one; all videos of one size.
+        comparisons: What to draw, at least one; all videos of one size.
         path: `.png` or `.svg` file.
 
     Raises:
@@ -74,10 +85,10 @@ def draw_pairs(pairs: Sequence[Pair], path: Path) -> None:
         OutputError: The suffix is unknown or the place cannot be written to.
         MissingExtraError: matplotlib is not installed.
     """
-    if not pairs:
+    if not comparisons:
         raise UserError("There is nothing to draw: received no video.")
     check_figure_suffix(path)
-    strips = [(pair.prompt, name, strip(getattr(pair, name))) for pair in pairs for name in ("before", "after")]
+    strips = [(one.prompt, name, strip(frames)) for one in comparisons for name, frames in one.rows.items()]
     height, width = strips[0][2].shape[:2]
     row = _INCHES * MOST_FRAMES * height / width
     figure = require("matplotlib.figure", extra="worldr1-train[plot]").Figure(
@@ -89,7 +100,7 @@ def draw_pairs(pairs: Sequence[Pair], path: Path) -> None:
         panel.set_yticks([])
         panel.spines[:].set_visible(False)
         panel.set_ylabel(name, fontsize=7)
-        if name == "before":
+        if name == BEFORE:
             panel.set_title(prompt[:150], fontsize=7, loc="left", pad=2)
     save_figure(figure, path)
 

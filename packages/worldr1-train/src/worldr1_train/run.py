@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,10 @@ from worldr1_train.trainer import FlowGRPOTrainer
 
 log = structlog.get_logger(__name__)
 
-ADAPTER, WEIGHTS, BEFORE, AFTER = "adapter", "weights", "evaluation-before.json", "evaluation-after.json"
+ADAPTER, WEIGHTS = "adapter", "weights"
+BEFORE, AFTER = "evaluation-before.json", "evaluation-after.json"
+NOISE_ONLY = "evaluation-noise-only.json"
+"""What the manifest's noise alone does, without training."""
 AGGREGATIONS = {"weighted-sum": "sum_then_normalize", "gdpo": "normalize_then_sum"}
 
 
@@ -69,7 +74,11 @@ class TrainingRun:
         self.evaluator = self._make_evaluator()
 
     def execute(self) -> dict[str, Any]:
-        """Evaluate, train, evaluate, export; the result as plain data."""
+        """Evaluate, train, evaluate, export; the result as plain data.
+
+        The model before is the one that the user came with: untrained, from plain Gaussian noise. Where the manifest
+        has a noise conditioner, the untrained model is measured with it too, so that the share of training can be seen.
+        """
         start = time.perf_counter()
         plan, trainer, main = self.plan, self.trainer, self.trainer.accelerator.is_main_process
         if main:
@@ -77,17 +86,24 @@ class TrainingRun:
             remove_unfinished(plan.output_dir)
             record_run(plan)
         trainer.accelerator.wait_for_everyone()
-        before = self._evaluate_once(BEFORE, self._evaluate_reference)
+        plain = WhiteNoise(device=self._device)
+        before = self._evaluate_once(BEFORE, lambda: self._evaluate_reference(plain))
+        noise_only = None
+        if plan.manifest.noise is not None:
+            noise_only = self._evaluate_once(NOISE_ONLY, lambda: self._evaluate_reference(self.conditioner))
         self._train()
         with trainer.averaged():
             after = self._evaluate_once(AFTER, self._evaluate)
             exported = self._export()
         trainer.accelerator.wait_for_everyone()
-        changes = None if before is None or after is None else summarise(compare(before, after))
         return {
             "before": None if before is None else before.means(),
+            "noise_only": None if noise_only is None else noise_only.means(),
             "after": None if after is None else after.means(),
-            "change": changes,
+            "change": None if before is None or after is None else summarise(compare(before, after)),
+            "change_by_training": None
+            if noise_only is None or after is None
+            else summarise(compare(noise_only, after)),
             "seconds": round(time.perf_counter() - start, 3),
             "output_dir": str(plan.output_dir),
             "adapter": str(exported),
@@ -190,16 +206,18 @@ class TrainingRun:
 
     # Evaluation and export
 
-    def _evaluate(self) -> Evaluation:
+    def _evaluate(self, conditioner: NoiseConditioner | None = None) -> Evaluation:
+        """The policy as it is, from the manifest's noise or another one."""
         assert self.evaluator is not None
+        evaluator = self.evaluator if conditioner is None else replace(self.evaluator, conditioner=conditioner)
         accelerator = self.trainer.accelerator
-        return self.evaluator(rank=accelerator.process_index, num_processes=accelerator.num_processes)
+        return evaluator(rank=accelerator.process_index, num_processes=accelerator.num_processes)
 
-    def _evaluate_reference(self) -> Evaluation:
+    def _evaluate_reference(self, conditioner: NoiseConditioner) -> Evaluation:
         with self.trainer.model.reference():
-            return self._evaluate()
+            return self._evaluate(conditioner)
 
-    def _evaluate_once(self, name: str, evaluate: Any) -> Evaluation | None:
+    def _evaluate_once(self, name: str, evaluate: Callable[[], Evaluation]) -> Evaluation | None:
         """An evaluation that a resumed run has made already is read instead."""
         if self.evaluator is None:
             return None
@@ -207,7 +225,7 @@ class TrainingRun:
         if path.exists():
             return Evaluation.load(path)
         log.info("evaluating", videos=len(self.evaluator.prompts), metrics=self.plan.metrics)
-        found: Evaluation = evaluate()
+        found = evaluate()
         if self.trainer.accelerator.is_main_process:
             found.save(path)
         self.trainer.accelerator.wait_for_everyone()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+import torch
 
 from worldr1_core.backbone import Backbone
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
@@ -82,8 +85,17 @@ def make_evaluator(manifest: Manifest, registry: Registry, base: Path, metrics: 
         prompts=prompts,
         seed=manifest.seed % 2**32,
         batch_size=evaluation.batch_size,
-        autocast=contextlib.nullcontext,
+        autocast=_autocast(manifest, device),
     )
+
+
+def _autocast(manifest: Manifest, device: str) -> Callable[[], AbstractContextManager[None]]:
+    """The context in which `worldr1 train` would run the denoisers."""
+    section = manifest.sections.get("train")
+    precision = section.precision if isinstance(section, TrainSection) else "auto"
+    if precision == "bfloat16" or (precision == "auto" and device != "cpu"):
+        return lambda: torch.autocast(torch.device(device).type, torch.bfloat16)
+    return contextlib.nullcontext
 
 
 def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Evaluation:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -96,6 +95,7 @@ class CommandedRerenderReward(_SweptReward):
 
         plain_error: float = Field(0.005, gt=0, le=1, description="Squared error of RGB that earns half.")
         normalised_error: float = Field(0.3, gt=0, le=10, description="Squared error of normalised pixels that does.")
+        gain_power: float = Field(0.5, ge=0, le=1, description="Power of the explained share in the gain; 0: no gain.")
 
     config: Config
 
@@ -111,7 +111,8 @@ class CommandedRerenderReward(_SweptReward):
                 self.config.plain_error / (self.config.plain_error + e_plain)
                 + self.config.normalised_error / (self.config.normalised_error + e_normal)
             ) / 2
-            gain = 1.0 if path.rests else math.sqrt(max(0.0, 1 - e_normal / max(e_still, 1e-9)))
+            share = 1.0 if path.rests else max(0.0, 1 - e_normal / max(e_still, 1e-9))
+            gain = share**self.config.gain_power
             details = {"plain_error": e_plain, "normalised_error": e_normal, "gain": gain}
             scores.append(Score(quality * gain, details=details))
         return scores
