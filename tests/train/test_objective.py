@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from worldr1_core.policy_step import Transition
-from worldr1_train.objective import clipped_surrogate, gdpo_advantages, weighted_sum_advantages
+from worldr1_train.objective import (
+    add_place_advantages,
+    clipped_surrogate,
+    gdpo_advantages,
+    weighted_sum_advantages,
+)
 
 NAN = float("nan")
 
@@ -151,3 +156,73 @@ def test_ratio_clips_only_what_would_go_further():
     loss, _ = clipped_surrogate(log_ratio, torch.zeros(4), advantages, clip_low=0.1, clip_high=0.2)
     expected = [-1.2, -math.exp(-0.5), math.exp(0.5), 0.9]
     assert loss.tolist() == pytest.approx(expected)
+
+
+def places_of(components, maps, group_size=4, weights=(1.0,), totals=None):
+    weights = torch.tensor(weights)
+    totals = (components.nan_to_num() * weights).sum(1) if totals is None else totals
+    advantages = gdpo_advantages(components, totals, weights, group_size)
+    return add_place_advantages(advantages, components, maps, (2, 3), weights, group_size)
+
+
+def test_rewards_without_places_are_credited_everywhere_alike():
+    components = torch.randn(8, 2)
+    got = places_of(components, {}, weights=(1.0, 0.5))
+    plain = gdpo_advantages(components, components[:, 0], torch.tensor([1.0, 0.5]), 4)
+    assert got.values.shape == (8, 2, 3)
+    torch.testing.assert_close(got.values, plain.values[:, None, None].expand(8, 2, 3), atol=1e-3, rtol=1e-3)
+
+
+def test_a_place_is_credited_with_its_own_and_the_whole_with_half():
+    components = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    maps = torch.zeros(4, 2, 3)
+    maps[1, 0, 2] = 5.0
+    values = places_of(components, {0: maps}).values
+    assert values[1, 0, 2] == values[1].max() > values[0, 0, 2]
+    assert (values[2:, 1] > 0).all(), "what was earned elsewhere counts too"
+    others = torch.ones(2, 3, dtype=torch.bool)
+    others[0, 2] = False
+    torch.testing.assert_close(values[1][others], values[0][others])
+
+
+def test_places_are_centred_in_each_group_and_on_one_scale():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(8, 2, 3, generator=generator) + torch.randn(1, 2, 3, generator=generator) * 9
+    maps[4:] *= 1000
+    values = places_of(torch.zeros(8, 1), {0: maps}).values
+    torch.testing.assert_close(values.view(2, 4, 2, 3).mean(1), torch.zeros(2, 2, 3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(values.square().mean(), torch.tensor(1.0), atol=1e-2, rtol=0)
+    halves = values.view(2, -1).square().mean(1)
+    torch.testing.assert_close(halves[0], halves[1], atol=1e-2, rtol=0)
+
+
+def test_places_that_say_nothing_and_samples_that_do_not_count_get_nothing_of_them():
+    components = torch.tensor([[0.2], [0.4], [NAN], [0.3]])
+    totals = torch.tensor([0.2, 0.4, NAN, 0.3])
+    maps = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(1))
+    maps[:, 1, 1] = NAN
+    got = places_of(components, {0: maps}, totals=totals)
+    assert got.valid.tolist() == [True, True, False, True]
+    assert torch.isfinite(got.values).all()
+    assert (got.values[2] == 0).all()
+    scalar = places_of(components, {0: torch.full((4, 2, 3), NAN)}, totals=totals).values[:, 0, 0]
+    ratio = got.values[[0, 1], 1, 1] / scalar[[0, 1]]
+    torch.testing.assert_close(ratio[0], ratio[1])
+
+
+def test_log_density_by_place_averages_to_the_log_density():
+    generator = torch.Generator().manual_seed(2)
+    mean, value = (torch.randn(3, 5, 2, 4, 6, generator=generator) for _ in range(2))
+    transition = Transition(mean, 0.7)
+    by_place = transition.log_prob_by_place(value)
+    assert by_place.shape == (3, 4, 6)
+    torch.testing.assert_close(by_place.mean((1, 2)), transition.log_prob(value))
+
+
+def test_the_surrogate_of_places_moves_each_place_by_its_own_advantage():
+    log_prob = torch.zeros(2, 4, 6, requires_grad=True)
+    advantages = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
+    loss, ratio = clipped_surrogate(log_prob, log_prob.detach(), advantages, clip_low=1e-3, clip_high=1e-3)
+    assert (ratio == 1).all()
+    loss.sum().backward()
+    torch.testing.assert_close(log_prob.grad, -advantages)

@@ -27,6 +27,14 @@ class Transition:
         squares = ((value - self.mean) ** 2).flatten(1).mean(1)
         return -squares / (2 * self.std**2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
 
+    def log_prob_by_place(self, value: Tensor) -> Tensor:
+        """Log-density of `value` `(B, ..., h, w)` at every place, averaged over the dimensions between: `(B, h, w)`.
+
+        Its mean over the places is `log_prob`.
+        """
+        squares = ((value - self.mean) ** 2).flatten(1, -3).mean(1)
+        return -squares / (2 * self.std**2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
+
     def kl(self, reference: Transition) -> Tensor:
         """KL divergence to a Gaussian of the same std, |mean - mean_ref|^2 / (2 std^2), averaged likewise: `(B,)`."""
         return ((self.mean - reference.mean) ** 2).flatten(1).mean(1) / (2 * self.std**2)

@@ -311,6 +311,7 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
         beta=objective.kl,
         advantage_clip=objective.advantage_clip,
         multi_objective_aggregation=AGGREGATIONS[objective.aggregation],
+        credit=objective.credit,
         ema_decay=None if section.ema is None else section.ema.decay,
         ema_every=1 if section.ema is None else section.ema.every,
         full_finetuning=section.adapter is None,

@@ -68,6 +68,17 @@ class ObjectiveSection(_Part):
         description="How rewards become one advantage: normalise their weighted sum within the group, or each of them "
         "first (GDPO).",
     )
+    credit: Literal["video", "place"] = Field(
+        default="video",
+        description="Who earns a reward: the video as a whole, or half of it the places of the picture where it was "
+        "earned, for rewards that say so (needs GDPO).",
+    )
+
+    @model_validator(mode="after")
+    def _places_need_gdpo(self) -> Self:
+        if self.credit == "place" and self.aggregation != "gdpo":
+            raise ValueError(f"credit 'place' needs aggregation 'gdpo', received {self.aggregation!r}")
+        return self
 
 
 class EMASection(_Part):

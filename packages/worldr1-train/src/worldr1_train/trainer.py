@@ -18,6 +18,7 @@ import structlog
 import torch
 from accelerate.utils import gather, gather_object, set_seed
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
@@ -31,7 +32,13 @@ from worldr1_train.checkpointing import CheckpointingMixin
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
-from worldr1_train.objective import Advantages, clipped_surrogate, gdpo_advantages, weighted_sum_advantages
+from worldr1_train.objective import (
+    Advantages,
+    add_place_advantages,
+    clipped_surrogate,
+    gdpo_advantages,
+    weighted_sum_advantages,
+)
 from worldr1_train.policy_model import PolicyModel, StepInput
 from worldr1_train.rollouts import BlockRequest, RolloutBlock, RolloutCollector, SampleScore
 from worldr1_train.stages import Stage, StageSchedule
@@ -178,28 +185,38 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         """Clipped surrogate plus KL, summed over the pairs that count, over their number in the optimiser step."""
         buffer, args = self._buffer, self.args
         assert buffer is not None
-        transition, log_prob, rollout_log_prob = self._evaluate_pairs(model, inputs)
+        transition, log_prob, drift = self._evaluate_pairs(model, inputs)
         old = log_prob.detach() if inputs.old_log_prob is None else inputs.old_log_prob
         rows = torch.tensor(inputs.samples, device=log_prob.device)
         advantages, valid = buffer.advantages[rows], buffer.valid[rows]
         high = args.epsilon if args.epsilon_high is None else args.epsilon_high
-        per_pair, ratio = clipped_surrogate(log_prob, old, advantages, clip_low=args.epsilon, clip_high=high)
+        surrogate, ratio = clipped_surrogate(log_prob, old, advantages, clip_low=args.epsilon, clip_high=high)
+        per_pair = surrogate.flatten(1).mean(1) if surrogate.ndim > 1 else surrogate
         if inputs.reference_mean is not None:
             kl = transition.kl(Transition(inputs.reference_mean, transition.std))
             per_pair = per_pair + args.beta * kl
             self._note("kl", kl.detach(), valid)
-        self._note_ratios(ratio.detach(), log_prob.detach() - rollout_log_prob, valid, high)
+        self._note_ratios(ratio.detach(), drift, valid, high)
         update = (self._step % self._micro_steps_per_block) // args.gradient_accumulation_steps
         # Gradients are averaged over processes, the number of pairs is that of all of them.
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_pairs[update])
         return torch.where(valid, per_pair, torch.zeros_like(per_pair)).sum() * scale
 
     def _evaluate_pairs(self, model: Any, batch: MicroBatch) -> tuple[Transition, Tensor, Tensor]:
-        """Density at the recorded pairs under the model as it is, their log-density, and the rollout's own."""
+        """Density at the recorded pairs under the model as it is.
+
+        Returns:
+            The density; the pairs' log-density `(b,)`, or `(b, h, w)` by place; and how far it is from what the rollout
+            recorded, `(b,)`.
+        """
         assert self._buffer is not None
         step = self.backbone.select_step(self._buffer.steps[batch.step], batch.rows)
         transition = self.scheduler.transition(step.point, step.sample, model(StepInput(step)))
-        return transition, transition.log_prob(step.next_sample), step.log_prob
+        log_prob = transition.log_prob(step.next_sample)
+        drift = log_prob.detach() - step.log_prob
+        if self.args.credit == "place":
+            log_prob = transition.log_prob_by_place(step.next_sample)
+        return transition, log_prob, drift
 
     # A block of rollouts
 
@@ -220,6 +237,8 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         rollouts = self.collector.collect(request)
         scores: list[SampleScore] = gather_object(rollouts.scores)
         advantages = self._advantages(stage, scores)
+        if self.args.credit == "place":
+            advantages = self._credit_places(stage, scores, advantages, rollouts.steps[0].sample)
         self.last_block, self.last_scores, self.last_advantages = rollouts, scores, advantages
         self._log_scores(block, stage, scores, advantages)
         self._check_failures(scores)
@@ -239,6 +258,33 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         components = torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores])
         weights = torch.tensor([stage.weights[name] for name in names])
         return gdpo_advantages(components, totals, weights, self.args.num_generations, clip=self.args.advantage_clip)
+
+    def _credit_places(
+        self, stage: Stage, scores: list[SampleScore], advantages: Advantages, latents: Tensor
+    ) -> Advantages:
+        """The advantages with a value for every place of the latents `(B, ..., h, w)`."""
+        if latents.ndim < 4:
+            raise UserError(
+                f"credit 'place' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
+                "dimensional. Set credit to 'video'."
+            )
+        size = (int(latents.shape[-2]), int(latents.shape[-1]))
+        names = list(stage.weights)
+        nothing = torch.full(size, math.nan)
+        places = {}
+        for k, name in enumerate(names):
+            found = [score.places.get(name) for score in scores]
+            if any(one is not None for one in found):
+                places[k] = torch.stack([nothing if one is None else _resize(one, size) for one in found])
+        return add_place_advantages(
+            advantages,
+            torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores]),
+            places,
+            size,
+            torch.tensor([stage.weights[name] for name in names]),
+            self.args.num_generations,
+            clip=self.args.advantage_clip,
+        )
 
     def _make_buffer(self, block: int, rollouts: RolloutBlock, advantages: Advantages) -> UpdateBuffer:
         args, device = self.args, self.accelerator.device
@@ -404,6 +450,11 @@ class _UpdateHooks(TrainerCallback):
         """Take the new weights into the average."""
         if self._trainer.ema is not None:
             self._trainer.ema.update(state.global_step + 1)
+
+
+def _resize(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map `(h', w')` as `(h, w)`: areas are averaged, NaN where they hold one."""
+    return adaptive_avg_pool2d(places[None].float().cpu(), size)[0]
 
 
 def _tick(items: list[int]) -> dict[str, int]:

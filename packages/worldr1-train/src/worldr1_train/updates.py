@@ -21,8 +21,8 @@ class MicroBatch:
         step: Index of the recorded step.
         rows: Rows of it.
         samples: Their samples among this process's.
-        old_log_prob: `(b,)` under the policy that sampled, computed as the update computes it; `None` where the first
-            update's own value stands for it.
+        old_log_prob: `(b,)`, or `(b, h, w)` by place, under the policy that sampled, computed as the update computes
+            it; `None` where the first update's own value stands for it.
         reference_mean: `(b, ...)` of the reference's density; `None` without a KL term.
     """
 
@@ -40,7 +40,7 @@ class UpdateBuffer:
     Attributes:
         steps: Recorded steps.
         micro_batches: In the order of the updates.
-        advantages: `(V,)` of this process's samples.
+        advantages: `(V,)` of this process's samples, or `(V, h, w)` of their places.
         valid: `(V,)` samples that count.
         num_valid_pairs: For every optimiser step of the block, how many pairs count, over all processes.
     """

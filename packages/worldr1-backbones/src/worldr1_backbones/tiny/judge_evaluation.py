@@ -68,7 +68,7 @@ def evaluate_judge(reader: SceneReader, vae: TinyWanVAE, count: int = 200, seed:
                 seen = torch.cat([through_vae(vae, part, noise, generator) for part in seen.split(32)])
             if variant == "intact":
                 figures[name] = {"accuracy": accuracy(reader, seen, captions)}
-            scores[variant] = [alignment(facts) for facts in grade_clips(reader, seen, captions)]
+            scores[variant] = [alignment(grade.facts) for grade in grade_clips(reader, seen, captions)]
         intact = scores["intact"]
         figures[name]["mean_score"] = {k: round(sum(v) / len(v), 4) for k, v in scores.items()}
         figures[name]["auc"] = {k: round(area_under_curve(intact, v), 4) for k, v in scores.items() if v is not intact}
@@ -94,7 +94,8 @@ def accuracy(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]) -
     right: dict[str, list[bool]] = {
         name: [] for name in ("colour_present", "colour_absent", "shape", "order", "room", "texture")
     }
-    for index, (caption, facts) in enumerate(zip(captions, grade_clips(reader, frames, captions), strict=True)):
+    for index, (caption, grade) in enumerate(zip(captions, grade_clips(reader, frames, captions), strict=True)):
+        facts = grade.facts
         for colour, shape in caption.objects:
             right["colour_present"].append(facts[f"colour: {colour}"] >= 0.5)
             cover = reading.cover[index, :, COLOURS.index(colour)]

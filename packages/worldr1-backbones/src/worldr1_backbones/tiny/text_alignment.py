@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
@@ -50,10 +50,12 @@ class Expected:
     Attributes:
         area: `(S, T)` share of the picture that the square around the object covers, seen along the path.
         inside: `(S, T)` share of that square inside the picture, in [0, 1].
+        square: `(S, T, GRID, GRID)` share of each place of the picture that the square covers.
     """
 
     area: Tensor
     inside: Tensor
+    square: Tensor
 
 
 @lru_cache(maxsize=4096)
@@ -70,7 +72,7 @@ def expected_objects(
     """
     paths = [moves] if moves else [(move,) for move in SINGLE_MOVES]
     found = [_seen(path, num_objects, motion, num_frames) for path in paths]
-    return Expected(torch.stack([e.area for e in found]).mean(0), torch.stack([e.inside for e in found]).mean(0))
+    return Expected(*(torch.stack([getattr(e, part.name) for e in found]).mean(0) for part in fields(Expected)))
 
 
 def _seen(moves: Sequence[Move], num_objects: int, motion: tuple[int, str] | None, num_frames: int) -> Expected:
@@ -80,7 +82,8 @@ def _seen(moves: Sequence[Move], num_objects: int, motion: tuple[int, str] | Non
     steps = torch.linspace(-1, 1, 9) * _TYPICAL_HALF
     dy, dx = (grid.flatten() for grid in torch.meshgrid(steps, steps, indexing="ij"))
     square = torch.stack([dx, dy, torch.zeros_like(dx)], dim=-1)
-    areas, insides = [], []
+    areas, insides, squares = [], [], []
+    fine = (torch.arange(GRID * 4) + 0.5) / (GRID * 4) - 0.5
     for index in range(num_objects):
         x = 0.0 if num_objects == 1 else (2 * index - 1) * _TYPICAL_X
         moving = motion[1] if motion is not None and motion[0] == index else None
@@ -90,8 +93,15 @@ def _seen(moves: Sequence[Move], num_objects: int, motion: tuple[int, str] | Non
         z = local[..., 2].clamp(min=0.05)
         inside = ((local[..., :2] / z[..., None] * focal).abs().amax(-1) < 0.5) & (local[..., 2] > 0.05)
         insides.append(inside.float().mean(-1))
+        middle = (solid.centres(_TYPICAL_FLOOR, num_frames) - path.positions.float())[:, None] @ path.rotations.float()
+        depth = middle[..., 2].clamp(min=0.05)
+        reach = _TYPICAL_HALF * focal / depth
+        across = ((fine - middle[..., 0] / depth * focal).abs() < reach) & (middle[..., 2] > 0.05)
+        down = (fine - middle[..., 1] / depth * focal).abs() < reach
+        whole = (down[:, :, None] & across[:, None, :]).float()
+        squares.append(functional.avg_pool2d(whole[:, None], 4)[:, 0])
         areas.append((inside * (2 * _TYPICAL_HALF * focal / z) ** 2).mean(-1))
-    return Expected(torch.stack(areas), torch.stack(insides))
+    return Expected(torch.stack(areas), torch.stack(insides), torch.stack(squares))
 
 
 def grade_facts(reading: Reading, caption: Caption, fill: Tensor) -> dict[str, float]:
@@ -125,6 +135,29 @@ def grade_facts(reading: Reading, caption: Caption, fill: Tensor) -> dict[str, f
     facts["room"] = float((reading.room.mean(0) / TEMPERATURE).softmax(0)[COLOURS.index(caption.room)])
     facts["texture"] = float((reading.texture.mean(0) / TEMPERATURE).softmax(0)[TEXTURES.index(caption.texture)])
     return facts
+
+
+def place_objects(reading: Reading, caption: Caption, fill: Tensor) -> Tensor:
+    """How well every place of the picture keeps to the caption's objects: `(GRID, GRID)`, at most 0.
+
+    A place that an object must cover, wherever in its scene's margin it stands, loses the square of what it lacks; one
+    that no object of this colour may reach loses the square of what is there. Between them nothing is asked. Sum over
+    the objects, mean over the frames.
+
+    Args:
+        reading: Of the clip's T frames.
+        caption: What it should show.
+        fill: `SceneReader.fill`.
+    """
+    expected = expected_objects(caption.moves, len(caption.objects), caption.motion, len(reading.room))
+    missed = torch.zeros(GRID, GRID)
+    for index, (colour, shape) in enumerate(caption.objects):
+        cover = reading.cover[:, COLOURS.index(colour)]
+        square = expected.square[index][:, None]
+        must = -functional.max_pool2d(-square, (1, 3), 1, (0, 1))[:, 0] * fill[SHAPES.index(shape)]
+        may = functional.max_pool2d(square, 3, 1, 1)[:, 0]
+        missed += ((must - cover).clamp(min=0).square() + (cover - may).clamp(min=0).square()).mean(0)
+    return -missed
 
 
 def alignment(facts: dict[str, float]) -> float:
@@ -200,12 +233,28 @@ class TinyTextAlignmentReward(Reward):
         for indices in groups.values():
             frames = torch.stack([shrink(clips[index].video.frames) for index in indices])
             graded = grade_clips(shipped_reader(self.device), frames, [captions[index] for index in indices])
-            results |= {i: Score(alignment(facts), details=facts) for i, facts in zip(indices, graded, strict=True)}
+            results |= {
+                index: Score(alignment(grade.facts), details=grade.facts, places=grade.places)
+                for index, grade in zip(indices, graded, strict=True)
+            }
         return [results[index] for index in range(len(clips))]
 
 
-def grade_clips(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]) -> list[dict[str, float]]:
-    """The facts of many clips.
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a clip bears out of its caption.
+
+    Attributes:
+        facts: See `grade_facts`.
+        places: See `place_objects`.
+    """
+
+    facts: dict[str, float]
+    places: Tensor
+
+
+def grade_clips(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]) -> list[Grade]:
+    """Grade many clips.
 
     Args:
         reader: The network.
@@ -215,7 +264,11 @@ def grade_clips(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]
     reading = reader.read(frames.to(reader.fill.device))
     parts = [part.cpu() for part in (reading.cover, reading.shape, reading.room, reading.texture)]
     fill = reader.fill.cpu()
-    return [grade_facts(Reading(*(p[i] for p in parts)), caption, fill) for i, caption in enumerate(captions)]
+    own = [Reading(*(part[i] for part in parts)) for i in range(len(captions))]
+    return [
+        Grade(grade_facts(one, caption, fill), place_objects(one, caption, fill))
+        for one, caption in zip(own, captions, strict=True)
+    ]
 
 
 def readable_caption(clip: Clip) -> Caption:

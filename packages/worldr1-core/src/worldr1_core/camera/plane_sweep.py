@@ -45,6 +45,25 @@ def sweep_error(images: Tensor, trajectory: CameraTrajectory) -> Tensor:
         VideoError: The images do not have this form.
         TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
     """
+    total, count = (part.sum((1, 2)) for part in sweep_error_maps(images, trajectory))
+    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+
+
+@torch.no_grad()
+def sweep_error_maps(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
+    """What `sweep_error` takes the mean of: pixel by pixel of the middle frame, summed over the judged frames.
+
+    Args:
+        images: As `sweep_error` takes them.
+        trajectory: As `sweep_error` takes it.
+
+    Returns:
+        Sum of squared errors `(B, H, W)`, and the number of frames that it is the sum over.
+
+    Raises:
+        VideoError: The images do not have this form.
+        TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
+    """
     if images.ndim != 5 or images.shape[1] < 3:
         raise VideoError(f"A sweep needs images (B, T, C, H, W) with T >= 3, received shape {tuple(images.shape)!r}.")
     if trajectory.num_frames != images.shape[1]:
@@ -60,15 +79,15 @@ def sweep_error(images: Tensor, trajectory: CameraTrajectory) -> Tensor:
         [_error_of_frame(images[:, t], images[:, middle], grid[k]) for k, t in enumerate(others)]
     )  # (T - 1, B, D, H, W)
     odd = torch.arange(len(others)) % 2 == 1
-    total = images.new_zeros(batch)
-    count = images.new_zeros(batch)
+    total = images.new_zeros(batch, height, width)
+    count = images.new_zeros(batch, height, width)
     for choose, judge in ((odd, ~odd), (~odd, odd)):
         plane = _best_plane(errors[choose], inside[choose])  # (B, 1, H, W)
         index = plane.expand(int(judge.sum()), batch, 1, height, width)
         known = inside[judge][:, None].expand(-1, batch, -1, -1, -1).gather(2, index)
-        total += (errors[judge].gather(2, index) * known).sum((0, 2, 3, 4))
-        count += known.sum((0, 2, 3, 4))
-    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+        total += (errors[judge].gather(2, index) * known).sum((0, 2))
+        count += known.sum((0, 2))
+    return total, count
 
 
 def match_paths(frames: Tensor, candidates: Sequence[CameraTrajectory]) -> Tensor:

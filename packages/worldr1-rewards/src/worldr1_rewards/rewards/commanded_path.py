@@ -11,14 +11,14 @@ import abc
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.plane_sweep import WINDOW, normalise_local_contrast, sweep_error, to_psnr
+from worldr1_core.camera.plane_sweep import WINDOW, normalise_local_contrast, sweep_error_maps, to_psnr
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move, trajectory_from_moves
 from worldr1_core.clip import Clip
@@ -28,6 +28,8 @@ from worldr1_core.reward import Evidence, Reward, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, commanded_path
 
+CELLS = 8
+"""Places along the shorter side of the picture that are scored one by one."""
 LOWEST_LOG = -4.0
 """Logarithm of the probability that counts as 0 in `move-likelihood`."""
 
@@ -102,20 +104,28 @@ class CommandedRerenderReward(_SweptReward):
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         normal = normalise_local_contrast(frames)
         still = _single_move(Move.FIXED, targets[0])
-        plain = _errors(frames, [[path] for path in targets])[:, 0]
-        own, rest = _errors(normal, [[path, still] for path in targets]).unbind(1)
+        plain = _errors(frames, [[path] for path in targets])
+        own = _errors(normal, [[path, still] for path in targets])
         scores = []
         for index, path in enumerate(targets):
-            e_plain, e_normal, e_still = (float(e[index]) for e in (plain, own, rest))
-            quality = (
-                self.config.plain_error / (self.config.plain_error + e_plain)
-                + self.config.normalised_error / (self.config.normalised_error + e_normal)
-            ) / 2
-            share = 1.0 if path.rests else max(0.0, 1 - e_normal / max(e_still, 1e-9))
-            gain = share**self.config.gain_power
-            details = {"plain_error": e_plain, "normalised_error": e_normal, "gain": gain}
-            scores.append(Score(quality * gain, details=details))
+            whole = self._parts(plain.whole[index, 0], *own.whole[index], rests=path.rests)
+            quality, gain = self._parts(plain.places[index, 0], *own.places[index], rests=path.rests)
+            details = {
+                "plain_error": float(plain.whole[index, 0]),
+                "normalised_error": float(own.whole[index, 0]),
+                "gain": float(whole[1]),
+            }
+            scores.append(Score(float(whole[0] * whole[1]), details=details, places=quality * gain))
         return scores
+
+    def _parts(self, plain: Tensor, own: Tensor, rest: Tensor, *, rests: bool) -> tuple[Tensor, Tensor]:
+        """Quality and gain: of the plain error, the normalised one, and the normalised one of a camera that rests."""
+        quality = (
+            self.config.plain_error / (self.config.plain_error + plain)
+            + self.config.normalised_error / (self.config.normalised_error + own)
+        ) / 2
+        share = torch.ones_like(own) if rests else (1 - own / rest.clamp(min=1e-9)).clamp(min=0)
+        return quality, share**self.config.gain_power
 
 
 class MoveLikelihoodReward(_SweptReward):
@@ -143,16 +153,24 @@ class MoveLikelihoodReward(_SweptReward):
         for path in targets:
             key = path_key(path)
             candidates.append([path, *(rival for other, rival in rivals.items() if other != key)])
-        psnr = to_psnr(_errors(normalise_local_contrast(frames), candidates))  # NaN beyond a clip's own candidates
-        shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)[:, 0]
+        errors = _errors(normalise_local_contrast(frames), candidates)  # NaN beyond a clip's own candidates
+        psnr = to_psnr(errors.whole)
+        shares = self._log_share(psnr)
+        places = 1 - self._log_share(to_psnr(errors.places)).clamp(min=LOWEST_LOG) / LOWEST_LOG
         rival = psnr[:, 1:].nan_to_num(nan=-torch.inf).amax(1)
         return [
             Score(
                 1 - max(LOWEST_LOG, float(share)) / LOWEST_LOG,
                 details={"log_share": float(share), "margin": float(own - other)},
+                places=map_,
             )
-            for share, own, other in zip(shares, psnr[:, 0], rival, strict=True)
+            for share, own, other, map_ in zip(shares, psnr[:, 0], rival, places, strict=True)
         ]
+
+    def _log_share(self, psnr: Tensor) -> Tensor:
+        """Logarithm of the share of candidate 0 in the softmax over dimension 1, where that is known."""
+        shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)[:, 0]
+        return torch.where(psnr[:, 0].isnan(), torch.nan, shares)
 
 
 def _target(clip: Clip) -> CameraTrajectory:
@@ -175,23 +193,48 @@ def _shrink(frames: Tensor, side: int) -> Tensor:
     return functional.adaptive_avg_pool2d(frames.flatten(0, 1), size).unflatten(0, frames.shape[:2])
 
 
-def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) -> Tensor:
-    """Error of every clip under each of its own candidates `(B, most candidates)`; each path is swept once.
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Errors of B clips under at most M candidate paths, NaN where a clip has fewer or nothing is seen.
 
-    NaN where a clip has fewer candidates.
+    Attributes:
+        whole: `(B, M)` of the whole picture.
+        places: `(B, M, h, w)` of its places, `CELLS` along the shorter side, each averaged with its neighbours.
     """
-    places: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+
+    whole: Tensor
+    places: Tensor
+
+
+def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) -> _Errors:
+    """Errors of every clip under each of its own candidates; each path is swept once."""
+    where: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     paths: dict[bytes, CameraTrajectory] = {}
     for index, own in enumerate(candidates):
         for rank, path in enumerate(own):
             key = path_key(path)
             paths[key] = path
-            places[key].append((index, rank))
-    errors = torch.full((len(candidates), max(map(len, candidates))), torch.nan)
-    for key, where in places.items():
-        index, rank = torch.tensor(where).T
-        errors[index, rank] = sweep_error(images[index.to(images.device)], paths[key]).float().cpu()
-    return errors
+            where[key].append((index, rank))
+    shape = len(candidates), max(map(len, candidates))
+    cell = min(images.shape[-2:]) / CELLS
+    size = round(images.shape[-2] / cell), round(images.shape[-1] / cell)
+    whole, places = torch.full(shape, torch.nan), torch.full((*shape, *size), torch.nan)
+    for key, entries in where.items():
+        index, rank = torch.tensor(entries).T
+        total, count = sweep_error_maps(images[index.to(images.device)], paths[key])
+        whole[index, rank] = _mean(total.sum((1, 2)), count.sum((1, 2)))
+        places[index, rank] = _mean(_around(total, size), _around(count, size))
+    return _Errors(whole, places)
+
+
+def _mean(total: Tensor, count: Tensor) -> Tensor:
+    return torch.where(count > 0, total / count.clamp(min=1e-9), torch.nan).float().cpu()
+
+
+def _around(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Means `(B, h, w)` of `(B, H, W)` over cells and the eight around them."""
+    cells = functional.adaptive_avg_pool2d(values[:, None], size)
+    return functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)[:, 0]
 
 
 def path_key(path: CameraTrajectory) -> bytes:
