@@ -34,9 +34,13 @@ VARIANTS: dict[str, list[str]] = {
     "no S_traj": ["rewards.1.weight=0"],
     "no S_recon": ["rewards.0.weight=0"],
     "no periodic stages": ["train.stages=[{steps: 1000, prompts: main}]"],
-    "no R_gen": ["rewards.2.weight=0", "train.stages=[{steps: 1000, prompts: main}]"],
+    "no R_gen": ["rewards.2.weight=0", "rewards.3.weight=0", "train.stages=[{steps: 1000, prompts: main}]"],
+    "credit by video": ["train.objective.credit=video"],
 }
-COLUMNS = ("psnr", "psnr_normalised", "camera_accuracy", "trajectory", "mean_gradient", "contrast", "motion")
+COLUMNS = (
+    *("psnr", "psnr_normalised", "camera_accuracy", "trajectory", "tiny_text_alignment", "tiny_object_pixels"),
+    *("mean_gradient", "contrast", "motion"),
+)
 QUICK = ["train.max_steps=2", "train.evaluation.num_prompts=9", "train.evaluation.metrics=[camera-accuracy, motion]"]
 
 

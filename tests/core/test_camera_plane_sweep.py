@@ -8,7 +8,13 @@ import math
 import pytest
 import torch
 
-from worldr1_core.camera.plane_sweep import match_paths, normalise_local_contrast, sweep_error, to_psnr
+from worldr1_core.camera.plane_sweep import (
+    match_paths,
+    normalise_local_contrast,
+    sweep_error,
+    sweep_error_maps,
+    to_psnr,
+)
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import TrajectoryError, VideoError
 from worldr1_rewards.probes.world import render_world
@@ -91,3 +97,14 @@ def test_path_that_does_not_fit_is_refused():
         match_paths(CLIP.frames[None], [TRUE.resample(5)])
     with pytest.raises(TrajectoryError, match="scene_depth"):
         match_paths(CLIP.frames[None], [path_like(scene_depth=None)])
+
+
+def test_maps_say_where_the_error_is_and_add_up_to_it():
+    broken = CLIP.frames.clone()
+    broken[:, :, :16, :16] = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    total, count = sweep_error_maps(broken[None], TRUE)
+    assert total.shape == count.shape == (1, 48, 64)
+    assert int(count.max()) == 8, "every frame but the middle one"
+    torch.testing.assert_close(total.sum() / count.sum(), sweep_error(broken[None], TRUE)[0])
+    mean = (total / count.clamp(min=1))[0]
+    assert mean[4:12, 4:12].mean() > 5 * mean[24:, 24:].mean()

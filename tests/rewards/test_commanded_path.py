@@ -99,6 +99,37 @@ def test_blur_does_not_pay_much_and_a_bent_world_costs():
     assert value(reward, bent, "Camera move right.") < value(reward, straight, "Camera move right.")
 
 
+@pytest.mark.parametrize("reward", REWARDS)
+def test_a_place_that_does_not_hold_together_loses_there(reward):
+    prompt = "Camera move right. A room."
+    frames = frames_of("move right")
+    broken = frames.clone()
+    broken[:, :, 40:, 40:] = torch.rand(len(frames), 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    whole, part = (reward().score(clip_of(f, prompt), Evidence()) for f in (frames, broken))
+    assert whole.places.shape == (8, 8)
+    change = part.places - whole.places
+    assert change[6:, 6:].mean() < -0.15
+    assert abs(change[:3, :3].nanmean()) < 0.05
+    assert part.value < whole.value
+
+
+def test_places_of_a_wide_picture_keep_its_form_and_unseen_ones_say_nothing():
+    frames = functional.interpolate(frames_of("push in"), (32, 64))
+    score = CommandedRerenderReward().score(clip_of(frames, "Camera pan left. A room."), Evidence())
+    assert score.places.shape == (8, 16)
+    assert torch.isfinite(score.places).any()
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_the_power_of_the_gain_decides_whether_stillness_pays(power):
+    prompt = "Camera push in. A room."
+    moving = frames_of("push in")
+    still = moving[:1].expand_as(moving).clone()
+    reward = CommandedRerenderReward(gain_power=power)
+    pays = value(reward, still, prompt) > value(reward, moving, prompt)
+    assert pays == (power == 0.0)
+
+
 def test_two_moves_are_told_from_each_of_them():
     prompt = "Camera push in, then pan left."
     both = value(MoveLikelihoodReward(), frames_of("push in, then pan left"), prompt)

@@ -19,7 +19,7 @@ from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.noise import InitialNoise, NoiseConditioner
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import DenoiserCall, Transition
-from worldr1_core.reward import Reward
+from worldr1_core.reward import Reward, Score
 from worldr1_core.sampler import Sampler
 
 
@@ -204,6 +204,16 @@ class Redness(Reward):
         return float(frames[:, 0].mean() - frames[:, 1].mean())
 
 
+class UpperBrightness(Reward):
+    """Mean of the upper half, which says that it was earned there."""
+
+    def score(self, clip, evidence):
+        rows = clip.video.frames.mean((0, 1, 3))
+        places = clip.video.frames.mean((0, 1))
+        places = torch.where(torch.arange(len(rows))[:, None] < len(rows) // 2, places, torch.nan)
+        return Score(float(rows[: len(rows) // 2].mean()), places=places)
+
+
 class CameraAccuracy(Reward):
     """A share, as a metric of evaluation."""
 
@@ -253,6 +263,7 @@ def worldr1_register_rewards():
     return {
         "brightness": f"{__name__}:Brightness",
         "redness": f"{__name__}:Redness",
+        "upper-brightness": f"{__name__}:UpperBrightness",
         "shine-accuracy": f"{__name__}:CameraAccuracy",
         "fragile": f"{__name__}:Fragile",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from train.fake_world import Brightness, CameraAccuracy, FakeBackbone, FakeSampler, Fragile, Redness
+from train.fake_world import Brightness, CameraAccuracy, FakeBackbone, FakeSampler, Fragile, Redness, UpperBrightness
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.noise import InitialNoise, NoiseConditioner
@@ -67,7 +67,13 @@ def make_trainer(folder, *, stages=None, backbone=None, sampler=None, callbacks=
 
 
 def reward(name, weight=1.0, **options):
-    kinds = {"brightness": Brightness, "redness": Redness, "shine-accuracy": CameraAccuracy, "fragile": Fragile}
+    kinds = {
+        "brightness": Brightness,
+        "redness": Redness,
+        "upper-brightness": UpperBrightness,
+        "shine-accuracy": CameraAccuracy,
+        "fragile": Fragile,
+    }
     return WeightedReward(name, weight, kinds[name](**options))
 
 

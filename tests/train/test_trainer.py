@@ -250,6 +250,8 @@ def test_average_lags_behind_and_can_be_put_on(tmp_path):
         ({"per_device_train_batch_size": 3}, r"micro-batch \(3 pairs\) must divide the 4 videos"),
         ({"groups_per_rollout": 3}, r"groups_per_rollout \(3\) must divide the 2 groups"),
         ({"updates_per_block": 3}, r"updates_per_block \(3\) must divide the 8 micro-batches"),
+        ({"credit": "pixel"}, r"credit must be one of \('video', 'place'\), received 'pixel'"),
+        ({"credit": "place"}, "credit 'place' needs multi_objective_aggregation 'normalize_then_sum'"),
         ({"max_steps": 3, "updates_per_block": 2}, r"max_steps \(3\) must be a multiple"),
         ({"sampler": FakeSampler(num_inference_steps=6, window=0)}, "needs a window"),
         ({"sampler": FakeSampler(num_inference_steps=2, window=4)}, "cannot begin"),
@@ -277,6 +279,40 @@ def test_gdpo_trains(tmp_path):
     values = trainer.last_advantages.values
     assert abs(float(values.mean())) < 1e-5
     assert float(values.std(unbiased=False)) == pytest.approx(1, abs=1e-3)
+
+
+def test_credit_by_place_trains_and_keeps_its_ratio(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        stages=[make_stage(rewards=[reward("upper-brightness"), reward("redness", 0.1)])],
+        multi_objective_aggregation="normalize_then_sum",
+        credit="place",
+        updates_per_block=2,
+        num_iterations=2,
+        num_generations=8,
+        max_steps=60,
+        learning_rate=0.02,
+        beta=0.0,
+    )
+    trainer.train()
+    deviations = logged(trainer, "ratio/max_deviation")
+    assert deviations[0] == 0.0
+    assert min(deviations[1:4]) > 0
+    assert trainer.last_advantages.values.shape == (16, 4, 4)
+    rewards = logged(trainer, "rewards/upper-brightness/mean")
+    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.05
+
+
+def test_credit_of_rewards_without_places_is_that_of_videos(tmp_path):
+    trained = []
+    for credit in ("video", "place"):
+        trainer = make_trainer(
+            tmp_path / credit, credit=credit, multi_objective_aggregation="normalize_then_sum", max_steps=1, beta=0.0
+        )
+        trainer.train()
+        trained.append(weights(trainer))
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-5)
 
 
 class _After(TrainerCallback):
