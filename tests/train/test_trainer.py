@@ -296,8 +296,8 @@ def test_credit_by_place_trains_and_keeps_its_ratio(tmp_path):
     )
     trainer.train()
     deviations = logged(trainer, "ratio/max_deviation")
-    assert deviations[0] == 0.0
-    assert min(deviations[1:4]) > 0
+    assert deviations[0] == deviations[2] == 0.0, "the first update of a block"
+    assert min(deviations[1], deviations[3]) > 0
     assert trainer.last_advantages.values.shape == (16, 4, 4)
     rewards = logged(trainer, "rewards/upper-brightness/mean")
     assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.05
