@@ -41,7 +41,13 @@ COLUMNS = (
     *("psnr", "psnr_normalised", "camera_accuracy", "trajectory", "tiny_text_alignment", "tiny_object_pixels"),
     *("mean_gradient", "contrast", "motion"),
 )
-QUICK = ["train.max_steps=2", "train.evaluation.num_prompts=9", "train.evaluation.metrics=[camera-accuracy, motion]"]
+QUICK = [
+    "train.max_steps=2",
+    "train.prompts_per_block=2",
+    "train.groups_per_rollout=1",
+    "train.evaluation.num_prompts=4",
+    "train.evaluation.metrics=[camera-accuracy, motion]",
+]
 
 
 def run(folder: Path, overrides: list[str], processes: int) -> None:

@@ -122,7 +122,9 @@ class PeriodicEvaluation(TrainerCallback):
             return
         with self._trainer.averaged():
             means = self._evaluate().means()
+        due = control.should_log  # logging takes it back, and the step's own log is still to come
         self._trainer.log({f"eval/{name}": math.nan if value is None else value for name, value in means.items()})
+        control.should_log = due
 
 
 def _step_of(line: str) -> int | None:
