@@ -24,15 +24,17 @@ class Transition:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` `(B, ...)`, averaged over all but the batch (paper, section 3): `(B,)`."""
-        squares = ((value - self.mean) ** 2).flatten(1).mean(1)
-        return -squares / (2 * self.std**2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
+        return self._log_density(((value - self.mean) ** 2).flatten(1).mean(1))
 
     def log_prob_by_place(self, value: Tensor) -> Tensor:
         """Log-density of `value` `(B, ..., h, w)` at every place, averaged over the dimensions between: `(B, h, w)`.
 
         Its mean over the places is `log_prob`.
         """
-        squares = ((value - self.mean) ** 2).flatten(1, -3).mean(1)
+        return self._log_density(((value - self.mean) ** 2).flatten(1, -3).mean(1))
+
+    def _log_density(self, squares: Tensor) -> Tensor:
+        """Of components whose mean squared distance from the mean is `squares`."""
         return -squares / (2 * self.std**2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
 
     def kl(self, reference: Transition) -> Tensor:

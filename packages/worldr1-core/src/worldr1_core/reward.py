@@ -124,3 +124,18 @@ class Reward(Component, abc.ABC):
             except Exception as error:  # noqa: BLE001 - returned to the scorer, which turns it into NaN with its reason
                 results.append(error)
         return results
+
+
+class BatchReward(Reward):
+    """A reward that scores clips together; a clip alone is a batch of one. Subclasses implement `score_batch`."""
+
+    def score(self, clip: Clip, evidence: Evidence) -> Score | float:
+        """Score one clip; what `score_batch` returns as an exception is raised."""
+        [result] = self.score_batch([clip], [evidence])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    @abc.abstractmethod
+    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+        """Score many clips. One entry a clip, failures as exceptions, in order."""

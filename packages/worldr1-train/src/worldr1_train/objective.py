@@ -71,10 +71,8 @@ def gdpo_advantages(
         clip: Bound of |A|, > 0.
     """
     valid, std = _valid_samples(totals.float().view(-1, group_size))
-    grouped = components.float().view(-1, group_size, components.shape[-1])
-    counted = valid.unsqueeze(-1) & ~grouped.isnan()
-    counted = counted & (counted.sum(1, keepdim=True) >= 2)
-    summed = (_standardise(grouped, counted) * weights.to(grouped)).sum(-1).flatten()
+    standard, _ = _standardise_components(components, valid)
+    summed = (standard * weights.to(standard)).sum(-1).flatten()
     flat = valid.flatten()
     values = _standardise(summed.unsqueeze(0), flat.unsqueeze(0)).squeeze(0).clamp(-clip, clip)
     return Advantages(values, flat, std)
@@ -110,11 +108,8 @@ def add_place_advantages(
     Returns:
         Advantages with `values` `(P x G, h, w)`.
     """
-    valid = advantages.valid.view(-1, group_size)
-    grouped = components.float().view(-1, group_size, components.shape[-1])
-    counted = valid.unsqueeze(-1) & ~grouped.isnan()
-    counted = counted & (counted.sum(1, keepdim=True) >= 2)
-    scalar = _standardise(grouped, counted).flatten(0, 1)  # (P x G, K)
+    standard, counted = _standardise_components(components, advantages.valid.view(-1, group_size))
+    scalar = standard.flatten(0, 1)  # (P x G, K)
     summed = torch.zeros(len(scalar), *size)
     for k, weight in enumerate(weights.tolist()):
         whole = scalar[:, k, None, None]
@@ -125,6 +120,19 @@ def add_place_advantages(
     summed = torch.where(advantages.valid[:, None, None], summed, torch.zeros_like(summed))
     rms = (summed.square().sum() / (advantages.valid.sum().clamp(min=1) * math.prod(size))).sqrt()
     return replace(advantages, values=(summed / (rms + EPSILON)).clamp(-clip, clip))
+
+
+def _standardise_components(components: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Every reward standardised within its groups, and which entries count: both `(P, G, K)`.
+
+    Args:
+        components: `(P x G, K)` rewards, NaN where one does not apply or failed.
+        valid: `(P, G)` samples that count.
+    """
+    grouped = components.float().view(*valid.shape, components.shape[-1])
+    counted = valid.unsqueeze(-1) & ~grouped.isnan()
+    counted = counted & (counted.sum(1, keepdim=True) >= 2)
+    return _standardise(grouped, counted), counted
 
 
 def _standardise_places(places: Tensor, mask: Tensor) -> Tensor:

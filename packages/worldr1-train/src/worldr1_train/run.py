@@ -288,7 +288,8 @@ def subset(components: ScoringComponents, names: list[str]) -> ScoringComponents
 def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
     """The training arguments that a plan stands for."""
     section: TrainSection = plan.section
-    on_cpu = resolve_device(plan.manifest.device) == "cpu"
+    device = resolve_device(plan.manifest.device)
+    on_cpu = device == "cpu"
     optimiser, objective = section.optimiser, section.objective
     return FlowGRPOConfig(
         output_dir=str(plan.output_dir),
@@ -315,7 +316,7 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
         ema_decay=None if section.ema is None else section.ema.decay,
         ema_every=1 if section.ema is None else section.ema.every,
         full_finetuning=section.adapter is None,
-        bf16=section.precision == "bfloat16" or (section.precision == "auto" and not on_cpu),
+        bf16=section.in_bfloat16(device),
         gradient_checkpointing=section.gradient_checkpointing,
         async_rewards=section.async_rewards,
         max_failed_share=section.failures.max_share,

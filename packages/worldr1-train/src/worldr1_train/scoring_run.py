@@ -92,8 +92,8 @@ def make_evaluator(manifest: Manifest, registry: Registry, base: Path, metrics: 
 def _autocast(manifest: Manifest, device: str) -> Callable[[], AbstractContextManager[None]]:
     """The context in which `worldr1 train` would run the denoisers."""
     section = manifest.sections.get("train")
-    precision = section.precision if isinstance(section, TrainSection) else "auto"
-    if precision == "bfloat16" or (precision == "auto" and device != "cpu"):
+    in_bfloat16 = section.in_bfloat16(device) if isinstance(section, TrainSection) else device != "cpu"
+    if in_bfloat16:
         return lambda: torch.autocast(torch.device(device).type, torch.bfloat16)
     return contextlib.nullcontext
 

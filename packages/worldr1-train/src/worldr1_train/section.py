@@ -182,6 +182,10 @@ class TrainSection(_Part):
         default_factory=list, description="Trackers, besides `metrics.jsonl`."
     )
 
+    def in_bfloat16(self, device: str) -> bool:
+        """Whether denoisers run in bfloat16 on a device."""
+        return self.precision == "bfloat16" or (self.precision == "auto" and device != "cpu")
+
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
         chunk = self.groups_per_rollout * self.group_size

@@ -12,7 +12,7 @@ import copy
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -109,9 +109,7 @@ def measure_fill(seed: int = 0) -> Tensor:
         for index in range(_FILL_SCENES):
             clip = clip_of(caption, seed + index)
             first = type(clip.path)(clip.path.c2w[:1], clip.path.intrinsics, clip.path.image_size)
-            empty = type(clip.scene)(
-                *(getattr(clip.scene, name) for name in clip.scene.__dataclass_fields__ if name != "solids")
-            )
+            empty = replace(clip.scene, solids=())
             covered = render_depth(clip.scene, first) < render_depth(empty, first) - 1e-3
             areas.append(float(covered.float().mean()))
         fill.append(sum(areas) / len(areas) / square)

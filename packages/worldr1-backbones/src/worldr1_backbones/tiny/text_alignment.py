@@ -21,7 +21,7 @@ from worldr1_backbones.tiny.scenes import IMAGE_SIZE, Solid, commanded_trajector
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import BatchReward, Evidence, Score
 
 SMALLEST_SIDE = 32
 """Pixels below which a clip is not read."""
@@ -196,7 +196,7 @@ def shrink(frames: Tensor) -> Tensor:
     return frames if frames.shape[-2:] == size else functional.adaptive_avg_pool2d(frames, size)
 
 
-class TinyTextAlignmentReward(Reward):
+class TinyTextAlignmentReward(BatchReward):
     """How much of its caption's scene a clip of the tiny world shows, in [0, 1], higher is better.
 
     The weighted mean of facts, each in [0, 1] and each in the details: every object's colour (is an object of this
@@ -205,21 +205,12 @@ class TinyTextAlignmentReward(Reward):
     missed. The camera itself, and objects that nobody asked for, are not judged.
     """
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
-        """Score one clip.
-
-        Raises:
-            ScoreNotApplicable: The prompt is no caption of the tiny world.
-            ScoreUnavailable: The clip is too small, or shows nothing.
-        """
-        [result] = self.score_batch([clip], [evidence])
-        if isinstance(result, Exception):
-            raise result
-        assert isinstance(result, Score)
-        return result
-
     def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
-        """Score many clips; those of equal length are read at once."""
+        """Score many clips; those of equal length are read at once.
+
+        A clip's entry is `ScoreNotApplicable` where its prompt is no caption of the tiny world, and `ScoreUnavailable`
+        where it is too small, or shows nothing.
+        """
         results: dict[int, Score | Exception] = {}
         captions: dict[int, Caption] = {}
         groups: dict[int, list[int]] = defaultdict(list)

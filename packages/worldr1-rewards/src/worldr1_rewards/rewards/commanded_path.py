@@ -24,7 +24,7 @@ from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move, trajectory_from_m
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import BatchReward, Evidence, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, commanded_path
 
@@ -34,7 +34,7 @@ LOWEST_LOG = -4.0
 """Logarithm of the probability that counts as 0 in `move-likelihood`."""
 
 
-class _SweptReward(Reward):
+class _SweptReward(BatchReward):
     """A reward that grades clips of one size together, from their frames and commanded paths alone."""
 
     class Config(ComponentConfig):
@@ -48,22 +48,12 @@ class _SweptReward(Reward):
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         """Grade clips `(B, T, 3, H, W)` in [0, 1] whose B paths have the same intrinsics."""
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
-        """Score one clip.
-
-        Raises:
-            ScoreNotApplicable: No path is commanded.
-            ScoreUnavailable: The clip is too short, too small, or shows nothing.
-            TrajectoryError: The commanded path has another number of poses than the clip has frames.
-        """
-        [result] = self.score_batch([clip], [evidence])
-        if isinstance(result, Exception):
-            raise result
-        assert isinstance(result, Score)
-        return result
-
     def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
-        """Score many clips, those of equal frames and intrinsics at once."""
+        """Score many clips, those of equal frames and intrinsics at once.
+
+        A clip's entry is `ScoreNotApplicable` where no path is commanded, `ScoreUnavailable` where it is too short, too
+        small, or shows nothing, and `TrajectoryError` where the path has another number of poses than it has frames.
+        """
         results: dict[int, Score | Exception] = {}
         targets: dict[int, CameraTrajectory] = {}
         groups: dict[object, list[int]] = defaultdict(list)
