@@ -186,7 +186,7 @@ def _kind(kind: str, report: Mapping[str, Any], outcomes: Sequence[Outcome], pla
             f'<div class="strip"><img src="{uri}" alt="{NUM_FRAMES} frames of {text(label)}, {text(kind)}"></div>'
             "</figure></div>"
         )
-    curves = f'<div class="panels">{_curve(kind, outcomes, plan)}</div>' if kind in report["auc"] else ""
+    curves = _curve(kind, outcomes, plan) if kind in report["auc"] else ""
     words = f'<p class="note">{text(MEANINGS[kind])}</p>' if kind in MEANINGS else ""
     return (
         f'<article class="clip" id="{text(kind)}"><header><h2>{text(kind)}</h2>'
@@ -195,7 +195,7 @@ def _kind(kind: str, report: Mapping[str, Any], outcomes: Sequence[Outcome], pla
 
 
 def _curve(kind: str, outcomes: Sequence[Outcome], plan: ProbePlan) -> str:
-    """Score over severity: one pale line a case, the mean of the cases that have a score in bold."""
+    """Score over severity: one pale line a case, the mean of those that have a score in bold, and it in figures."""
     steps = [0.0, *plan.severities]
     cases = [o.sample.case for o in outcomes if o.sample.kind == kind and o.sample.severity == plan.severities[-1]]
     known = {(o.sample.case, o.sample.severity): o.value for o in outcomes if o.sample.kind in (CLEAN, kind)}
@@ -211,7 +211,9 @@ def _curve(kind: str, outcomes: Sequence[Outcome], plan: ProbePlan) -> str:
     bold = _line(axes, steps, middle, 'stroke="var(--estimated,#d55e00)" stroke-width="2.5"')
     words = "; ".join(f"{number(value)} at {step:.2f}" for step, value in zip(steps, middle, strict=True))
     body = grid(axes, "severity", "score") + pale + bold
-    return svg_panel(f"Score under {kind}", f"Mean score of {len(cases)} cases: {words}.", body)
+    panel = svg_panel(f"Score under {kind}", f"Mean score of {len(cases)} cases: {words}.", body)
+    key = f'<span class="key scene"><i></i>each scene</span><span class="key"><i></i>mean: {text(words)}</span>'
+    return f'<div class="panels">{panel}</div><p class="note">{key}</p>'
 
 
 def _line(axes: Axes, steps: Sequence[float], values: Sequence[float], style: str) -> str:

@@ -81,6 +81,7 @@ class ProbePlan:
         sizes, lengths, seeds: Variations of the clean clips of `varied_cases`.
         num_varied: How many cases, from the first on, are varied.
         hacks: Which hacks every case is shown with.
+        corruptions: Which corruptions, at every severity.
     """
 
     cases: tuple[Case, ...]
@@ -92,12 +93,13 @@ class ProbePlan:
     seeds: tuple[int, ...] = ()
     num_varied: int = 1
     hacks: tuple[str, ...] = HACKS
+    corruptions: tuple[str, ...] = CORRUPTIONS
 
     def samples(self) -> Iterator[Sample]:
         """Every clip: case by case the clean one, the corruptions and the hacks; then the variations."""
         for case in self.cases:
             yield self._sample(case, CLEAN, 0.0)
-            for kind in CORRUPTIONS:
+            for kind in self.corruptions:
                 if applies(case, kind):
                     yield from (self._sample(case, kind, severity) for severity in self.severities)
             yield from (self._sample(case, kind, 1.0) for kind in self.hacks if applies(case, kind))

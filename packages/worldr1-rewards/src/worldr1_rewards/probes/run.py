@@ -67,5 +67,14 @@ def _outcome(sample: Sample, result: ClipScores, seconds: float, megabytes: floa
         ((name, value),) = parts.items()
         reason = result.reasons.get(name)
     elif math.isnan(value):
-        reason = "; ".join(f"{name}: {why}" for name, why in result.reasons.items() if name != "total") or reason
+        reason = _by_reason(result) or reason
     return Outcome(sample, value, reason, parts, seconds, megabytes)
+
+
+def _by_reason(result: ClipScores) -> str:
+    """Every distinct reason once, after the rewards that give it, and without the clip's name."""
+    names: dict[str, list[str]] = {}
+    for name, why in result.reasons.items():
+        if name != "total":
+            names.setdefault(why.removeprefix(f"{result.clip.name}: "), []).append(name)
+    return "; ".join(f"{', '.join(found)}: {why}" for why, found in names.items())
