@@ -56,6 +56,7 @@ def test_the_page_shows_frames_of_every_kind_and_a_curve_of_every_corruption(tmp
     drawings = [drawing.attributes["aria-label"] for drawing in tree.find("svg")]
     assert len(drawings) == len(CORRUPTIONS)
     assert all("at 1.00" in words for words in drawings)
+    assert page.count("each scene</span>") == len(CORRUPTIONS)
     links = {link.attributes["href"].removeprefix("#") for link in tree.find("a")}
     assert links <= {"top", "kinds", *shown}
     assert "http" not in page.replace("http-equiv", "")
@@ -76,6 +77,17 @@ def test_scores_that_cannot_be_had_are_counted(tmp_path: Path) -> None:
     assert report["auc"] == dict.fromkeys(CORRUPTIONS)
     assert report["parts"]["contrast"]["auc"]["morph"] is not None
     assert report["hacks_below_clean"][0]["reason"] == "the clean clip has no score"
+
+
+def test_a_reason_that_rewards_share_is_told_once(tmp_path: Path) -> None:
+    manifest = tmp_path / "own.yaml"
+    manifest.write_text(
+        "version: 1\nreconstructor: {name: direct}\nrewards:\n  - {name: reconstruction}\n  - {name: trajectory}\n"
+    )
+    done = CliRunner().invoke(cli, ["probe", str(manifest), "--quick", "--json", "--size", "20", "--frames", "3"])
+    (reason,) = json.loads(done.stdout)["unscored"]["clean"]["reasons"]
+    assert reason.startswith("reconstruction, trajectory: ")
+    assert reason.count("too small") == 1
 
 
 def test_a_table_is_for_people() -> None:

@@ -50,6 +50,14 @@ def test_a_reward_that_prefers_corruption_gets_an_auc_of_zero() -> None:
     assert {f["hack"] for f in report["hacks_below_clean"]} == set(HACKS)
 
 
+def test_a_plan_may_show_some_of_the_breaks_alone() -> None:
+    plan = ProbePlan(CASES[:1], (1.0,), corruptions=("morph", "jitter"), hacks=("frozen",))
+    assert [sample.kind for sample in plan.samples()] == [CLEAN, "morph", "jitter", "frozen"]
+    report = summarise(outcomes(perfect, plan), plan)
+    assert report["auc"] == {"morph": 1.0, "jitter": 1.0}
+    assert list(report["hacks"]) == ["frozen"]
+
+
 def test_a_hack_is_held_against_every_clean_clip_of_its_scene() -> None:
     def value(sample: Sample) -> float:
         own = 0.9 if sample.case == CASES[1] else 0.5

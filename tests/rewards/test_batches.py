@@ -1,0 +1,142 @@
+"""A score belongs to its clip: not to the batch that it came in, not to its place there, not to the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rewards.tiny_preference import ARCHITECTURE, register_tiny_clip, save_hpsv2
+from worldr1_backbones.plugin import worldr1_register_rewards as rewards_of_backbones
+from worldr1_backbones.tiny.captions import parse_caption
+from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
+from worldr1_backbones.tiny.data import render_clip
+from worldr1_core.camera import trajectory_from_prompt
+from worldr1_core.clip import Clip
+from worldr1_core.compose import compose_scoring
+from worldr1_core.errors import ScoreUnavailable
+from worldr1_core.manifest import parse_manifest
+from worldr1_core.plugins import installed
+from worldr1_core.reconstructor import Reconstruction, Reconstructor
+from worldr1_core.reward import Score
+from worldr1_core.scoring import Scorer
+from worldr1_core.testing.stand_ins import StubJudge
+from worldr1_core.video import Video
+from worldr1_rewards.plugin import worldr1_register_rewards as rewards_of_rewards
+from worldr1_rewards.preference_models import hpsv2
+from worldr1_rewards.probes.world import render_world
+
+REWARDS = sorted(rewards_of_rewards() | rewards_of_backbones())
+OPTIONS = {"statistics-floor": "mean_gradient: 0.5, contrast: 0.4, motion: 3"}  # above what the clips reach
+MOVES = ("push in", "pan left", "move right")
+TOLERANCE = 1e-5
+DEVICE_TOLERANCE = 1e-3
+
+Results = Mapping[str, Mapping[str, Score]]
+"""Clip name -> reward name -> score."""
+
+
+def make_clips() -> list[Clip]:
+    """Clips of the tiny world that push, turn and slide; one that stands still; another room; noise."""
+    prompts = [f"Camera {move}. A red box and a blue ball in a green room with checker walls." for move in MOVES]
+    frames = [render_clip(make_tiny_clip(parse_caption(prompt), seed)) for seed, prompt in enumerate(prompts)]
+    frames.append(frames[0][:1].expand_as(frames[0]).clone())
+    frames.append(render_world("rich", "orbit left", size=(64, 64), num_frames=9).frames)
+    frames.append(torch.rand(frames[0].shape, generator=torch.Generator().manual_seed(0)))
+    prompts += [prompts[0], "Camera orbit left. A room with simple objects.", prompts[2]]
+    return [
+        Clip(Video(video), prompt, trajectory_from_prompt(prompt, len(video)), name=f"clip {index}")
+        for index, (video, prompt) in enumerate(zip(frames, prompts, strict=True))
+    ]
+
+
+class Remembering(Reconstructor):
+    """Asks another reconstructor once a clip."""
+
+    def __init__(self, asked: Reconstructor) -> None:
+        super().__init__(device=asked.device)
+        self.asked = asked
+        self.known: dict[str, Reconstruction | ScoreUnavailable] = {}
+
+    def reconstruct(self, clip: Clip) -> Reconstruction:
+        if clip.name not in self.known:
+            try:
+                self.known[clip.name] = self.asked.reconstruct(clip)
+            except ScoreUnavailable as error:
+                self.known[clip.name] = error
+        found = self.known[clip.name]
+        if isinstance(found, ScoreUnavailable):
+            raise found
+        return found
+
+
+def make_scorer(device: str, checkpoint: object) -> Scorer:
+    options = OPTIONS | {"preference": f"checkpoint: {checkpoint}, batch_size: 3"}
+    lines = "".join(f"  - {{name: {name}, {options.get(name, 'weight: 1')}}}\n" for name in REWARDS)
+    text = f"version: 1\ndevice: {device}\nreconstructor: {{name: direct}}\njudge: {{name: openai}}\nrewards:\n{lines}"
+    registry = installed().registry
+    components = compose_scoring(parse_manifest(text, registry), registry)
+    assert components.reconstructor is not None
+    return Scorer(replace(components, judge=StubJudge(0.5), reconstructor=Remembering(components.reconstructor)))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hps")
+    register_tiny_clip(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hpsv2, "ARCHITECTURE", ARCHITECTURE)
+        yield save_hpsv2(folder)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return make_clips()
+
+
+@pytest.fixture(scope="module")
+def runs(checkpoint, clips) -> dict[str, Results]:
+    scorer = make_scorer("cpu", checkpoint)
+    orders = {"alone": (clips, 1), "together": (clips, len(clips)), "backwards, in fours": (clips[::-1], 4)}
+    orders["without the first"] = (clips[1:], len(clips))
+    return {
+        name: {result.clip.name: result.scores for result in scorer.score(given, batch_size=size)}
+        for name, (given, size) in orders.items()
+    }
+
+
+def measured(score: Score) -> float:
+    """The score; of `preference` what it is made from, since random weights are all clamped to 0."""
+    return float(score.details.get("raw", score.value))
+
+
+def apart(one: Score, other: Score) -> float:
+    """Distance of two scores; infinite where one alone is missing, or missing for another reason."""
+    if one.reason is not None or other.reason is not None:
+        return 0.0 if one.reason == other.reason and one.applicable == other.applicable else math.inf
+    return abs(measured(one) - measured(other)) / max(1.0, abs(measured(one)))
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_batch_and_order_change_no_score(reward, runs):
+    alone = {clip: scores[reward] for clip, scores in runs["alone"].items()}
+    numbers = {measured(score) for score in alone.values() if score.reason is None}
+    assert len(numbers) > 1, "clips that all get the same cannot show an exchange"
+    for name, results in runs.items():
+        gaps = {clip: apart(alone[clip], scores[reward]) for clip, scores in results.items()}
+        assert {clip: gap for clip, gap in gaps.items() if not gap <= TOLERANCE} == {}, name
+
+
+@pytest.mark.gpu
+def test_the_device_changes_no_score(checkpoint, clips, runs):
+    there = {result.clip.name: result.scores for result in make_scorer("cuda", checkpoint).score(clips)}
+    gaps = {
+        (clip, reward): apart(score, there[clip][reward])
+        for clip, scores in runs["alone"].items()
+        for reward, score in scores.items()
+        if score.reason is None
+    }
+    assert {where: gap for where, gap in gaps.items() if not gap <= DEVICE_TOLERANCE} == {}
