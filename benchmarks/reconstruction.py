@@ -30,6 +30,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,8 @@ def write_random_da3(name: str, folder: str) -> None:
 
 def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
     """Do something in a process of its own: memory that an allocator keeps would hide what the next row needs."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, arguments)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def _mean(values: Sequence[float]) -> float:
