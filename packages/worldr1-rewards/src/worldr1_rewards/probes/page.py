@@ -182,9 +182,10 @@ def _kind(kind: str, report: Mapping[str, Any], outcomes: Sequence[Outcome], pla
     if kind in strips.images:
         label, uri = strips.images[kind]
         film = (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="Frames: {text(kind)}">'
             f'<div class="rows" style="--n:{NUM_FRAMES}"><figure><figcaption><b>{text(label)}</b></figcaption>'
             f'<div class="strip"><img src="{uri}" alt="{NUM_FRAMES} frames of {text(label)}, {text(kind)}"></div>'
-            "</figure></div>"
+            "</figure></div></div>"
         )
     curves = _curve(kind, outcomes, plan) if kind in report["auc"] else ""
     words = f'<p class="note">{text(MEANINGS[kind])}</p>' if kind in MEANINGS else ""
