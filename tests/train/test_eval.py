@@ -14,6 +14,7 @@ from worldr1_core.errors import UserError
 from worldr1_core.plugins import Installed
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
+from worldr1_train.cli import train
 from worldr1_train.cli_eval import evaluate
 
 
@@ -41,6 +42,17 @@ def test_model_is_measured_on_the_test_prompts(run, tmp_path):
     again = run("--against", tmp_path / "base.json")
     assert again["means"] == result["means"]
     assert again["change"]["brightness"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "num_pairs": 4}
+
+
+def test_evaluated_videos_may_take_other_steps_than_those_of_training(run, tmp_path):
+    usual = run()["means"]
+    own = run("--set", "train.evaluation.num_inference_steps=5")["means"]
+    assert own != usual
+    assert own == run("--set", "sampler.num_inference_steps=5")["means"]
+    arguments = [str(tmp_path / "run.yaml"), "--output-dir", str(tmp_path / "trained"), "--set", "train.max_steps=2"]
+    arguments += ["--set", "train.evaluation.num_inference_steps=5"]
+    done = CliRunner().invoke(train, arguments, catch_exceptions=False, standalone_mode=False)
+    assert json.loads(done.stdout.splitlines()[-1])["before"] == pytest.approx(own)
 
 
 def test_videos_of_a_folder_are_measured_with_their_prompts(run, tmp_path):

@@ -176,7 +176,7 @@ class TrainingRun:
         return Evaluator(
             model=self.trainer.model,
             scheduler=self.trainer.scheduler,
-            num_inference_steps=self.sampler.config.num_inference_steps,
+            num_inference_steps=evaluation.num_inference_steps or self.sampler.config.num_inference_steps,
             conditioner=self.conditioner,
             scorer=Scorer(subset(self._scoring, self.plan.metrics)),
             prompts=self.plan.evaluation_prompts(evaluation),

@@ -79,7 +79,7 @@ def make_evaluator(manifest: Manifest, registry: Registry, base: Path, metrics: 
     return Evaluator(
         model=PolicyModel(backbone),
         scheduler=sampler.make_scheduler(backbone.base_scheduler),
-        num_inference_steps=sampler.config.num_inference_steps,
+        num_inference_steps=evaluation.num_inference_steps or sampler.config.num_inference_steps,
         conditioner=conditioner,
         scorer=scorer,
         prompts=prompts,

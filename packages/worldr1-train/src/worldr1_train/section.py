@@ -104,6 +104,13 @@ class EvaluationSection(_Part):
         "they are installed.",
     )
     batch_size: int = Field(default=8, ge=1, le=1024, description="Videos made together.")
+    num_inference_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Steps of an evaluated video; if left out, the sampler's. Flow-GRPO trains on fewer steps than it "
+        "evaluates with.",
+    )
 
 
 class CheckpointSection(_Part):
