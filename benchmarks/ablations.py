@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,9 +29,10 @@ from worldr1_train.run import AFTER, BEFORE, NOISE_ONLY
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "examples" / "tiny.yaml"
+NO_NOISE = "noise=null"
 VARIANTS: dict[str, list[str]] = {
     "full": [],
-    "no warped noise": ["noise=null"],
+    "no warped noise": [NO_NOISE],
     "no S_traj": ["rewards.1.weight=0"],
     "no S_recon": ["rewards.0.weight=0"],
     "no periodic stages": ["train.stages=[{steps: 1000, prompts: main}]"],
@@ -50,10 +52,21 @@ QUICK = [
 ]
 
 
-def run(folder: Path, overrides: list[str], processes: int) -> None:
-    """Train into a folder, unless it was done before; an interrupted run goes on."""
+def run(folder: Path, overrides: list[str], processes: int, untrained: Path) -> None:
+    """Train into a folder, unless it was done before; an interrupted run goes on.
+
+    The untrained model is evaluated once a seed: variants take its figures from `untrained`, the run of `full`.
+    """
     if (folder / AFTER).exists():
         return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (BEFORE, NOISE_ONLY):
+        if (
+            (untrained / name).exists()
+            and not (folder / name).exists()
+            and not (name == NOISE_ONLY and NO_NOISE in overrides)
+        ):
+            shutil.copyfile(untrained / name, folder / name)
     command = ["worldr1", "train", str(MANIFEST), "--output-dir", str(folder)]
     if processes > 1:
         command = ["torchrun", "--nproc-per-node", str(processes), "--no-python", *command]
@@ -123,7 +136,7 @@ def main() -> None:
         for variant in variants:
             folders = [out / f"{variant.replace(' ', '-')}-{seed}" for seed in seeds]
             for folder, seed in zip(folders, seeds, strict=True):
-                run(folder, [f"seed={seed}", *VARIANTS[variant], *extra], args.processes)
+                run(folder, [f"seed={seed}", *VARIANTS[variant], *extra], args.processes, out / f"full-{seed}")
             if variant == "full":
                 table["warped noise, no training"] = summarise_variant(folders, NOISE_ONLY)
             table[variant] = summarise_variant(folders)
