@@ -60,12 +60,8 @@ def run(folder: Path, overrides: list[str], processes: int, untrained: Path) -> 
     if (folder / AFTER).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (BEFORE, NOISE_ONLY):
-        if (
-            (untrained / name).exists()
-            and not (folder / name).exists()
-            and not (name == NOISE_ONLY and NO_NOISE in overrides)
-        ):
+    for name in (BEFORE,) if NO_NOISE in overrides else (BEFORE, NOISE_ONLY):
+        if (untrained / name).exists() and not (folder / name).exists():
             shutil.copyfile(untrained / name, folder / name)
     command = ["worldr1", "train", str(MANIFEST), "--output-dir", str(folder)]
     if processes > 1:

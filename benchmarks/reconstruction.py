@@ -157,12 +157,13 @@ def measure(asked: Row) -> dict[str, Any]:
     }
 
 
-def write_random_da3(name: str, folder: str) -> None:
+def write_random_da3(name: str, folder: Path, angle_of_view: float = ANGLE_OF_VIEW) -> None:
     """Write a Depth Anything 3 of real size with random weights in the released layout.
 
     Args:
         name: As the package calls it, such as `"da3-small"`.
         folder: Where to.
+        angle_of_view: Radians that the camera head is pulled to, with nearly level cameras.
     """
     with quiet(), seeded("cpu"):
         from depth_anything_3.api import DepthAnything3
@@ -170,10 +171,10 @@ def write_random_da3(name: str, folder: str) -> None:
         model = DepthAnything3(model_name=name)
     head = model.model.cam_dec
     with torch.no_grad():
-        for layer, bias in ((head.fc_qvec, [0.0, 0.0, 0.0, 1.0]), (head.fc_fov[0], [ANGLE_OF_VIEW] * 2)):
+        for layer, bias in ((head.fc_qvec, [0.0, 0.0, 0.0, 1.0]), (head.fc_fov[0], [angle_of_view] * 2)):
             layer.weight.mul_(0.05)
             layer.bias.copy_(torch.tensor(bias))
-    model.save_pretrained(Path(folder))
+    model.save_pretrained(folder)
 
 
 def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in chosen:
             random = name == "da3" and args.da3_random_weights is not None
             if random and importlib.util.find_spec("depth_anything_3") is not None:  # else the row says what is absent
-                _apart(write_random_da3, args.da3_random_weights, folder)
+                _apart(write_random_da3, args.da3_random_weights, Path(folder))
             for size in sizes:
                 kinds, checkpoint = (((), ()), folder) if random else (breaks, None)
                 rows.append(_apart(measure, Row(name, size, cases, args.device, *kinds, checkpoint)))

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,25 +18,17 @@ from worldr1_core.testing import make_clip
 from worldr1_rewards.pretrained import Source
 from worldr1_rewards.reconstructors.da3 import DA3Reconstructor
 from worldr1_rewards.reconstructors.da3_model import load_model, predict
-from worldr1_rewards.reconstructors.foreign_code import quiet
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from reconstruction import write_random_da3
 
 SIZE, FRAMES, PROCESS_RES = (48, 64), 4, 56
 WORKED = (42, 56)
 
 
 def random_model(folder, *, angle_of_view: float):
-    """DA3-SMALL with random weights, whose camera head is pulled to nearly level cameras of about this view (rad)."""
-    with quiet():
-        from depth_anything_3.api import DepthAnything3
-
-        torch.manual_seed(0)
-        model = DepthAnything3("da3-small")
-    head = model.model.cam_dec
-    with torch.no_grad():
-        for layer, bias in ((head.fc_qvec, [0.0, 0.0, 0.0, 1.0]), (head.fc_fov[0], [angle_of_view] * 2)):
-            layer.weight.mul_(0.05)
-            layer.bias.copy_(torch.tensor(bias))
-    model.save_pretrained(folder)
+    write_random_da3("da3-small", folder, angle_of_view)
     return folder
 
 
