@@ -47,6 +47,7 @@ QUICK = [
     "train.max_steps=2",
     "train.prompts_per_block=2",
     "train.groups_per_rollout=1",
+    "train.micro_batch_size=8",
     "train.evaluation.num_prompts=4",
     "train.evaluation.metrics=[camera-accuracy, motion]",
 ]

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import WanPipeline
 
 from worldr1_backbones.tiny import CHECKPOINT
+from worldr1_core.plugins import installed
 from worldr1_train.cli import train
+from worldr1_train.plan import read_manifest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from ablations import QUICK, VARIANTS
 
 MANIFEST = Path(__file__).parents[2] / "examples" / "tiny.yaml"
 SMALL = (
@@ -53,3 +61,10 @@ def test_the_main_job_trains_and_its_adapter_loads_without_us(tmp_path):
     adapted = frames_of(pipeline)
     assert torch.isfinite(adapted).all()
     assert not torch.equal(adapted, plain)
+
+
+@pytest.mark.parametrize("overrides", [*VARIANTS.values(), QUICK], ids=[*VARIANTS, "quick"])
+def test_what_the_ablations_change_gives_a_manifest(overrides):
+    registry = installed().registry
+    changed = read_manifest(MANIFEST, registry, overrides)
+    assert (changed != read_manifest(MANIFEST, registry)) == bool(overrides)
