@@ -6,21 +6,15 @@ of reconstructors and of the reward `trajectory`, and can tell whether training 
 
 from __future__ import annotations
 
-import functools
-from dataclasses import replace
-from itertools import pairwise
-
 import torch
 
 from worldr1_core.camera.plane_sweep import WINDOW, match_paths
-from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move, detect_moves, trajectory_from_moves
+from worldr1_core.camera.vocabulary import SINGLE_MOVES, detect_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_rewards.rewards.single_moves import tried_paths
 
-PAN_SCALES = (0.55, 0.7, 0.85, 1.0, 1.15, 1.3, 1.45)
-"""Shares of the vocabulary's angle at which a pan is tried; depth takes up the amount of every other move."""
 MIN_CONTRAST = 0.02
 """Standard deviation of the frames below which no motion can be seen."""
 
@@ -45,12 +39,10 @@ class CameraAccuracyReward(Reward):
             raise ScoreNotApplicable(f"needs one of the nine single camera moves, the prompt commands {commanded}")
         check_sweepable(clip)
         frames = clip.video.frames
-        intrinsics = None if clip.intrinsics is None else tuple(clip.intrinsics.double().flatten().tolist())
-        paths = _candidates(len(frames), clip.video.size, intrinsics)
-        tried = match_paths(frames[None].to(self.device), [path for _, path in paths])[0]
-        tried = tried.nan_to_num(nan=-torch.inf).cpu()
-        of_move = [[move for move, _ in paths].index(move) for move in SINGLE_MOVES] + [len(paths)]
-        psnr = torch.stack([tried[start:stop].max() for start, stop in pairwise(of_move)])
+        tried = tried_paths(len(frames), clip.intrinsics, clip.video.size)
+        paths = [path for move in SINGLE_MOVES for path in tried[move]]
+        found = match_paths(frames[None].to(self.device), paths)[0].nan_to_num(nan=-torch.inf).cpu()
+        psnr = torch.stack([part.max() for part in found.split([len(tried[move]) for move in SINGLE_MOVES])])
         best = SINGLE_MOVES[int(psnr.argmax())]
         index = SINGLE_MOVES.index(moves[0])
         rivals = torch.cat([psnr[:index], psnr[index + 1 :]])
@@ -69,17 +61,3 @@ def check_sweepable(clip: Clip) -> None:
         raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels a side, received {tuple(frames.shape)}")
     if float(frames.std()) < MIN_CONTRAST:
         raise ScoreUnavailable("no texture: no motion can be seen")
-
-
-@functools.lru_cache(maxsize=8)
-def _candidates(
-    num_frames: int, size: tuple[int, int], intrinsics: tuple[float, ...] | None
-) -> tuple[tuple[Move, CameraTrajectory], ...]:
-    known = None if intrinsics is None else torch.tensor(intrinsics, dtype=torch.float64).view(3, 3)
-    found = []
-    for move in SINGLE_MOVES:
-        for scale in PAN_SCALES if move in (Move.PAN_LEFT, Move.PAN_RIGHT) else (1.0,):
-            constants = replace(DEFAULT_CONSTANTS, pan=DEFAULT_CONSTANTS.pan * scale)
-            path = trajectory_from_moves([move], num_frames, size, constants)
-            found.append((move, path if known is None else replace(path, intrinsics=known)))
-    return tuple(found)

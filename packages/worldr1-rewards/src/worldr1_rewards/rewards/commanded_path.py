@@ -8,7 +8,6 @@ Both look at a reduced size; `worldr1_core.camera.plane_sweep` is the geometry.
 from __future__ import annotations
 
 import abc
-import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +19,14 @@ from torch.nn import functional
 
 from worldr1_core.camera.plane_sweep import WINDOW, normalise_local_contrast, sweep_error_maps, to_psnr
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move, trajectory_from_moves
+from worldr1_core.camera.vocabulary import Move
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError
 from worldr1_core.reward import BatchReward, Evidence, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, commanded_path
+from worldr1_rewards.rewards.single_moves import tried_paths
 
 CELLS = 8
 """Places along the shorter side of the picture that are scored one by one."""
@@ -93,7 +93,8 @@ class CommandedRerenderReward(_SweptReward):
 
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         normal = normalise_local_contrast(frames)
-        still = _single_move(Move.FIXED, targets[0])
+        path = targets[0]
+        (still,) = tried_paths(path.num_frames, path.intrinsics, path.image_size)[Move.FIXED]
         plain = _errors(frames, [[path] for path in targets])
         own = _errors(normal, [[path, still] for path in targets])
         scores = []
@@ -123,7 +124,8 @@ class MoveLikelihoodReward(_SweptReward):
 
     Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
     PSNR, scaled from [-4, 0] to [0, 1]: 1 where no rival comes near, about 0.83 against one that explains the clip as
-    well. It is smooth where the metric `camera-accuracy` is yes or no.
+    well. Depth takes up how far a camera travels, but not how far it turns: a pan, commanded or a rival, counts as the
+    one of several angles that explains the clip best. It is smooth where the metric `camera-accuracy` is yes or no.
     """
 
     class Config(_SweptReward.Config):
@@ -137,13 +139,15 @@ class MoveLikelihoodReward(_SweptReward):
     config: Config
 
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
-        singles = [_single_move(move, targets[0]) for move in SINGLE_MOVES]
-        rivals = {path_key(path): path for path in singles}
+        path = targets[0]
+        tried = tried_paths(path.num_frames, path.intrinsics, path.image_size)
+        moves = {path_key(path): move for move, paths in tried.items() for path in paths}
         candidates = []
         for path in targets:
-            key = path_key(path)
-            candidates.append([path, *(rival for other, rival in rivals.items() if other != key)])
-        errors = _errors(normalise_local_contrast(frames), candidates)  # NaN beyond a clip's own candidates
+            move = moves.get(path_key(path))
+            own = (path,) if move is None else tried[move]
+            candidates.append([own, *(paths for other, paths in tried.items() if other != move)])
+        errors = _least_errors(normalise_local_contrast(frames), candidates)  # NaN beyond a clip's own candidates
         psnr = to_psnr(errors.whole)
         shares = self._log_share(psnr)
         places = 1 - self._log_share(to_psnr(errors.places)).clamp(min=LOWEST_LOG) / LOWEST_LOG
@@ -217,6 +221,23 @@ def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) ->
     return _Errors(whole, places)
 
 
+def _least_errors(images: Tensor, candidates: Sequence[Sequence[Sequence[CameraTrajectory]]]) -> _Errors:
+    """Errors of every clip under the best path of each of its own candidates, as the whole picture has it."""
+    tried = _errors(images, [[path for paths in own for path in paths] for own in candidates])
+    best = torch.zeros(len(candidates), max(map(len, candidates)), dtype=torch.int64)
+    none = torch.ones_like(best, dtype=torch.bool)
+    for index, own in enumerate(candidates):
+        start = 0
+        for rank, paths in enumerate(own):
+            errors = tried.whole[index, start : start + len(paths)]
+            best[index, rank] = start + int(errors.nan_to_num(nan=torch.inf).argmin())
+            none[index, rank] = False
+            start += len(paths)
+    rows = torch.arange(len(candidates))[:, None]
+    whole = tried.whole[rows, best].masked_fill(none, torch.nan)
+    return _Errors(whole, tried.places[rows, best].masked_fill(none[..., None, None], torch.nan))
+
+
 def _mean(total: Tensor, count: Tensor) -> Tensor:
     return torch.where(count > 0, total / count.clamp(min=1e-9), torch.nan).float().cpu()
 
@@ -237,13 +258,3 @@ def path_key(path: CameraTrajectory) -> bytes:
 
 def _intrinsics_key(path: CameraTrajectory) -> object:
     return None if path.intrinsics is None else (tuple(path.intrinsics.flatten().tolist()), path.image_size)
-
-
-def _single_move(move: Move, like: CameraTrajectory) -> CameraTrajectory:
-    """The path of one move with as many frames, and the intrinsics, of another path."""
-    return replace(_bare_move(move, like.num_frames), intrinsics=like.intrinsics, image_size=like.image_size)
-
-
-@functools.lru_cache(maxsize=256)
-def _bare_move(move: Move, num_frames: int) -> CameraTrajectory:
-    return trajectory_from_moves([move], num_frames)

@@ -1,0 +1,46 @@
+"""The paths at which each of the nine single camera moves is tried, where no path is estimated.
+
+Depth takes up how far a camera travels, but not how far it turns: a pan is tried at several angles, so that every move
+has the same liberty. The metric `camera-accuracy` and the reward `move-likelihood` share this.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from torch import Tensor
+
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move, trajectory_from_moves
+
+PAN_SCALES = (0.55, 0.7, 0.85, 1.0, 1.15, 1.3, 1.45)
+"""Shares of the vocabulary's angle at which a pan is tried."""
+
+
+def tried_paths(
+    num_frames: int, intrinsics: Tensor | None = None, image_size: tuple[int, int] | None = None
+) -> dict[Move, tuple[CameraTrajectory, ...]]:
+    """Every path that is tried of each of `SINGLE_MOVES`: a pan has one for each of `PAN_SCALES`, another move one.
+
+    Args:
+        num_frames: T >= 2 poses of each path.
+        intrinsics: `(3, 3)` of the camera in pixels of `image_size`; `None` if unknown.
+        image_size: `(H, W)`.
+    """
+    if intrinsics is None:
+        return dict(_bare_paths(num_frames))
+    return {
+        move: tuple(replace(path, intrinsics=intrinsics, image_size=image_size) for path in paths)
+        for move, paths in _bare_paths(num_frames).items()
+    }
+
+
+@functools.lru_cache(maxsize=32)
+def _bare_paths(num_frames: int) -> dict[Move, tuple[CameraTrajectory, ...]]:
+    found: dict[Move, tuple[CameraTrajectory, ...]] = {}
+    for move in SINGLE_MOVES:
+        scales = PAN_SCALES if move in (Move.PAN_LEFT, Move.PAN_RIGHT) else (1.0,)
+        turns = [replace(DEFAULT_CONSTANTS, pan=DEFAULT_CONSTANTS.pan * scale) for scale in scales]
+        found[move] = tuple(trajectory_from_moves([move], num_frames, constants=turn) for turn in turns)
+    return found
