@@ -13,7 +13,7 @@ from worldr1_backbones.tiny.captions import parse_caption
 from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
 from worldr1_backbones.tiny.data import render_clip
 from worldr1_core.camera import trajectory_from_prompt
-from worldr1_core.camera.vocabulary import SINGLE_MOVES
+from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move, trajectory_from_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError, UserError
 from worldr1_core.plugins import installed
@@ -21,6 +21,7 @@ from worldr1_core.reward import Evidence, Score
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
+from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
 from worldr1_rewards.rewards.commanded_path import CommandedRerenderReward, MoveLikelihoodReward, path_key
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsFloorReward
 
@@ -128,6 +129,22 @@ def test_without_its_gain_stillness_pays_and_with_it_not():
         reward = CommandedRerenderReward(gain_power=power)
         assert least <= value(reward, still, prompt) <= most
         assert value(reward, moving, prompt) > 0.7
+
+
+@pytest.mark.parametrize("share", [0.7, 0.85, 1.3])
+def test_a_pan_counts_at_any_angle_for_and_against_a_command(share):
+    """Else clips of a small turn would pass for orbits, which the metric `camera-accuracy` does not allow."""
+    constants = replace(DEFAULT_CONSTANTS, pan=DEFAULT_CONSTANTS.pan * share)
+    path = trajectory_from_moves([Move.PAN_RIGHT], 9, (64, 64), constants).scaled(1 / DEFAULT_CONSTANTS.scene_depth)
+    clip = make_tiny_clip(
+        parse_caption("Camera pan right. A red box and a blue ball in a green room with checker walls."), seed=0
+    )
+    frames = render_clip(replace(clip, path=path))
+    for prompt, reward in ((f"Camera {move.phrase}.", MoveLikelihoodReward()) for move in SINGLE_MOVES):
+        score = reward.score(clip_of(frames, prompt), Evidence())
+        obeyed = CameraAccuracyReward().score(clip_of(frames, prompt), Evidence()).value
+        assert obeyed == (prompt == "Camera pan right.") == (score.details["margin"] > 0)
+        assert (score.value > 0.95) if obeyed else (score.value < 0.8)
 
 
 def test_two_moves_are_told_from_each_of_them():

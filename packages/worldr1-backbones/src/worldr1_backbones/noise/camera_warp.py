@@ -14,6 +14,7 @@ from worldr1_backbones.noise.depth_transport import depth_noise
 from worldr1_backbones.noise.flow_transport import flow_noise
 from worldr1_backbones.noise.gaussian import standard_normal
 from worldr1_backbones.noise.motion import fit_to_clip, intrinsics_at, latent_frames, plane_depth, plane_maps
+from worldr1_backbones.noise.room import Room, room_depth
 from worldr1_core.camera import CameraTrajectory, load_trajectory, trajectory_from_prompt
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError
@@ -61,6 +62,14 @@ class CameraWarpConfig(ComponentConfig):
         description="Distance of the scene plane in the path's unit, where the path does not state it; the "
         "vocabulary's paths do (1000).",
     )
+    scene: Literal["plane", "room"] = Field(
+        "plane",
+        description="What the path moves past where the request has neither flow nor depth: the paper's plane before "
+        "every camera, or the walls of an empty room, in which a slide and a turn do not look alike.",
+    )
+    room: Room = Field(
+        default_factory=lambda: Room.model_validate({}), description="The room of `scene: room`, in scene depths."
+    )
     strict_camera_words: bool = Field(
         False, description="Read camera words only in sentences that contain the word 'camera'."
     )
@@ -87,8 +96,8 @@ class CameraWarpNoise(NoiseConditioner):
     """Noise that is carried along the commanded camera path (paper, section 1 of the method).
 
     What moves the noise, in this order: the request's `flow`; its `depth` with the path; the path past the scene
-    plane. The path is the request's, that of the file in the options, or what the camera words of the prompt command.
-    With neither flow nor path, the noise is that of `gaussian`, number by number.
+    plane, or through an empty room. The path is the request's, that of the file in the options, or what the camera
+    words of the prompt command. With neither flow nor path, the noise is that of `gaussian`, number by number.
 
     Before injection every frame is exactly white N(0, 1), and so it stays with `replace`, `blend` and `lowpass-delta`.
     With `stepwise-delta` the initial latent is that of `gaussian`, and the delta is handed on to the sampler.
@@ -151,9 +160,14 @@ class CameraWarpNoise(NoiseConditioner):
         if path is None:
             raise ValueError("Noise that moves needs a path or flow.")
         intrinsics = intrinsics_at(path, geometry, size)
-        if request.depth is not None:
+        depth = request.depth
+        if depth is None and self.config.scene == "room":
+            video = (geometry.video_height, geometry.video_width)
+            unit = plane_depth(path, self.config.scene_depth)
+            depth = room_depth(self.config.room, path.c2w, intrinsics_at(path, geometry, video), video, unit)
+        if depth is not None:
             return depth_noise(
-                request.depth[frames],
+                depth[frames],
                 path.c2w[frames],
                 intrinsics,
                 size,

@@ -8,6 +8,7 @@ Both look at a reduced size; `worldr1_core.camera.plane_sweep` is the geometry.
 from __future__ import annotations
 
 import abc
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -149,8 +150,7 @@ class MoveLikelihoodReward(_SweptReward):
             candidates.append([own, *(paths for other, paths in tried.items() if other != move)])
         errors = _least_errors(normalise_local_contrast(frames), candidates)  # NaN beyond a clip's own candidates
         psnr = to_psnr(errors.whole)
-        shares = self._log_share(psnr)
-        places = 1 - self._log_share(to_psnr(errors.places)).clamp(min=LOWEST_LOG) / LOWEST_LOG
+        shares = self._log_shares(psnr)
         rival = psnr[:, 1:].nan_to_num(nan=-torch.inf).amax(1)
         return [
             Score(
@@ -158,13 +158,25 @@ class MoveLikelihoodReward(_SweptReward):
                 details={"log_share": float(share), "margin": float(own - other)},
                 places=map_,
             )
-            for share, own, other, map_ in zip(shares, psnr[:, 0], rival, places, strict=True)
+            for share, own, other, map_ in zip(
+                shares[:, 0], psnr[:, 0], rival, self._parts(errors, shares.exp()), strict=True
+            )
         ]
 
-    def _log_share(self, psnr: Tensor) -> Tensor:
-        """Logarithm of the share of candidate 0 in the softmax over dimension 1, where that is known."""
-        shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)[:, 0]
-        return torch.where(psnr[:, 0].isnan(), torch.nan, shares)
+    def _log_shares(self, psnr: Tensor) -> Tensor:
+        """Logarithms `(B, M)` of the candidates' shares, NaN where the commanded path is not known."""
+        shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)
+        return torch.where(psnr[:, :1].isnan(), torch.nan, shares)
+
+    def _parts(self, errors: _Errors, shares: Tensor) -> Tensor:
+        """What each place adds to the score or takes from it `(B, h, w)`, to first order: its mean is about 0.
+
+        A place alone cannot tell a turn from a slide; but the difference that its errors make to those of the whole
+        picture can be told.
+        """
+        relative = errors.places / errors.whole[..., None, None]  # of each candidate's error
+        rivals = (shares[..., None, None] * relative.nan_to_num(nan=1.0)).sum(1)
+        return (rivals - relative[:, 0]) * (10 / math.log(10) / self.config.temperature / -LOWEST_LOG)
 
 
 def _target(clip: Clip) -> CameraTrajectory:
