@@ -29,14 +29,14 @@ from worldr1_train.run import AFTER, BEFORE, NOISE_ONLY
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ROOT / "examples" / "tiny.yaml"
-NO_NOISE = "noise=null"
 VARIANTS: dict[str, list[str]] = {
     "full": [],
-    "no warped noise": [NO_NOISE],
+    "no warped noise": ["noise=null"],
     "no S_traj": ["rewards.1.weight=0"],
     "no S_recon": ["rewards.0.weight=0"],
     "no periodic stages": ["train.stages=[{steps: 1000, prompts: main}]"],
     "no R_gen": ["rewards.2.weight=0", "rewards.3.weight=0", "train.stages=[{steps: 1000, prompts: main}]"],
+    "past a plane": ["noise.scene=plane", "noise.degradation=0.35"],  # the paper's text
     "credit by video": ["train.objective.credit=video"],
 }
 COLUMNS = (
@@ -61,7 +61,8 @@ def run(folder: Path, overrides: list[str], processes: int, untrained: Path) -> 
     if (folder / AFTER).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (BEFORE,) if NO_NOISE in overrides else (BEFORE, NOISE_ONLY):
+    other_noise = any(override.startswith("noise") for override in overrides)
+    for name in (BEFORE,) if other_noise else (BEFORE, NOISE_ONLY):
         if (untrained / name).exists() and not (folder / name).exists():
             shutil.copyfile(untrained / name, folder / name)
     command = ["worldr1", "train", str(MANIFEST), "--output-dir", str(folder)]
