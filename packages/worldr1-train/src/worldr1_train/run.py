@@ -24,6 +24,7 @@ from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, summarise
+from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.policy_model import PolicyModel, copy_parameters, whole_tensor
@@ -127,10 +128,25 @@ class TrainingRun:
             processes=trainer.accelerator.num_processes,
             resumed_from=None if plan.checkpoint is None else str(plan.checkpoint),
         )
+        self._tell_memory()
         try:
             trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
         finally:
             bar.stop()
+
+    def _tell_memory(self) -> None:
+        trainer = self.trainer
+        needs = count_memory(trainer.model, self.backbone, self.args, trainer.num_window_steps)
+        device = self.args.device
+        there = available_memory(device)
+        told = {**needs.in_gib(), "there": None if there is None else round(there / GIB, 1)}
+        log.info("memory of a process, GiB, without activations, encoders and rewards", **told)
+        if there is not None and needs.total > there:
+            log.warning(
+                "this will not fit",
+                advice="lower prompts_per_block, groups_per_rollout or group_size, or shard with FSDP2",
+                **told,
+            )
 
     # Components
 

@@ -32,6 +32,7 @@ from worldr1_train.checkpointing import CheckpointingMixin
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
+from worldr1_train.memory import GIB, peak_memory
 from worldr1_train.objective import (
     Advantages,
     add_place_advantages,
@@ -402,6 +403,7 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
     def _end_block(self) -> None:
         self._log_phase("update", self._update_seconds)
         self._log_phase("block", time.perf_counter() - self._block_start)
+        self._metrics["train"]["memory/max_gib"].append(peak_memory(self.accelerator.device) / GIB)
 
     def _log_phase(self, phase: str, seconds: float) -> None:
         samples = self.args.prompts_per_block * self.args.num_generations

@@ -1,0 +1,95 @@
+"""What a run keeps in memory, told before it starts, and the peak that it reached, told as it goes."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from worldr1_core.backbone import Backbone
+from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.policy_model import PolicyModel, local_tensor
+
+GIB = 2**30
+_FLOAT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeeds:
+    """Bytes that one process holds all the time, or for a block; a run needs more, never less.
+
+    Attributes:
+        denoisers: Weights of the denoisers, an adapter included.
+        training: Gradients and AdamW's two moments of what is trained, its moving average, and the initial weights
+            that full fine-tuning keeps for a KL term.
+        rollouts: Latents before and after every stochastic step of a block, and the reference's answers of a KL term.
+        videos: Decoded videos of the groups that are sampled together, and of those that are scored meanwhile.
+    """
+
+    denoisers: int
+    training: int
+    rollouts: int
+    videos: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all of them."""
+        return self.denoisers + self.training + self.rollouts + self.videos
+
+    def in_gib(self) -> dict[str, float]:
+        """The parts and the sum in GiB, rounded, for a log."""
+        parts = {**asdict(self), "at_least": self.total}
+        return {name: round(value / GIB, 3) for name, value in parts.items()}
+
+
+def count_memory(model: PolicyModel, backbone: Backbone, args: FlowGRPOConfig, window: int) -> MemoryNeeds:
+    """What is known before the first step: activations, text encoder, VAE, and the rewards' models come on top.
+
+    Args:
+        model: The policy on its device, sharded or whole.
+        backbone: Its backbone; the geometry gives the sizes of latents and videos.
+        args: Sizes of groups and blocks.
+        window: Stochastic steps of a rollout.
+    """
+    trained = _bytes(model.trainable().values(), _FLOAT)
+    copies = 3 + (args.ema_decay is not None) + (args.full_finetuning and args.beta > 0)
+    geometry = backbone.geometry
+    latent = _FLOAT * math.prod(geometry.shape)
+    kept = 2 + (args.beta > 0)
+    video = _FLOAT * 3 * geometry.video_frames * geometry.video_height * geometry.video_width
+    chunks = 2 if args.async_rewards else 1
+    return MemoryNeeds(
+        denoisers=_bytes(model.denoisers.parameters()),
+        training=copies * trained,
+        rollouts=kept * latent * window * args.prompts_per_process * args.num_generations,
+        videos=chunks * video * args.groups_per_rollout * args.num_generations,
+    )
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that the device has in all; `None` where that cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that this process has held so far: allocated tensors on a GPU, resident memory on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _bytes(tensors: Iterable[Tensor], each: int | None = None) -> int:
+    parts = [local_tensor(tensor) for tensor in tensors]
+    return sum(part.numel() * (part.element_size() if each is None else each) for part in parts)
