@@ -146,7 +146,7 @@ def wait_for(condition, process, seconds=240):
 
 def deterministic_part(output_dir: Path):
     lines = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
-    timed = ("seconds", "samples_per_second", "train_")
+    timed = ("seconds", "samples_per_second", "train_", "memory")
     metrics = [{k: v for k, v in line.items() if not k.startswith(timed)} for line in lines]
     last = find_last_checkpoint(output_dir)
     return [line for line in metrics if "loss" in line], {
