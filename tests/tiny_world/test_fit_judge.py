@@ -12,7 +12,6 @@ from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.captions import SHAPES, parse_caption
 from worldr1_backbones.tiny.data import clip_of
 from worldr1_backbones.tiny.fit_judge import degrade, fit, main, measure_fill, reading_loss, render_examples
-from worldr1_backbones.tiny.judge_evaluation import area_under_curve
 from worldr1_backbones.tiny.lessened import draw_example, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.scene_reader import JUDGE, WEIGHTS, SceneReader, load_reader
 
@@ -95,10 +94,6 @@ def test_the_loss_falls(examples, vae):
     fitted = fit(reader, examples, vae.requires_grad_(False), 60, batch_size=8, most_steps=25)
     assert not fitted.training
     assert reading_loss(fitted, frames, examples).item() < 0.9 * before
-
-
-def test_the_area_under_the_curve_counts_pairs():
-    assert area_under_curve([3, 2], [1, 2]) == pytest.approx(3.5 / 4)
 
 
 def test_the_command_writes_weights_and_figures(tmp_path):

@@ -13,7 +13,6 @@ from torch.nn import functional
 from worldr1_backbones.tiny.captions import parse_caption
 from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
 from worldr1_backbones.tiny.data import make_clip
-from worldr1_backbones.tiny.judge_evaluation import area_under_curve
 from worldr1_backbones.tiny.lessened import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.scene_reader import WEIGHTS, SceneReader, load_reader, save_reader, shipped_reader
 from worldr1_backbones.tiny.text_alignment import TinyTextAlignmentReward, expected_objects
@@ -22,6 +21,7 @@ from worldr1_core.camera.vocabulary import Move
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, WeightsError
 from worldr1_core.plugins import installed
+from worldr1_core.rank_statistics import auc
 from worldr1_core.reward import Evidence, Score
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
@@ -96,7 +96,7 @@ def test_objects_that_changed_places_are_out_of_order():
 def test_a_loss_costs(held_out, intact, loss):
     generator = torch.Generator().manual_seed(1)
     lost = values([clip_of(lessen(clip, loss, generator).frames, clip.caption.text) for clip in held_out])
-    assert area_under_curve(intact, lost) >= 0.95
+    assert auc(intact, lost) >= 0.95
     assert sum(a > b for a, b in zip(intact, lost, strict=True)) >= 0.95 * NUM_CLIPS
 
 
@@ -105,7 +105,7 @@ def test_another_object_costs(held_out, intact, change, least):
     generator = torch.Generator().manual_seed(2)
     others = [lessen(change(clip, generator), None, generator).frames for clip in held_out]
     changed = values([clip_of(frames, clip.caption.text) for frames, clip in zip(others, held_out, strict=True)])
-    assert area_under_curve(intact, changed) >= least
+    assert auc(intact, changed) >= least
 
 
 def test_what_is_left_of_an_object_is_graded():

@@ -176,22 +176,23 @@ def _draw_moves(generator: torch.Generator) -> tuple[Move, ...]:
     if kind < 0.62:
         return (SINGLE_MOVES[int(torch.multinomial(_SINGLE_MOVE_WEIGHTS, 1, generator=generator))],)
     if kind < 0.87:
-        return MOVE_PAIRS[_integer(generator, len(MOVE_PAIRS))]
-    return (COMPOSITES[_integer(generator, 2)],) if kind < 0.95 else ()
+        return MOVE_PAIRS[draw_index(generator, len(MOVE_PAIRS))]
+    return (COMPOSITES[draw_index(generator, 2)],) if kind < 0.95 else ()
 
 
 def _draw(generator: torch.Generator, moves: tuple[Move, ...], dynamic: float) -> Caption:
-    count = 1 + _integer(generator, 2)
+    count = 1 + draw_index(generator, 2)
     colours = [COLOURS[i] for i in torch.randperm(len(COLOURS), generator=generator)[: count + 1].tolist()]
-    objects = tuple((colours[i], SHAPES[_integer(generator, len(SHAPES))]) for i in range(count))
-    texture = TEXTURES[_integer(generator, len(TEXTURES))]
+    objects = tuple((colours[i], SHAPES[draw_index(generator, len(SHAPES))]) for i in range(count))
+    texture = TEXTURES[draw_index(generator, len(TEXTURES))]
     motion = None
     if float(torch.rand((), generator=generator)) < dynamic:
-        index = _integer(generator, count)
-        outward = MOTIONS[1 + index] if count == 2 else MOTIONS[1 + _integer(generator, 2)]
-        motion = (index, MOTIONS[0] if _integer(generator, 2) else outward)
+        index = draw_index(generator, count)
+        outward = MOTIONS[1 + index] if count == 2 else MOTIONS[1 + draw_index(generator, 2)]
+        motion = (index, MOTIONS[0] if draw_index(generator, 2) else outward)
     return Caption(moves, objects, colours[count], texture, motion)
 
 
-def _integer(generator: torch.Generator, high: int) -> int:
+def draw_index(generator: torch.Generator, high: int) -> int:
+    """A random whole number from 0 to `high` - 1."""
     return int(torch.randint(high, (), generator=generator))

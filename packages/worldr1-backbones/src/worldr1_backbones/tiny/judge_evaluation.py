@@ -14,6 +14,7 @@ from worldr1_backbones.tiny.data import TinyClip, make_clip
 from worldr1_backbones.tiny.lessened import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.scene_reader import SceneReader
 from worldr1_backbones.tiny.text_alignment import alignment, grade_clips
+from worldr1_core.rank_statistics import auc
 
 TEST_NOISE = 0.5
 """Noise in the latents, of their deviation, that makes renders as grainy as generated clips."""
@@ -35,12 +36,6 @@ def through_vae(vae: TinyWanVAE, frames: Tensor, noise: Tensor | float, generato
     z = z + noise * std * torch.randn(z.shape, generator=generator)
     decoded: Tensor = vae.decode(z).sample
     return (decoded.transpose(1, 2) + 1) / 2
-
-
-def area_under_curve(better: Sequence[float], worse: Sequence[float]) -> float:
-    """How often a better clip outranks a worse one, ties counting half: the area under the ROC curve."""
-    high, low = torch.tensor(better)[:, None], torch.tensor(worse)[None]
-    return float(((high > low).double() + 0.5 * (high == low).double()).mean())
 
 
 def evaluate_judge(reader: SceneReader, vae: TinyWanVAE, count: int = 200, seed: int = 0) -> dict[str, Any]:
@@ -71,7 +66,7 @@ def evaluate_judge(reader: SceneReader, vae: TinyWanVAE, count: int = 200, seed:
             scores[variant] = [alignment(grade.facts) for grade in grade_clips(reader, seen, captions)]
         intact = scores["intact"]
         figures[name]["mean_score"] = {k: round(sum(v) / len(v), 4) for k, v in scores.items()}
-        figures[name]["auc"] = {k: round(area_under_curve(intact, v), 4) for k, v in scores.items() if v is not intact}
+        figures[name]["auc"] = {k: round(auc(intact, v), 4) for k, v in scores.items() if v is not intact}
         figures[name]["paired"] = {
             k: round(sum(a > b for a, b in zip(intact, v, strict=True)) / count, 4)
             for k, v in scores.items()

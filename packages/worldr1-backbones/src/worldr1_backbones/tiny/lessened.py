@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_backbones.tiny.captions import COLOURS, SHAPES, Caption
+from worldr1_backbones.tiny.captions import COLOURS, SHAPES, Caption, draw_index
 from worldr1_backbones.tiny.data import TinyClip, make_clip
 from worldr1_backbones.tiny.raycaster import render, render_depth
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE
@@ -47,7 +47,7 @@ def draw_example(index: int, seed: int) -> Example:
     """
     clip = make_clip(index, seed)
     generator = torch.Generator().manual_seed(7919 * (index + 1) + seed)
-    start = _integer(generator, clip.path.num_frames - _WINDOW + 1)
+    start = draw_index(generator, clip.path.num_frames - _WINDOW + 1)
     clip = replace(clip, path=replace(clip.path, c2w=clip.path.c2w[start : start + _WINDOW]))
     draw = float(torch.rand((), generator=generator))
     if draw < 0.5:
@@ -69,7 +69,7 @@ def lessen(clip: TinyClip, loss: str | None, generator: torch.Generator, solid: 
     rests = [replace(scene, solids=scene.solids[:i] + scene.solids[i + 1 :]) for i in range(len(scene.solids))]
     masks = torch.stack([(depth < render_depth(rest, path) - 1e-3).float() for rest in rests])
     if loss is not None:
-        chosen = _integer(generator, len(rests)) if solid is None else solid
+        chosen = draw_index(generator, len(rests)) if solid is None else solid
         keep = _kept(loss, path.num_frames, generator)
         frames = keep * frames + (1 - keep) * render(rests[chosen], path)
         masks[chosen] *= keep[:, 0]
@@ -84,14 +84,14 @@ def recoloured(clip: TinyClip, generator: torch.Generator) -> TinyClip:
 
 def reshaped(clip: TinyClip, generator: torch.Generator) -> TinyClip:
     """The clip with one object of another shape; the caption stays."""
-    chosen = _integer(generator, len(clip.scene.solids))
+    chosen = draw_index(generator, len(clip.scene.solids))
     others = [shape for shape in SHAPES if shape != clip.scene.solids[chosen].shape]
     return _changed(clip, generator, chosen, shape=_choose(others, generator))
 
 
 def _changed(clip: TinyClip, generator: torch.Generator, chosen: int | None = None, **change: str) -> TinyClip:
     solids = list(clip.scene.solids)
-    chosen = _integer(generator, len(solids)) if chosen is None else chosen
+    chosen = draw_index(generator, len(solids)) if chosen is None else chosen
     solids[chosen] = replace(solids[chosen], **change)  # type: ignore[arg-type]
     return replace(clip, scene=replace(clip.scene, solids=tuple(solids)))
 
@@ -102,7 +102,7 @@ def _kept(loss: str, num_frames: int, generator: torch.Generator) -> Tensor:
     if loss == "removed":
         return keep * 0
     if loss == "vanishes":
-        keep[1 + _integer(generator, num_frames - 1) :] = 0
+        keep[1 + draw_index(generator, num_frames - 1) :] = 0
         return keep
     if loss == "fades":
         return keep * (0.15 + 0.55 * float(torch.rand((), generator=generator)))
@@ -114,8 +114,4 @@ def _kept(loss: str, num_frames: int, generator: torch.Generator) -> Tensor:
 
 
 def _choose(names: list[str], generator: torch.Generator) -> str:
-    return names[_integer(generator, len(names))]
-
-
-def _integer(generator: torch.Generator, high: int) -> int:
-    return int(torch.randint(high, (), generator=generator))
+    return names[draw_index(generator, len(names))]

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from worldr1_core.provenance import versions
+from worldr1_core.rank_statistics import mean
 from worldr1_rewards.probes.pictures import NUM_FRAMES, Strips
 from worldr1_rewards.probes.plan import CLEAN, ProbePlan
 from worldr1_rewards.probes.run import Outcome
-from worldr1_rewards.probes.statistics import mean
 from worldr1_rewards.report.axes import Axes, grid, svg_panel
 from worldr1_rewards.report.markup import number, seconds, text
 from worldr1_rewards.report.page import html_page, provenance

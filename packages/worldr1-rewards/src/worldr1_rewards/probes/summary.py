@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from worldr1_core.rank_statistics import auc, mean, spearman
 from worldr1_rewards.probes.plan import CLEAN, HACKS, Case, ProbePlan
 from worldr1_rewards.probes.run import Outcome
-from worldr1_rewards.probes.statistics import auc, mean, spearman
 from worldr1_rewards.probes.world import CORRUPTIONS
 
 Value = Callable[[Outcome], float]

@@ -1,4 +1,4 @@
-"""The two statistics of a probe: how well scores separate two groups of clips, and how well they follow a severity.
+"""How well scores separate two groups of clips, and how well they follow a severity.
 
 Both leave out clips without a score; whoever reports them counts those beside the figure.
 """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from worldr1_rewards.probes.statistics import auc, mean, spearman
+from worldr1_core.rank_statistics import auc, mean, spearman
 
 NAN = math.nan
 
