@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
+from worldr1_core.rank_statistics import auc
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
 from worldr1_rewards.probes.plan import CLEAN, Case, Sample, applies
-from worldr1_rewards.probes.statistics import auc
 from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, MOVES, WorldClip
 from worldr1_rewards.scoring import Scorer
 
