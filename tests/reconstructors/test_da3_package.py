@@ -5,23 +5,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("depth_anything_3", reason="the extra `da3` has an environment of its own (docs/reconstruction.md)")
+
+from reconstruction import write_random_da3
 
 from worldr1_core.errors import ScoreUnavailable, WeightsError
 from worldr1_core.testing import make_clip
 from worldr1_rewards.pretrained import Source
 from worldr1_rewards.reconstructors.da3 import DA3Reconstructor
 from worldr1_rewards.reconstructors.da3_model import load_model, predict
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from reconstruction import write_random_da3
 
 SIZE, FRAMES, PROCESS_RES = (48, 64), 4, 56
 WORKED = (42, 56)

@@ -134,7 +134,8 @@ def test_places_say_how_the_score_moves_with_the_errors_there():
     def log_share(places):
         return reward._log_shares(to_psnr(places.mean((2, 3))))[:, 0]
 
-    found = reward._parts(_Errors(errors.mean((2, 3)), errors), reward._log_shares(to_psnr(errors.mean((2, 3)))).exp())
+    whole = errors.mean((2, 3))
+    found = reward._contributions(_Errors(whole, errors), reward._log_shares(to_psnr(whole)).exp())
     for place in ((0, 0), (3, 2)):
         moved = errors.clone()
         moved[..., place[0], place[1]] *= 1 + 1e-4  # every path fits worse there, by the same share

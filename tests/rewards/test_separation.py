@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from separation import NO_SCORE, run, summarise
 
 from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
@@ -15,10 +15,6 @@ from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
 from worldr1_rewards.probes.world import CORRUPTIONS, render_world
 from worldr1_rewards.scoring import Scorer
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from separation import NO_SCORE, run, summarise
 
 HACKS = ("frozen", "repeated", "flat2d")
 CASES = tuple(itertools.product(("rich", "soft", "plain", "noise"), ("push in", "orbit right", "pan left"), (3,)))

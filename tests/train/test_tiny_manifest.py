@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ablations import QUICK, VARIANTS
 from click.testing import CliRunner
 from diffusers import WanPipeline
 
@@ -16,10 +16,6 @@ from worldr1_backbones.tiny import CHECKPOINT
 from worldr1_core.plugins import installed
 from worldr1_train.cli import train
 from worldr1_train.plan import read_manifest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from ablations import QUICK, VARIANTS
 
 MANIFEST = Path(__file__).parents[2] / "examples" / "tiny.yaml"
 SMALL = (

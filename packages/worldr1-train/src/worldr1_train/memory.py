@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from worldr1_core.backbone import Backbone
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.policy_model import PolicyModel, local_tensor
 
@@ -48,18 +47,17 @@ class MemoryNeeds:
         return {name: round(value / GIB, 3) for name, value in parts.items()}
 
 
-def count_memory(model: PolicyModel, backbone: Backbone, args: FlowGRPOConfig, window: int) -> MemoryNeeds:
+def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> MemoryNeeds:
     """What is known before the first step: activations, text encoder, VAE, and the rewards' models come on top.
 
     Args:
-        model: The policy on its device, sharded or whole.
-        backbone: Its backbone; the geometry gives the sizes of latents and videos.
+        model: The policy on its device, sharded or whole; its backbone gives the sizes of latents and videos.
         args: Sizes of groups and blocks.
         window: Stochastic steps of a rollout.
     """
     trained = _bytes(model.trainable().values(), _FLOAT)
     copies = 3 + (args.ema_decay is not None) + (args.full_finetuning and args.beta > 0)
-    geometry = backbone.geometry
+    geometry = model.backbone.geometry
     latent = _FLOAT * math.prod(geometry.shape)
     kept = 2 + (args.beta > 0)
     video = _FLOAT * 3 * geometry.video_frames * geometry.video_height * geometry.video_width

@@ -136,7 +136,7 @@ class TrainingRun:
 
     def _tell_memory(self) -> None:
         trainer = self.trainer
-        needs = count_memory(trainer.model, self.backbone, self.args, trainer.num_window_steps)
+        needs = count_memory(trainer.model, self.args, trainer.num_window_steps)
         device = self.args.device
         there = available_memory(device)
         told = {**needs.in_gib(), "there": None if there is None else round(there / GIB, 1)}

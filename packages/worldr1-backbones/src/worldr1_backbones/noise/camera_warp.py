@@ -160,14 +160,14 @@ class CameraWarpNoise(NoiseConditioner):
         if path is None:
             raise ValueError("Noise that moves needs a path or flow.")
         intrinsics = intrinsics_at(path, geometry, size)
-        depth = request.depth
+        depth = None if request.depth is None else request.depth[frames]
         if depth is None and self.config.scene == "room":
             video = (geometry.video_height, geometry.video_width)
             unit = plane_depth(path, self.config.scene_depth)
-            depth = room_depth(self.config.room, path.c2w, intrinsics_at(path, geometry, video), video, unit)
+            depth = room_depth(self.config.room, path.c2w[frames], intrinsics_at(path, geometry, video), video, unit)
         if depth is not None:
             return depth_noise(
-                depth[frames],
+                depth,
                 path.c2w[frames],
                 intrinsics,
                 size,

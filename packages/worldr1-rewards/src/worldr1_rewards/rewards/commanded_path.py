@@ -10,8 +10,9 @@ from __future__ import annotations
 import abc
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from pydantic import Field
@@ -94,8 +95,7 @@ class CommandedRerenderReward(_SweptReward):
 
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         normal = normalise_local_contrast(frames)
-        path = targets[0]
-        (still,) = tried_paths(path.num_frames, path.intrinsics, path.image_size)[Move.FIXED]
+        (still,) = _tried_beside(targets[0])[Move.FIXED]
         plain = _errors(frames, [[path] for path in targets])
         own = _errors(normal, [[path, still] for path in targets])
         scores = []
@@ -140,8 +140,7 @@ class MoveLikelihoodReward(_SweptReward):
     config: Config
 
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
-        path = targets[0]
-        tried = tried_paths(path.num_frames, path.intrinsics, path.image_size)
+        tried = _tried_beside(targets[0])
         moves = {path_key(path): move for move, paths in tried.items() for path in paths}
         candidates = []
         for path in targets:
@@ -159,7 +158,7 @@ class MoveLikelihoodReward(_SweptReward):
                 places=map_,
             )
             for share, own, other, map_ in zip(
-                shares[:, 0], psnr[:, 0], rival, self._parts(errors, shares.exp()), strict=True
+                shares[:, 0], psnr[:, 0], rival, self._contributions(errors, shares.exp()), strict=True
             )
         ]
 
@@ -168,7 +167,7 @@ class MoveLikelihoodReward(_SweptReward):
         shares = (psnr.nan_to_num(nan=-torch.inf) / self.config.temperature).log_softmax(1)
         return torch.where(psnr[:, :1].isnan(), torch.nan, shares)
 
-    def _parts(self, errors: _Errors, shares: Tensor) -> Tensor:
+    def _contributions(self, errors: _Errors, shares: Tensor) -> Tensor:
         """What each place adds to the score or takes from it `(B, h, w)`, to first order: its mean is about 0.
 
         A place alone cannot tell a turn from a slide; but the difference that its errors make to those of the whole
@@ -187,6 +186,11 @@ def _target(clip: Clip) -> CameraTrajectory:
     if clip.intrinsics is not None:
         return replace(target, intrinsics=clip.intrinsics, image_size=clip.video.size)
     return target
+
+
+def _tried_beside(path: CameraTrajectory) -> Mapping[Move, tuple[CameraTrajectory, ...]]:
+    """What is tried beside a path: as many frames, the same intrinsics."""
+    return tried_paths(path.num_frames, path.intrinsics, path.image_size)
 
 
 def _shrink(frames: Tensor, side: int) -> Tensor:
@@ -236,18 +240,16 @@ def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) ->
 def _least_errors(images: Tensor, candidates: Sequence[Sequence[Sequence[CameraTrajectory]]]) -> _Errors:
     """Errors of every clip under the best path of each of its own candidates, as the whole picture has it."""
     tried = _errors(images, [[path for paths in own for path in paths] for own in candidates])
-    best = torch.zeros(len(candidates), max(map(len, candidates)), dtype=torch.int64)
-    none = torch.ones_like(best, dtype=torch.bool)
+    shape = len(candidates), max(map(len, candidates))
+    whole = torch.full(shape, torch.nan)
+    places = torch.full((*shape, *tried.places.shape[2:]), torch.nan)
     for index, own in enumerate(candidates):
-        start = 0
-        for rank, paths in enumerate(own):
-            errors = tried.whole[index, start : start + len(paths)]
-            best[index, rank] = start + int(errors.nan_to_num(nan=torch.inf).argmin())
-            none[index, rank] = False
-            start += len(paths)
-    rows = torch.arange(len(candidates))[:, None]
-    whole = tried.whole[rows, best].masked_fill(none, torch.nan)
-    return _Errors(whole, tried.places[rows, best].masked_fill(none[..., None, None], torch.nan))
+        sizes = [len(paths) for paths in own]
+        parts = tried.whole[index, : sum(sizes)].nan_to_num(nan=torch.inf).split(sizes)
+        best = [start + int(part.argmin()) for start, part in zip(accumulate(sizes, initial=0), parts, strict=False)]
+        whole[index, : len(own)] = tried.whole[index, best]
+        places[index, : len(own)] = tried.places[index, best]
+    return _Errors(whole, places)
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ has the same liberty. The metric `camera-accuracy` and the reward `move-likeliho
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from worldr1_core.camera.trajectory import CameraTrajectory
@@ -20,7 +22,7 @@ PAN_SCALES = (0.55, 0.7, 0.85, 1.0, 1.15, 1.3, 1.45)
 
 def tried_paths(
     num_frames: int, intrinsics: Tensor | None = None, image_size: tuple[int, int] | None = None
-) -> dict[Move, tuple[CameraTrajectory, ...]]:
+) -> Mapping[Move, tuple[CameraTrajectory, ...]]:
     """Every path that is tried of each of `SINGLE_MOVES`: a pan has one for each of `PAN_SCALES`, another move one.
 
     Args:
@@ -28,19 +30,19 @@ def tried_paths(
         intrinsics: `(3, 3)` of the camera in pixels of `image_size`; `None` if unknown.
         image_size: `(H, W)`.
     """
-    if intrinsics is None:
-        return dict(_bare_paths(num_frames))
-    return {
-        move: tuple(replace(path, intrinsics=intrinsics, image_size=image_size) for path in paths)
-        for move, paths in _bare_paths(num_frames).items()
-    }
+    known = None if intrinsics is None else tuple(intrinsics.double().flatten().tolist())
+    return _paths(num_frames, known, None if known is None else image_size)
 
 
 @functools.lru_cache(maxsize=32)
-def _bare_paths(num_frames: int) -> dict[Move, tuple[CameraTrajectory, ...]]:
+def _paths(
+    num_frames: int, intrinsics: tuple[float, ...] | None, image_size: tuple[int, int] | None
+) -> Mapping[Move, tuple[CameraTrajectory, ...]]:
+    known = None if intrinsics is None else torch.tensor(intrinsics, dtype=torch.float64).view(3, 3)
     found: dict[Move, tuple[CameraTrajectory, ...]] = {}
     for move in SINGLE_MOVES:
         scales = PAN_SCALES if move in (Move.PAN_LEFT, Move.PAN_RIGHT) else (1.0,)
         turns = [replace(DEFAULT_CONSTANTS, pan=DEFAULT_CONSTANTS.pan * scale) for scale in scales]
-        found[move] = tuple(trajectory_from_moves([move], num_frames, constants=turn) for turn in turns)
+        paths = [trajectory_from_moves([move], num_frames, constants=turn) for turn in turns]
+        found[move] = tuple(replace(path, intrinsics=known, image_size=image_size) for path in paths)
     return found
