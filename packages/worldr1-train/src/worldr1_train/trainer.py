@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import structlog
 import torch
 from accelerate.utils import gather, gather_object, set_seed
@@ -32,7 +31,7 @@ from worldr1_train.checkpointing import CheckpointingMixin
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
-from worldr1_train.memory import GIB, peak_memory
+from worldr1_train.metrics_log import MetricsMixin
 from worldr1_train.objective import (
     Advantages,
     add_place_advantages,
@@ -48,7 +47,7 @@ from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, p
 log = structlog.get_logger(__name__)
 
 
-class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
+class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
     """Flow-GRPO-Fast on TRL's trainer base (paper, section 3 of the method).
 
     Args:
@@ -247,6 +246,11 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         self._log_seconds(rollouts)
         rollouts.steps = []  # the buffer holds them until the block's last update
 
+    def _end_block(self) -> None:
+        self._log_phase("update", self._update_seconds)
+        self._log_phase("block", time.perf_counter() - self._block_start)
+        self._log_memory()
+
     def _num_clips_to_keep(self) -> int:
         due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_block
         return self.args.num_sample_videos if due else 0
@@ -365,70 +369,6 @@ class FlowGRPOTrainer(CheckpointingMixin, _BaseTrainer):
         path = self.write_checkpoint()
         raise TrainingStopped(f"{why}. The run is saved as {str(path)!r}; go on from there with --resume.")
 
-    # Logs
-
-    def _note(self, name: str, values: Tensor, valid: Tensor) -> None:
-        if bool(valid.any()):
-            self._metrics["train"][name].append(float(values[valid].mean()))
-
-    def _note_ratios(self, ratio: Tensor, drift: Tensor, valid: Tensor, high: float) -> None:
-        """`drift` is the log-ratio to the density that the sampler recorded, in its own batch."""
-        if not bool(valid.any()):
-            return
-        deviation = ratio[valid] - 1
-        metrics = self._metrics["train"]
-        metrics["ratio/max_deviation"].append(float(deviation.abs().max()))
-        metrics["ratio/rollout_max_deviation"].append(float(torch.expm1(drift[valid]).abs().max()))
-        clipped = (deviation < -self.args.epsilon) | (deviation > high)
-        metrics["clip_ratio/region_mean"].append(float(clipped.float().mean()))
-
-    def _log_scores(self, block: int, stage: Stage, scores: list[SampleScore], advantages: Advantages) -> None:
-        metrics = self._metrics["train"]
-        totals = np.array([score.total for score in scores])
-        metrics["reward"].append(_nan_mean(totals))
-        metrics["reward_std"].append(_nan_mean(advantages.group_std.numpy()))
-        for name in scores[0].values:
-            values = np.array([score.values[name] for score in scores])
-            metrics[f"rewards/{name}/mean"].append(_nan_mean(values))
-            metrics[f"rewards/{name}/std"].append(float(np.nanstd(values)) if np.isfinite(values).any() else math.nan)
-        metrics["masked_samples"].append(float((~advantages.valid).sum()))
-        metrics["skipped_groups"].append(float(advantages.num_skipped_groups))
-        metrics["block"].append(float(block))
-        metrics["stage"].append(float(self.schedule.stages.index(stage)))
-
-    def _log_seconds(self, rollouts: RolloutBlock) -> None:
-        for phase, seconds in rollouts.seconds.items():
-            self._log_phase(phase, seconds)
-
-    def _end_block(self) -> None:
-        self._log_phase("update", self._update_seconds)
-        self._log_phase("block", time.perf_counter() - self._block_start)
-        self._metrics["train"]["memory/max_gib"].append(peak_memory(self.accelerator.device) / GIB)
-
-    def _log_phase(self, phase: str, seconds: float) -> None:
-        samples = self.args.prompts_per_block * self.args.num_generations
-        self._metrics["train"][f"seconds/{phase}"].append(seconds)
-        if seconds > 0:
-            self._metrics["train"][f"samples_per_second/{phase}"].append(samples / seconds)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means (maxima for `max_`) of what was noted since the last log, over all processes.
-
-        What was noted stays for the step's own log where an evaluation is logged before it.
-        """
-        if any(name.startswith("eval/") for name in logs):
-            super().log(logs, start_time)
-            return
-        metrics = self._metrics["train"]
-        gathered = gather_object([{name: (np.max if "max_" in name else np.mean)(v) for name, v in metrics.items()}])
-        merged: dict[str, list[float]] = defaultdict(list)
-        for part in gathered:
-            for name, value in part.items():
-                merged[name].append(float(value))
-        added = {name: float((np.max if "max_" in name else np.mean)(values)) for name, values in merged.items()}
-        metrics.clear()
-        super().log({**logs, **added}, start_time)
-
 
 class _UpdateHooks(TrainerCallback):
     """What happens around an optimiser step."""
@@ -461,8 +401,3 @@ def _resize(places: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _tick(items: list[int]) -> dict[str, int]:
     return {"tick": items[0]}
-
-
-def _nan_mean(values: Any) -> float:
-    values = np.asarray(values, dtype=np.float64)
-    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
