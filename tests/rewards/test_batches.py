@@ -47,9 +47,10 @@ def make_clips() -> list[Clip]:
     frames.append(render_world("rich", "orbit left", size=(64, 64), num_frames=9).frames)
     frames.append(torch.rand(frames[0].shape, generator=torch.Generator().manual_seed(0)))
     prompts += [prompts[0], "Camera orbit left. A room with simple objects.", prompts[2]]
+    before = [*frames[1:], frames[0]]
     return [
-        Clip(Video(video), prompt, trajectory_from_prompt(prompt, len(video)), name=f"clip {index}")
-        for index, (video, prompt) in enumerate(zip(frames, prompts, strict=True))
+        Clip(Video(one), prompt, trajectory_from_prompt(prompt, len(one)), name=f"clip {index}", reference=Video(other))
+        for index, (one, other, prompt) in enumerate(zip(frames, before, prompts, strict=True))
     ]
 
 

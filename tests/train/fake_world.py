@@ -19,7 +19,7 @@ from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.noise import InitialNoise, NoiseConditioner
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import DenoiserCall, Transition
-from worldr1_core.reward import Reward, Score
+from worldr1_core.reward import Reads, Reward, Score
 from worldr1_core.sampler import Sampler
 
 
@@ -214,6 +214,17 @@ class UpperBrightness(Reward):
         return Score(float(rows[: len(rows) // 2].mean()), places=places)
 
 
+class Gain(Reward):
+    """How much brighter than what the model before training made."""
+
+    reads = frozenset({Reads.REFERENCE})
+
+    def score(self, clip, evidence):
+        if evidence.reference is None:
+            raise ScoreUnavailable("no reference")
+        return float(clip.video.frames.mean() - evidence.reference.frames.mean())
+
+
 class CameraAccuracy(Reward):
     """A share, as a metric of evaluation."""
 
@@ -264,6 +275,7 @@ def worldr1_register_rewards():
         "brightness": f"{__name__}:Brightness",
         "redness": f"{__name__}:Redness",
         "upper-brightness": f"{__name__}:UpperBrightness",
+        "gain": f"{__name__}:Gain",
         "shine-accuracy": f"{__name__}:CameraAccuracy",
         "fragile": f"{__name__}:Fragile",
     }

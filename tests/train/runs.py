@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from train.fake_world import Brightness, CameraAccuracy, FakeBackbone, FakeSampler, Fragile, Redness, UpperBrightness
+from train.fake_world import (
+    Brightness,
+    CameraAccuracy,
+    FakeBackbone,
+    FakeSampler,
+    Fragile,
+    Gain,
+    Redness,
+    UpperBrightness,
+)
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.noise import InitialNoise, NoiseConditioner
+from worldr1_core.reward import Reads
 from worldr1_core.scoring import Scorer
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.stages import Stage
@@ -35,6 +45,7 @@ def make_stage(name="main", *, steps=100, rewards=None, prompts=PROMPTS, split=N
         scorer=Scorer(ScoringComponents(weighted, None, None)),
         weights={reward.name: reward.weight for reward in weighted},
         conditioner=conditioner or White(),
+        needs_reference=any(Reads.REFERENCE in reward.reward.reads for reward in weighted),
     )
 
 
@@ -73,6 +84,7 @@ def reward(name, weight=1.0, **options):
         "upper-brightness": UpperBrightness,
         "shine-accuracy": CameraAccuracy,
         "fragile": Fragile,
+        "gain": Gain,
     }
     return WeightedReward(name, weight, kinds[name](**options))
 

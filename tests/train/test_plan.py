@@ -19,6 +19,7 @@ COMPONENTS = {
         "brightness": f"{fake_world}:Brightness",
         "redness": f"{fake_world}:Redness",
         "shine-accuracy": f"{fake_world}:CameraAccuracy",
+        "gain": f"{fake_world}:Gain",
     },
     "noise conditioner": {"fake-noise": f"{fake_world}:NegatedNoise"},
     "manifest section": {"train": "worldr1_train.section:TrainSection"},
@@ -101,6 +102,16 @@ def test_default_metrics_are_measured_where_they_are_installed(manifest, make_re
     plan = plan_run(path, make_registry(components), output_dir=tmp_path / "out")
     assert plan.metrics == ["brightness", "redness", "psnr"]
     assert plan.evaluation_prompts(plan.section.evaluation) == plan.prompts["test"][:3] * 2
+
+
+def test_rewards_that_compare_with_the_model_before_are_no_metrics(manifest, registry, tmp_path):
+    own = ("- {name: redness,", "- {name: gain}\n  - {name: redness,")
+    path = manifest(own, ("{metrics: [brightness, redness, shine-accuracy]}", "{num_prompts: 3}"))
+    plan = plan_run(path, registry, output_dir=tmp_path / "out")
+    assert plan.metrics == ["brightness", "redness"]
+    assert "gain" in plan.stage_rewards(plan.section.stages[0])
+    with pytest.raises(ManifestError, match="'gain', which compares a clip with the model before"):
+        plan_run(manifest(own, ("shine-accuracy]", "gain]")), registry, output_dir=tmp_path / "out")
 
 
 def test_empty_prompt_file(manifest, registry, tmp_path):

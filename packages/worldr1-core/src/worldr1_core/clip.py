@@ -20,6 +20,7 @@ class Clip:
         target: Commanded camera path with `T` poses, or `None` where no move is commanded.
         intrinsics: Known `(3, 3)` intrinsics in pixels of `video`, or `None` for the default guess.
         name: How messages and output files call the clip.
+        reference: What the model before post-training made of the same prompt and initial noise, or `None`.
     """
 
     video: Video
@@ -27,3 +28,4 @@ class Clip:
     target: CameraTrajectory | None = None
     intrinsics: Tensor | None = None
     name: str = "clip"
+    reference: Video | None = None

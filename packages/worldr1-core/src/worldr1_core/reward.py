@@ -18,13 +18,18 @@ if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch u
     from worldr1_core.clip import Clip
     from worldr1_core.judge import Judge
     from worldr1_core.reconstructor import Reconstruction
+    from worldr1_core.video import Video
 
 
 class Reads(StrEnum):
-    """What a reward may ask the scorer to provide; each is computed once a clip and shared."""
+    """What a reward may ask the scorer to provide; each is computed once a clip and shared.
+
+    `REFERENCE` is the clip's own: training makes it where a reward reads it, and a clip from elsewhere has none.
+    """
 
     RECONSTRUCTION = "reconstruction"
     JUDGE = "judge"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Evidence:
 
     reconstruction: Reconstruction | None = None
     judge: Judge | None = None
+    reference: Video | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,11 @@ class Scorer:
         if not ready:
             return
         judge = self.components.judge if Reads.JUDGE in weighted.reward.reads else None
-        evidence = [Evidence(w.reconstruction if reads_scene else None, judge) for w in ready]
+        reads_reference = Reads.REFERENCE in weighted.reward.reads
+        evidence = [
+            Evidence(w.reconstruction if reads_scene else None, judge, w.clip.reference if reads_reference else None)
+            for w in ready
+        ]
         start = time.perf_counter()
         answers = _ask(weighted, [w.clip for w in ready], evidence)
         seconds = (time.perf_counter() - start) / len(ready)

@@ -17,6 +17,7 @@ def worldr1_register_rewards() -> dict[str, str]:
         "commanded-rerender": "worldr1_rewards.rewards.commanded_path:CommandedRerenderReward",
         "move-likelihood": "worldr1_rewards.rewards.commanded_path:MoveLikelihoodReward",
         "statistics-floor": "worldr1_rewards.rewards.frame_statistics:StatisticsFloorReward",
+        "statistics-kept": "worldr1_rewards.rewards.statistics_kept:StatisticsKeptReward",
         "psnr": "worldr1_rewards.rewards.rerender_psnr:PSNRReward",
         "psnr-normalised": "worldr1_rewards.rewards.rerender_psnr:NormalisedPSNRReward",
         "camera-accuracy": "worldr1_rewards.rewards.camera_accuracy:CameraAccuracyReward",

@@ -13,6 +13,7 @@ from worldr1_core.errors import ManifestError, UserError, suggest
 from worldr1_core.files import atomic_write_text, check_writable_folder
 from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
 from worldr1_core.registry import Registry
+from worldr1_core.reward import Reads, Reward
 from worldr1_core.yaml_source import parse_yaml
 from worldr1_train.checkpoints import find_last_checkpoint, list_checkpoints
 from worldr1_train.launch import check_launch
@@ -183,17 +184,30 @@ def _load_prompts(path: Path, manifest: Manifest, section: TrainSection) -> dict
 def choose_metrics(manifest: Manifest, evaluation: EvaluationSection | None, registry: Registry) -> list[str]:
     """Rewards that an evaluation measures: those it names, or the manifest's and the usual ones.
 
+    Those that compare with the model before training are for training alone: an evaluation compares by itself.
+
     Raises:
         UnknownNameError: One is not installed.
+        ManifestError: One that is named compares with the model before training.
     """
     if evaluation is None:
         return []
     if evaluation.metrics is not None:
         for name in evaluation.metrics:
-            registry.find("reward", name)
+            if _compares(registry, name):
+                raise ManifestError(
+                    f"train.evaluation.metrics names {name!r}, which compares a clip with the model before training. "
+                    "An evaluation makes no such clip; its `change` compares every metric. Take a metric of the clip."
+                )
         return list(dict.fromkeys(evaluation.metrics))
     extra = [name for name in DEFAULT_METRICS if name in registry.names("reward")]
-    return list(dict.fromkeys([*(reward.name for reward in manifest.rewards), *extra]))
+    own = [reward.name for reward in manifest.rewards if not _compares(registry, reward.name)]
+    return list(dict.fromkeys([*own, *extra]))
+
+
+def _compares(registry: Registry, name: str) -> bool:
+    reward: type[Reward] = registry.load("reward", name)
+    return Reads.REFERENCE in reward.reads
 
 
 def _check_trackers(trackers: Sequence[str]) -> None:

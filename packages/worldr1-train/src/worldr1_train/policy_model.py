@@ -30,7 +30,7 @@ class PolicyModel(nn.Module):
     Args:
         backbone: Model; its trainable parameters are what is trained.
         full: Every parameter is trained, in float32; else only those that require gradients already (the adapter).
-        keep_reference: With `full`, keep a copy of the initial weights for the KL term.
+        keep_reference: With `full`, keep a copy of the initial weights for `reference`.
     """
 
     def __init__(self, backbone: Backbone, *, full: bool = False, keep_reference: bool = False) -> None:
@@ -63,6 +63,11 @@ class PolicyModel(nn.Module):
     def train(self, mode: bool = True) -> PolicyModel:
         """Stays in evaluation mode; see the class."""
         return super().train(False)
+
+    @property
+    def copies_reference(self) -> bool:
+        """Whether it holds a second copy of the trained weights, as they were before."""
+        return bool(self._initial)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that require gradients, by name."""

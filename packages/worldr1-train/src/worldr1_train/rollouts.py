@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from worldr1_core.backbone import Backbone
+from worldr1_core.backbone import Backbone, Conditioning
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
@@ -175,13 +175,38 @@ class RolloutCollector:
                     group_size=self.group_size,
                     generators=[generator(request.seed, "rollout", request.block, sample) for sample in samples],
                 )
+            references = self._sample_references(request, conditioning, noises, groups)
         result.steps += rollout.steps
         with _timed(result, "decoding"):
             videos = self.backbone.decode(rollout.latents)
+            of_group = [None] * len(prompts) if references is None else list(self.backbone.decode(references))
         return [
-            make_clip(self.backbone, videos[i], prompts[i // self.group_size], noises[i // self.group_size], f"{name}")
-            for i, name in enumerate(f"block {request.block} sample {sample}" for sample in samples)
+            make_clip(self.backbone, videos[i], prompts[group], noises[group], name, of_group[group])
+            for i, group, name in (
+                (i, i // self.group_size, f"block {request.block} sample {sample}") for i, sample in enumerate(samples)
+            )
         ]
+
+    def _sample_references(
+        self, request: BlockRequest, conditioning: Conditioning, noises: Sequence[InitialNoise], groups: range
+    ) -> Tensor | None:
+        """Latents of one video a group by the model before training, drawn as its samples are; `None` if unread."""
+        if not request.stage.needs_reference:
+            return None
+        with torch.no_grad(), self.autocast(), self.model.reference():
+            rollout = self.model.run(
+                rollout_groups,
+                self.backbone,
+                self.scheduler,
+                conditioning,
+                noises,
+                num_inference_steps=self.num_inference_steps,
+                window=request.window,
+                group_size=1,
+                generators=[generator(request.seed, "reference", request.block, group) for group in groups],
+            )
+        latents: Tensor = rollout.latents
+        return latents
 
 
 def draw_noises(
@@ -195,7 +220,14 @@ def draw_noises(
     ]
 
 
-def make_clip(backbone: Backbone, frames: Tensor, prompt: str, noise: InitialNoise | None, name: str) -> Clip:
+def make_clip(
+    backbone: Backbone,
+    frames: Tensor,
+    prompt: str,
+    noise: InitialNoise | None,
+    name: str,
+    reference: Tensor | None = None,
+) -> Clip:
     """A decoded video with the path that its prompt commands.
 
     Args:
@@ -204,12 +236,14 @@ def make_clip(backbone: Backbone, frames: Tensor, prompt: str, noise: InitialNoi
         prompt: Its camera words command the path that no noise carries.
         noise: Initial noise, which may carry the path already.
         name: How messages call it.
+        reference: `(T, 3, H, W)`, what the model before training made of it.
     """
     target = None if noise is None else noise.trajectory
     if target is None:
         target = trajectory_from_prompt(prompt, int(frames.shape[0]), (int(frames.shape[2]), int(frames.shape[3])))
     video = Video(frames.clamp(0, 1), fps=backbone.fps)
-    return Clip(video, prompt=prompt, target=target, name=name)
+    before = None if reference is None else Video(reference.clamp(0, 1), fps=backbone.fps)
+    return Clip(video, prompt=prompt, target=target, name=name, reference=before)
 
 
 def _score(stage: Stage, clips: list[Clip]) -> tuple[list[SampleScore], float]:

@@ -181,6 +181,7 @@ class TrainingRun:
                     scorer=Scorer(scoring),
                     weights={reward.name: reward.weight for reward in scoring.rewards if reward.weight > 0},
                     conditioner=conditioner,
+                    needs_reference=any(Reads.REFERENCE in reward.reward.reads for reward in scoring.rewards),
                 )
             )
         return stages

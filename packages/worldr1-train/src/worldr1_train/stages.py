@@ -38,6 +38,7 @@ class Stage:
         scorer: Scores clips with the stage's rewards.
         weights: Reward name -> factor in the total; the rewards that train.
         conditioner: Draws the initial noise.
+        needs_reference: Whether a reward compares with the model before training; each group gets a video of it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     scorer: ClipScorer
     weights: dict[str, float]
     conditioner: NoiseConditioner
+    needs_reference: bool = False
 
 
 class StageSchedule:

@@ -93,7 +93,8 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         set_seed(args.seed)
         if args.recompute_activations:
             backbone.set_gradient_checkpointing(True)
-        model = PolicyModel(backbone, full=args.full_finetuning, keep_reference=args.beta > 0)
+        self._reads_reference = args.beta > 0 or any(stage.needs_reference for stage in stages)
+        model = PolicyModel(backbone, full=args.full_finetuning, keep_reference=self._reads_reference)
         if not model.trainable():
             raise UserError("Nothing is trainable. Put an adapter on the backbone, or set full_finetuning.")
         if args.ddp_find_unused_parameters is None:
@@ -130,9 +131,10 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         self.add_callback(_UpdateHooks(self))
 
     def _check_sharding(self) -> None:
-        if self.args.full_finetuning and self.args.beta > 0 and self.is_fsdp_enabled:
+        if self.args.full_finetuning and self._reads_reference and self.is_fsdp_enabled:
             raise UserError(
-                "full_finetuning with a KL term keeps a whole copy of the weights; with FSDP set beta to 0."
+                "full_finetuning with a KL term, or with a reward that compares with the model before training, keeps "
+                "a whole copy of the weights; with FSDP set beta to 0 and leave such rewards out."
             )
         fsdp = getattr(self.accelerator.state, "fsdp_plugin", None)
         if self.is_fsdp_enabled and getattr(fsdp, "fsdp_version", 1) != 2:

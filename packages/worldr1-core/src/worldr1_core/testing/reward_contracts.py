@@ -46,13 +46,16 @@ class Sample:
     def evidence(self, reads: Iterable[Reads]) -> Evidence:
         """Only the parts that are declared, as the scorer does it."""
         return Evidence(
-            self.reconstruction if Reads.RECONSTRUCTION in reads else None, self.judge if Reads.JUDGE in reads else None
+            self.reconstruction if Reads.RECONSTRUCTION in reads else None,
+            self.judge if Reads.JUDGE in reads else None,
+            self.clip.reference if Reads.REFERENCE in reads else None,
         )
 
 
 def _kit_sample(move: str, shape: tuple[int, int, int], seed: int = 0) -> Sample:
     frames, size = shape[0], shape[1:]
     clip = make_clip(move, num_frames=frames, size=size, seed=seed)
+    clip = replace(clip, reference=make_clip(move, num_frames=frames, size=size, seed=seed + 1).video)
     return Sample(clip, true_reconstruction(move, frames, size, seed), StubJudge(0.5))
 
 

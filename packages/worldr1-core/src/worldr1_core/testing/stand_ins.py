@@ -45,10 +45,10 @@ class WatchedEvidence(Evidence):
     """
 
     def __init__(self, evidence: Evidence, touched: set[str]) -> None:
-        super().__init__(evidence.reconstruction, evidence.judge)
+        super().__init__(evidence.reconstruction, evidence.judge, evidence.reference)
         object.__setattr__(self, "_touched", touched)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("reconstruction", "judge"):
+        if name in ("reconstruction", "judge", "reference"):
             object.__getattribute__(self, "_touched").add(name)
         return object.__getattribute__(self, name)

@@ -1,0 +1,110 @@
+"""`statistics-kept`: the statistics of the model before training are the floors, prompt by prompt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+
+from worldr1_backbones.tiny.captions import parse_caption
+from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
+from worldr1_backbones.tiny.data import render_clip
+from worldr1_core.camera import trajectory_from_prompt
+from worldr1_core.clip import Clip
+from worldr1_core.compose import compose_scoring
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
+from worldr1_core.manifest import parse_manifest
+from worldr1_core.plugins import installed
+from worldr1_core.reward import Evidence, Score
+from worldr1_core.scoring import Scorer
+from worldr1_core.testing import check_reward
+from worldr1_core.video import Video
+from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
+from worldr1_rewards.rewards.statistics_kept import StatisticsKeptReward
+
+METRICS = {"mean_gradient": MeanGradientReward, "contrast": ContrastReward, "motion": MotionReward}
+
+
+@lru_cache(maxsize=8)
+def frames_of(moves: str) -> torch.Tensor:
+    caption = f"Camera {moves}. A red box and a blue ball in a green room with checker walls."
+    return render_clip(make_tiny_clip(parse_caption(caption), seed=0))
+
+
+def graded(frames: torch.Tensor, reference: torch.Tensor | None, prompt: str = "Camera move right.", **config) -> Score:
+    clip = Clip(Video(frames), prompt, trajectory_from_prompt(prompt, len(frames)))
+    evidence = Evidence(reference=None if reference is None else Video(reference))
+    return StatisticsKeptReward(**config).score(clip, evidence)
+
+
+def test_every_contract_of_rewards_is_kept():
+    report = check_reward(StatisticsKeptReward)
+    assert {"deterministic", "batch-and-order", "reads-what-it-declares"} <= set(report.passed)
+
+
+def test_a_clip_keeps_its_own_statistics_and_gains_nothing_by_more():
+    frames = frames_of("move right")
+    assert graded(frames, frames).value == pytest.approx(1)
+    assert graded(frames, 0.5 + 0.8 * (frames - 0.5)).value == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_statistic_is_the_share_that_its_metric_says(name):
+    reference, frames = frames_of("push in"), frames_of("move right") * 0.7
+    only = dict.fromkeys(METRICS, 0.0) | {name: 2.0}
+    own, before = (float(METRICS[name]().score(Clip(Video(f)), Evidence()).value) for f in (frames, reference))
+    found = graded(frames, reference, **only)
+    assert found.value == pytest.approx(min(1, own / (2 * before)), rel=0.02)
+    assert found.details == {name: pytest.approx(found.value)}
+
+
+@pytest.mark.parametrize("spoil", ["blur", "fade", "slow"])
+def test_blur_fading_and_slowness_lose(spoil):
+    frames = frames_of("move right")
+    spoilt = {
+        "blur": torch.nn.functional.avg_pool2d(frames, 5, 1, 2, count_include_pad=False),
+        "fade": 0.5 + 0.5 * (frames - 0.5),
+        "slow": frames[torch.arange(len(frames)) // 2],
+    }[spoil]
+    assert graded(spoilt, frames).value < 0.93
+
+
+def test_a_camera_that_shall_rest_owes_no_motion():
+    frames = frames_of("move right")
+    still = frames[:1].expand_as(frames)
+    assert graded(still, frames, "Camera fixed.").value > 0.9 > graded(still, frames).value
+    with pytest.raises(ScoreNotApplicable, match="rests"):
+        graded(still, frames, "Camera fixed.", mean_gradient=0, contrast=0)
+
+
+def test_a_reference_that_shows_nothing_asks_nothing():
+    frames = frames_of("move right")
+    grey = torch.full_like(frames, 0.5)
+    assert graded(grey, frames).value < 0.1
+    with pytest.raises(ScoreNotApplicable, match="could be kept"):
+        graded(frames, grey)
+
+
+def test_without_a_fitting_reference_there_is_no_score():
+    frames = frames_of("move right")
+    with pytest.raises(ScoreUnavailable, match="no reference"):
+        graded(frames, None)
+    with pytest.raises(ScoreUnavailable, match="shape"):
+        graded(frames, frames[:5])
+    with pytest.raises(ScoreUnavailable, match="every share is 0"):
+        graded(frames, frames, mean_gradient=0, contrast=0, motion=0)
+    with pytest.raises(UserError, match="motion"):
+        StatisticsKeptReward(motion=-1)
+
+
+def test_a_scorer_hands_on_the_reference_of_the_clip():
+    registry = installed().registry
+    manifest = parse_manifest("version: 1\nrewards: [{name: statistics-kept}]\n", registry)
+    scorer = Scorer(compose_scoring(manifest, registry))
+    frames = frames_of("move right")
+    clip = Clip(Video(0.5 * frames), "", trajectory_from_prompt("Camera move right.", len(frames)))
+    [with_one, without] = scorer.score([replace(clip, reference=Video(frames)), clip])
+    assert 0 < with_one.total < 1
+    assert "no reference" in str(without.scores["statistics-kept"].reason)
