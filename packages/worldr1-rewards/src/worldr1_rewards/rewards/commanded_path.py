@@ -95,13 +95,13 @@ class CommandedRerenderReward(_SweptReward):
 
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         normal = normalise_local_contrast(frames)
-        (still,) = _tried_beside(targets[0])[Move.FIXED]
+        rests = _tried_beside(targets[0])[Move.FIXED] if self.config.gain_power else ()
         plain = _errors(frames, [[path] for path in targets])
-        own = _errors(normal, [[path, still] for path in targets])
+        own = _errors(normal, [[path, *rests] for path in targets])
         scores = []
         for index, path in enumerate(targets):
-            whole = self._parts(plain.whole[index, 0], *own.whole[index], rests=path.rests)
-            quality, gain = self._parts(plain.places[index, 0], *own.places[index], rests=path.rests)
+            whole = self._parts(path, plain.whole[index, 0], *own.whole[index])
+            quality, gain = self._parts(path, plain.places[index, 0], *own.places[index])
             details = {
                 "plain_error": float(plain.whole[index, 0]),
                 "normalised_error": float(own.whole[index, 0]),
@@ -110,14 +110,17 @@ class CommandedRerenderReward(_SweptReward):
             scores.append(Score(float(whole[0] * whole[1]), details=details, places=quality * gain))
         return scores
 
-    def _parts(self, plain: Tensor, own: Tensor, rest: Tensor, *, rests: bool) -> tuple[Tensor, Tensor]:
+    def _parts(
+        self, path: CameraTrajectory, plain: Tensor, own: Tensor, still: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Quality and gain: of the plain error, the normalised one, and the normalised one of a camera that rests."""
         quality = (
             self.config.plain_error / (self.config.plain_error + plain)
             + self.config.normalised_error / (self.config.normalised_error + own)
         ) / 2
-        share = torch.ones_like(own) if rests else (1 - own / rest.clamp(min=1e-9)).clamp(min=0)
-        return quality, share**self.config.gain_power
+        if still is None or path.rests:
+            return quality, torch.ones_like(own)
+        return quality, (1 - own / still.clamp(min=1e-9)).clamp(min=0) ** self.config.gain_power
 
 
 class MoveLikelihoodReward(_SweptReward):
