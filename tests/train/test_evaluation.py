@@ -17,23 +17,23 @@ from worldr1_core.compose import ScoringComponents
 from worldr1_core.errors import UserError
 from worldr1_core.scoring import Scorer
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, kept_randomness
+from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.policy_model import PolicyModel
 
 NAN = math.nan
 
 
 def make_evaluator(backbone, *, prompts=("a cat", "a tree", "a boat"), batch_size=2, rewards=("brightness",)):
-    return Evaluator(
+    videos = EvaluationVideos(
         model=PolicyModel(backbone),
         scheduler=FakePolicy(),
         num_inference_steps=4,
         conditioner=White(),
-        scorer=Scorer(ScoringComponents([reward(name) for name in rewards], None, None)),
         prompts=list(prompts),
         seed=0,
-        batch_size=batch_size,
         autocast=contextlib.nullcontext,
     )
+    return Evaluator(videos, Scorer(ScoringComponents([reward(name) for name in rewards], None, None)), batch_size)
 
 
 def adapted_backbone():
@@ -52,7 +52,7 @@ def test_videos_are_the_same_each_time_and_whatever_the_batch():
 def test_videos_are_those_of_plain_deterministic_sampling():
     backbone = adapted_backbone()
     evaluator = make_evaluator(backbone, prompts=["a cat"])
-    clip = evaluator.generate([0])[0]
+    clip = evaluator.videos.generate([0])[0]
     from worldr1_core.noise import NoiseRequest
     from worldr1_core.seeding import derive_seed
 

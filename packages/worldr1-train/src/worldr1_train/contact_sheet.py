@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,8 +15,7 @@ from worldr1_core.figures import check_figure_suffix, save_figure
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
 from worldr1_train.noise import WhiteNoise
-from worldr1_train.plan import choose_metrics
-from worldr1_train.scoring_run import evaluation_section, make_evaluator
+from worldr1_train.scoring_run import make_evaluation_videos
 
 MOST_FRAMES = 9
 """Frames of a video in a row."""
@@ -58,17 +57,16 @@ def generate_comparisons(
     """
     if count < 1:
         raise UserError(f"A sheet needs at least 1 prompt, received {count}.")
-    metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
-    evaluator = make_evaluator(manifest, registry, base, metrics)
-    total = len(evaluator.prompts)
+    videos = make_evaluation_videos(manifest, registry, base)
+    total = len(videos)
     chosen = torch.linspace(0, total - 1, min(count, total)).round().long().tolist()
-    made = {BEFORE: replace(evaluator, conditioner=WhiteNoise(device=resolve_device(manifest.device))).generate(chosen)}
+    made = {BEFORE: videos.with_noise(WhiteNoise(device=resolve_device(manifest.device))).generate(chosen)}
     if manifest.noise is not None:
-        made[NOISE_ONLY] = evaluator.generate(chosen)
-    evaluator.model.backbone.load_adapter(adapter)
-    made[AFTER] = evaluator.generate(chosen)
+        made[NOISE_ONLY] = videos.generate(chosen)
+    videos.model.backbone.load_adapter(adapter)
+    made[AFTER] = videos.generate(chosen)
     return [
-        Comparison(evaluator.prompts[index], {name: clips[i].video.frames for name, clips in made.items()})
+        Comparison(videos.prompts[index], {name: clips[i].video.frames for name, clips in made.items()})
         for i, index in enumerate(chosen)
     ]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,9 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
 from worldr1_core.files import atomic_write_text
-from worldr1_core.noise import NoiseConditioner
-from worldr1_core.policy import PolicyRun, PolicyScheduler
-from worldr1_core.rollout import stack_injections
-from worldr1_core.seeding import derive_seed
-from worldr1_train.policy_model import PolicyModel
-from worldr1_train.rollouts import draw_noises, make_clip
+from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.stages import ClipScorer
 
 NUM_RESAMPLES = 2000
@@ -68,69 +62,33 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """Generates the videos of an evaluation and scores them.
+    """Scores the videos of an evaluation.
 
     Attributes:
-        model: Policy.
-        scheduler: Policy scheduler, which is deterministic outside a window.
-        num_inference_steps: Steps of the schedule.
-        conditioner: Draws the initial noise.
+        videos: What is scored.
         scorer: Scores with the rewards that are the metrics.
-        prompts: What to generate, one video each; a prompt may come several times.
-        seed: Seed of the run; video k has a seed of its own.
         batch_size: Videos made together.
-        autocast: Makes the context in which denoisers run.
     """
 
-    model: PolicyModel
-    scheduler: PolicyScheduler
-    num_inference_steps: int
-    conditioner: NoiseConditioner
+    videos: EvaluationVideos
     scorer: ClipScorer
-    prompts: Sequence[str]
-    seed: int
     batch_size: int
-    autocast: Callable[[], AbstractContextManager[None]]
 
     def __call__(self, *, rank: int = 0, num_processes: int = 1) -> Evaluation:
         """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched."""
-        own = range(rank, len(self.prompts), num_processes)
+        own = range(rank, len(self.videos), num_processes)
         rows: list[tuple[int, dict[str, float]]] = []
         with kept_randomness():
             for start in range(0, len(own), self.batch_size):
                 indices = own[start : start + self.batch_size]
-                clips = self.generate(indices)
+                clips = self.videos.generate(indices)
                 results = self.scorer.score(clips, batch_size=len(clips))
                 for index, result in zip(indices, results, strict=True):
                     rows.append((index, {name: score.value for name, score in result.scores.items()}))
         rows = sorted(gather_object(rows), key=lambda row: row[0])
         names = list(rows[0][1])
         values = {name.replace("-", "_"): [row[name] for _, row in rows] for name in names}
-        return Evaluation(list(self.prompts), values)
-
-    @torch.no_grad()
-    def generate(self, indices: Sequence[int]) -> list[Clip]:
-        """Videos of the evaluation by their numbers, made together by the policy as it is."""
-        backbone = self.model.backbone
-        prompts = [self.prompts[index] for index in indices]
-        seeds = [derive_seed(self.seed, "evaluation", index) for index in indices]
-        noises = draw_noises(backbone, self.conditioner, prompts, seeds)
-        delta, weights = stack_injections(noises)
-        conditioning = backbone.encode(prompts)
-        with self.autocast():
-            rollout = self.model.run(
-                backbone.sample,
-                conditioning,
-                torch.stack([noise.latents for noise in noises]),
-                num_inference_steps=self.num_inference_steps,
-                scheduler=self.scheduler,
-                run=PolicyRun(step_delta=delta, step_weights=weights),
-            )
-        videos = backbone.decode(rollout.latents)
-        return [
-            make_clip(backbone, videos[i], prompts[i], noises[i], f"test video {index}")
-            for i, index in enumerate(indices)
-        ]
+        return Evaluation(list(self.videos.prompts), values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, summarise
+from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import TrainingPlan, record_run
@@ -190,17 +191,16 @@ class TrainingRun:
         evaluation = self.plan.section.evaluation
         if evaluation is None:
             return None
-        return Evaluator(
-            model=self.trainer.model,
-            scheduler=self.trainer.scheduler,
-            num_inference_steps=evaluation.num_inference_steps or self.sampler.config.num_inference_steps,
-            conditioner=self.conditioner,
-            scorer=Scorer(subset(self._scoring, self.plan.metrics)),
+        videos = EvaluationVideos.of_section(
+            evaluation,
+            self.trainer.model,
+            self.sampler,
+            self.conditioner,
             prompts=self.plan.evaluation_prompts(evaluation),
             seed=self.args.seed,
-            batch_size=evaluation.batch_size,
             autocast=self.trainer.accelerator.autocast,
         )
+        return Evaluator(videos, Scorer(subset(self._scoring, self.plan.metrics)), evaluation.batch_size)
 
     def _check_prompts(self) -> None:
         geometry = self.backbone.geometry
@@ -226,7 +226,9 @@ class TrainingRun:
     def _evaluate(self, conditioner: NoiseConditioner | None = None) -> Evaluation:
         """The policy as it is, from the manifest's noise or another one."""
         assert self.evaluator is not None
-        evaluator = self.evaluator if conditioner is None else replace(self.evaluator, conditioner=conditioner)
+        evaluator = self.evaluator
+        if conditioner is not None:
+            evaluator = replace(evaluator, videos=evaluator.videos.with_noise(conditioner))
         accelerator = self.trainer.accelerator
         return evaluator(rank=accelerator.process_index, num_processes=accelerator.num_processes)
 
@@ -241,7 +243,7 @@ class TrainingRun:
         path = self.plan.output_dir / name
         if path.exists():
             return Evaluation.load(path)
-        log.info("evaluating", videos=len(self.evaluator.prompts), metrics=self.plan.metrics)
+        log.info("evaluating", videos=len(self.evaluator.videos), metrics=self.plan.metrics)
         found = evaluate()
         if self.trainer.accelerator.is_main_process:
             found.save(path)

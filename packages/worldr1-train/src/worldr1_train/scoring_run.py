@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from worldr1_core.sampler import Sampler
 from worldr1_core.scoring import Scorer
 from worldr1_core.video_io import find_videos, read_video
 from worldr1_train.evaluation import Evaluation, Evaluator
+from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import choose_metrics
 from worldr1_train.policy_model import PolicyModel
@@ -47,21 +48,21 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
     Raises:
         UserError: Something that it takes is missing.
     """
-    metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
-    evaluator = make_evaluator(manifest, registry, base, metrics)
+    section = evaluation_section(manifest)
+    scorer = Scorer(compose_scoring(manifest, registry, only=choose_metrics(manifest, section, registry)))
+    videos = make_evaluation_videos(manifest, registry, base)
     if adapter is not None:
-        evaluator.model.backbone.load_adapter(adapter)
-    return evaluator()
+        videos.model.backbone.load_adapter(adapter)
+    return Evaluator(videos, scorer, section.batch_size)()
 
 
-def make_evaluator(manifest: Manifest, registry: Registry, base: Path, metrics: Sequence[str]) -> Evaluator:
-    """What `worldr1 train` evaluates with, for a model without an adapter.
+def make_evaluation_videos(manifest: Manifest, registry: Registry, base: Path) -> EvaluationVideos:
+    """What `worldr1 train` evaluates, for a model without an adapter.
 
     Args:
-        manifest: Names backbone and sampler, rewards and prompts.
+        manifest: Names backbone and sampler, and prompts.
         registry: Where names are looked up.
         base: Folder that relative prompt files start from.
-        metrics: Rewards that are measured.
 
     Raises:
         UserError: Something that it takes is missing.
@@ -70,21 +71,18 @@ def make_evaluator(manifest: Manifest, registry: Registry, base: Path, metrics: 
     prompts = load_split(manifest.prompts, evaluation.prompts, base)[: evaluation.num_prompts] * evaluation.num_seeds
     if manifest.backbone is None or manifest.sampler is None:
         raise ManifestError("Evaluating a model needs `backbone` and `sampler` in the manifest; or give --videos.")
-    scorer = Scorer(compose_scoring(manifest, registry, only=metrics))
     backbone = build(manifest.backbone, "backbone", Backbone, registry, device)
     sampler = build(manifest.sampler, "sampler", Sampler, registry, device)
     conditioner: NoiseConditioner = WhiteNoise(device=device)
     if manifest.noise is not None:
         conditioner = build(manifest.noise, "noise conditioner", NoiseConditioner, registry, device)
-    return Evaluator(
-        model=PolicyModel(backbone),
-        scheduler=sampler.make_scheduler(backbone.base_scheduler),
-        num_inference_steps=evaluation.num_inference_steps or sampler.config.num_inference_steps,
-        conditioner=conditioner,
-        scorer=scorer,
+    return EvaluationVideos.of_section(
+        evaluation,
+        PolicyModel(backbone),
+        sampler,
+        conditioner,
         prompts=prompts,
         seed=manifest.seed % 2**32,
-        batch_size=evaluation.batch_size,
         autocast=_autocast(manifest, device),
     )
 
