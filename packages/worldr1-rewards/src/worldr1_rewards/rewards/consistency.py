@@ -19,6 +19,7 @@ from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailabl
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Evidence, Reads, Reward, Score
 from worldr1_rewards.rewards.neighbour_reprojection import Reprojection, reproject_neighbours
+from worldr1_rewards.rewards.path_agreement import translates
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
 
 STEPS = 8
@@ -29,7 +30,8 @@ REST_SHIFT = 1e-3
 """Mean shift between neighbours, as a share of the width, below which the cameras rest."""
 MIN_VARIANCE = 2e-5
 """Mean variance of the compared pixels below which there is nothing to compare."""
-_STILL = 1e-3
+LEAST_TURN = 0.1
+"""Degrees that a commanded camera must turn to count as turning."""
 
 
 class ConsistencyReward(Reward):
@@ -126,6 +128,4 @@ def _compare(clip: Clip, reconstruction: Reconstruction, stride: int) -> Reproje
 
 def _commands_motion(clip: Clip) -> bool:
     target = clip.target
-    if target is None:
-        return False
-    return target.extent > _STILL * (target.scene_depth or 0.0) or target.rotation_extent > 0.1
+    return target is not None and (translates(target) or target.rotation_extent > LEAST_TURN)

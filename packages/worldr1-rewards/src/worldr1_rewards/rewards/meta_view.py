@@ -25,11 +25,10 @@ from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Evidence, Reads, Reward, Score
 from worldr1_rewards.judges.images import limit_pixels
 from worldr1_rewards.judges.prompts import meta_view_question
+from worldr1_rewards.rewards.path_agreement import translates
 from worldr1_rewards.rewards.viewpoints import Viewpoint, rank_viewpoints, square_intrinsics
 
 CHECKER_GREYS = (0.45, 0.55)
-_STILL = 1e-3
-"""A commanded path shorter than this share of the scene's depth does not translate."""
 
 
 class MetaViewReward(Reward):
@@ -96,7 +95,7 @@ class MetaViewReward(Reward):
         """The view to grade, or the score where there is nothing to look at."""
         reconstruction, judge = _required(evidence)
         if not reconstruction.has_parallax:
-            if _commands_travel(clip):
+            if clip.target is not None and translates(clip.target):
                 return Score(
                     0.0, details={"earned": "a travelling camera was commanded, but the clip shows no parallax"}
                 )
@@ -155,12 +154,6 @@ def _required(evidence: Evidence) -> tuple[Reconstruction, Judge]:
             "`reconstructor: {name: direct}`."
         )
     return evidence.reconstruction, evidence.judge
-
-
-def _commands_travel(clip: Clip) -> bool:
-    if clip.target is None:
-        return False
-    return clip.target.extent > _STILL * (clip.target.scene_depth or 0.0)
 
 
 def _ask(views: dict[int, _View]) -> dict[int, Verdict | Exception]:
