@@ -14,7 +14,7 @@ from reconstruction import write_random_da3
 
 from worldr1_core.errors import ScoreUnavailable, WeightsError
 from worldr1_core.testing import make_clip
-from worldr1_rewards.pretrained import Source
+from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.reconstructors.da3 import DA3Reconstructor
 from worldr1_rewards.reconstructors.da3_model import load_model, predict
 
@@ -83,4 +83,4 @@ def test_weights_that_a_file_lacks_are_an_error(checkpoint, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
     with pytest.raises(WeightsError, match=r"lacks \['model\.cam_dec\.fc_t\.weight'\]"):
-        load_model(Source(str(tmp_path)), "cpu")
+        load_model(WeightsSource(str(tmp_path)), "cpu")

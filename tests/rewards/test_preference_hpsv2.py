@@ -16,8 +16,8 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, ScoreNotApplicable, ScoreUnavailable, UserError, WeightsError
 from worldr1_core.reward import Evidence, Score
 from worldr1_core.video import Video
+from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.preference_models import hpsv2
-from worldr1_rewards.pretrained import Source
 from worldr1_rewards.rewards.preference import PreferenceReward
 
 
@@ -120,7 +120,7 @@ def test_the_requested_type_is_used(checkpoint):
 
 
 def test_a_prompt_cannot_end_the_text_early(checkpoint):
-    model = hpsv2.HPSv2(Source(str(checkpoint)))
+    model = hpsv2.HPSv2(WeightsSource(str(checkpoint)))
     for prompt in ["good<end_of_text> bad", "&lt;END_OF_TEXT&gt; bad", "<start_of_text> bad"]:
         ids = model.tokenize(prompt)
         assert int((ids == model.tokenizer.eot_token_id).sum()) == 1

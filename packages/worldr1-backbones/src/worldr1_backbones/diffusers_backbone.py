@@ -21,12 +21,13 @@ from torch import Tensor
 
 from worldr1_backbones import adapters
 from worldr1_backbones.guidance import stacked_passes
-from worldr1_backbones.loading import Source, component_config, load_pipeline, load_scheduler, read_index
+from worldr1_backbones.loading import component_config, load_pipeline, load_scheduler, read_index
 from worldr1_backbones.replay import CallRecorder, check_guidance, output_tensor, swapped, without_steps
 from worldr1_core.backbone import AdapterSpec, Backbone, Conditioning, LatentGeometry, Rollout
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError, WorldR1Error
 from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
+from worldr1_core.weights_source import WeightsSource
 
 log = structlog.get_logger(__name__)
 
@@ -157,9 +158,9 @@ class DiffusersBackbone(Backbone):
     # Configuration and weights
 
     @functools.cached_property
-    def source(self) -> Source:
+    def source(self) -> WeightsSource:
         """Where the checkpoint is."""
-        return Source(self.config.path, self.config.revision, self.config.local_files_only)
+        return WeightsSource(self.config.path, self.config.revision, self.config.local_files_only)
 
     @functools.cached_property
     def index(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import importlib
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from worldr1_core.errors import WeightsError
+from worldr1_core.weights_source import WeightsSource
 
 LOADING_ERRORS: tuple[type[Exception], ...] = (
     OSError,
@@ -38,55 +38,7 @@ MIN_WORDS = 4
 """A tokenizer with fewer, beside its special tokens, has lost its files; the empty one of T5 has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a pipeline comes from.
-
-    Attributes:
-        name: Hub id (`owner/name`), or a local folder in diffusers' layout.
-        revision: Branch, tag or commit on the hub; `None` for the default branch.
-        local_files_only: Never ask the network.
-    """
-
-    name: str
-    revision: str | None = None
-    local_files_only: bool = False
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the name is that of a folder here, existing or evidently meant as one."""
-        return self.name.startswith(("/", "./", "../", "~", ".")) or self.path.exists()
-
-    @property
-    def path(self) -> Path:
-        """The name as a path, with `~` expanded."""
-        return Path(self.name).expanduser()
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """Keyword arguments of `from_pretrained` that say where to look."""
-        hub = {} if self.is_local else {"revision": self.revision}
-        return {"local_files_only": self.local_files_only or self.is_local, **hub}
-
-    def __str__(self) -> str:
-        return str(self.path) if self.is_local else self.name
-
-    def fail(self, what: str, error: BaseException | str) -> WeightsError:
-        """The error to raise: what could not be loaded, why, and what to do."""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if self.is_local:
-            fix = "Check the path and that the files are complete; download them again if they are damaged."
-        elif self.local_files_only:
-            fix = f"Download it once with `hf download {self.name}`, or set local_files_only to false."
-        else:
-            fix = (
-                "Check the name and the network. For a machine without one, fetch it elsewhere with "
-                f"`hf download {self.name}` and name the folder instead."
-            )
-        return WeightsError(f"Cannot load {what} from {self.name!r}: {reason.rstrip('.')}. {fix}")
-
-
-def read_json(source: Source, filename: str) -> dict[str, Any]:
+def read_json(source: WeightsSource, filename: str) -> dict[str, Any]:
     """One configuration file of a pipeline; fetched from the hub if need be.
 
     Args:
@@ -115,7 +67,7 @@ def read_json(source: Source, filename: str) -> dict[str, Any]:
     return content
 
 
-def read_index(source: Source, pipeline_class: str) -> dict[str, Any]:
+def read_index(source: WeightsSource, pipeline_class: str) -> dict[str, Any]:
     """A pipeline's `model_index.json`, whose pipeline must be the expected one.
 
     Raises:
@@ -131,7 +83,7 @@ def read_index(source: Source, pipeline_class: str) -> dict[str, Any]:
     return index
 
 
-def component_class(source: Source, index: Mapping[str, Any], name: str) -> Any:
+def component_class(source: WeightsSource, index: Mapping[str, Any], name: str) -> Any:
     """The class of a pipeline's component, as `model_index.json` names it.
 
     Raises:
@@ -147,7 +99,7 @@ def component_class(source: Source, index: Mapping[str, Any], name: str) -> Any:
         raise source.fail(name, f"class {attribute!r} of {library!r} cannot be imported ({error})") from error
 
 
-def component_config(source: Source, index: Mapping[str, Any], name: str) -> dict[str, Any]:
+def component_config(source: WeightsSource, index: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Configuration of a model of the pipeline, without its weights; defaults of its class are filled in.
 
     Raises:
@@ -158,7 +110,7 @@ def component_config(source: Source, index: Mapping[str, Any], name: str) -> dic
     return {**defaults, **read_json(source, f"{name}/config.json")}
 
 
-def load_scheduler(source: Source, index: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
+def load_scheduler(source: WeightsSource, index: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
     """The checkpoint's scheduler, with some options changed; needs no weights.
 
     Raises:
@@ -172,7 +124,7 @@ def load_scheduler(source: Source, index: Mapping[str, Any], changes: Mapping[st
 
 
 def load_pipeline(
-    source: Source, index: Mapping[str, Any], dtype: torch.dtype, dtypes: Mapping[str, torch.dtype]
+    source: WeightsSource, index: Mapping[str, Any], dtype: torch.dtype, dtypes: Mapping[str, torch.dtype]
 ) -> Any:
     """A pipeline with all its weights, in evaluation mode, frozen, on the CPU.
 
@@ -204,19 +156,19 @@ def load_pipeline(
     return pipeline
 
 
-def _check_vocabulary(source: Source, name: str, tokenizer: Any) -> None:
+def _check_vocabulary(source: WeightsSource, name: str, tokenizer: Any) -> None:
     """Transformers makes a tokenizer without words, and in silence, where its files are absent."""
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < MIN_WORDS:
         raise source.fail(name, f"it has a vocabulary of {len(words)} words; its files are absent or damaged")
 
 
-def _is_model(source: Source, index: Mapping[str, Any], name: str) -> bool:
+def _is_model(source: WeightsSource, index: Mapping[str, Any], name: str) -> bool:
     found = component_class(source, index, name)
     return isinstance(found, type) and issubclass(found, nn.Module)
 
 
-def _load_model(source: Source, index: Mapping[str, Any], name: str, dtype: torch.dtype) -> nn.Module:
+def _load_model(source: WeightsSource, index: Mapping[str, Any], name: str, dtype: torch.dtype) -> nn.Module:
     model_class = component_class(source, index, name)
     try:
         model, report = model_class.from_pretrained(

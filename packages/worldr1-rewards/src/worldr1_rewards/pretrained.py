@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from worldr1_core.errors import MissingExtraError, WeightsError
+from worldr1_core.errors import MissingExtraError
+from worldr1_core.weights_source import WeightsSource
 
 LOADING_ERRORS: tuple[type[Exception], ...] = (
     OSError,
@@ -34,49 +34,7 @@ LOADING_ERRORS: tuple[type[Exception], ...] = (
 """What loaders raise for weights that are absent, unreachable, cut short, of another architecture, or not weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where weights come from.
-
-    Attributes:
-        name: Hub id (`owner/name`), or a local file or folder.
-        revision: Branch, tag or commit on the hub; `None` for the default branch.
-        local_files_only: Never ask the network.
-    """
-
-    name: str
-    revision: str | None = None
-    local_files_only: bool = False
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the name is that of a file or folder here, existing or evidently meant as one."""
-        looks_like_path = self.name.startswith(("/", "./", "../", "~")) or self.name.endswith(
-            (".pt", ".pth", ".safetensors")
-        )
-        return looks_like_path or self.path.exists()
-
-    @property
-    def path(self) -> Path:
-        """The name as a path, with `~` expanded."""
-        return Path(self.name).expanduser()
-
-    def fail(self, what: str, error: BaseException | str) -> WeightsError:
-        """The error to raise: what could not be loaded, why, and what to do."""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if self.is_local:
-            fix = "Check the path and that the files are complete; download them again if they are damaged."
-        elif self.local_files_only:
-            fix = f"Download it once with `hf download {self.name}`, or set local_files_only to false."
-        else:
-            fix = (
-                "Check the name and the network. For a machine without one, fetch it elsewhere with "
-                f"`hf download {self.name}` and name the folder instead."
-            )
-        return WeightsError(f"Cannot load {what} from {self.name!r}: {reason.rstrip('.')}. {fix}")
-
-
-def from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> Any:
+def from_pretrained(factory: Any, source: WeightsSource, what: str, **options: Any) -> Any:
     """Call a transformers class's `from_pretrained`, without remote code.
 
     Args:
@@ -109,7 +67,7 @@ def from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> 
         raise source.fail(what, error) from error
 
 
-def model_from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> torch.nn.Module:
+def model_from_pretrained(factory: Any, source: WeightsSource, what: str, **options: Any) -> torch.nn.Module:
     """Like `from_pretrained` for a model, refusing one whose checkpoint does not fill every parameter.
 
     Raises:
@@ -123,7 +81,7 @@ def model_from_pretrained(factory: Any, source: Source, what: str, **options: An
 
 
 def model_from_tensors(
-    factory: Any, model_config: Any, state: Mapping[str, Tensor], source: Source, what: str, **options: Any
+    factory: Any, model_config: Any, state: Mapping[str, Tensor], source: WeightsSource, what: str, **options: Any
 ) -> torch.nn.Module:
     """A transformers model of a given configuration, filled with exactly the given tensors.
 
@@ -144,7 +102,7 @@ def model_from_tensors(
     return model.eval().requires_grad_(False)
 
 
-def find_file(source: Source, filename: str, what: str) -> Path:
+def find_file(source: WeightsSource, filename: str, what: str) -> Path:
     """Path of one weights file: given itself, inside a given folder, or fetched from the hub.
 
     Raises:
@@ -167,7 +125,7 @@ def find_file(source: Source, filename: str, what: str) -> Path:
     return Path(found)
 
 
-def read_state_dict(path: Path, source: Source, what: str) -> dict[str, Tensor]:
+def read_state_dict(path: Path, source: WeightsSource, what: str) -> dict[str, Tensor]:
     """Tensors of a checkpoint file, `.safetensors` or a pickle restricted to tensors.
 
     A training checkpoint's `state_dict` or `model` entry is unwrapped.
@@ -191,7 +149,9 @@ def read_state_dict(path: Path, source: Source, what: str) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def fill_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], source: Source, what: str) -> torch.nn.Module:
+def fill_strictly(
+    module: torch.nn.Module, state: Mapping[str, Tensor], source: WeightsSource, what: str
+) -> torch.nn.Module:
     """Give a module exactly the tensors of a checkpoint, in the module's own type.
 
     Raises:

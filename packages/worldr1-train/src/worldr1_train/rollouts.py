@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from worldr1_core.backbone import Backbone, Conditioning
+from worldr1_core.backbone import Backbone, Conditioning, Rollout
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
@@ -163,23 +163,22 @@ class RolloutCollector:
             noises = draw_noises(self.backbone, request.stage.conditioner, prompts, seeds)
             samples = range(groups.start * self.group_size, groups.stop * self.group_size)
             conditioning = self.backbone.encode(prompts)
-            with torch.no_grad(), self.autocast():
-                rollout = self.model.run(
-                    rollout_groups,
-                    self.backbone,
-                    self.scheduler,
-                    conditioning,
-                    noises,
-                    num_inference_steps=self.num_inference_steps,
-                    window=request.window,
-                    group_size=self.group_size,
-                    generators=[generator(request.seed, "rollout", request.block, sample) for sample in samples],
-                )
-            references = self._sample_references(request, conditioning, noises, groups)
+            rollout = self._roll_out(
+                request, conditioning, noises, [generator(request.seed, "rollout", request.block, n) for n in samples]
+            )
+            references = None
+            if request.stage.needs_reference:
+                with self.model.reference():
+                    references = self._roll_out(
+                        request,
+                        conditioning,
+                        noises,
+                        [generator(request.seed, "reference", request.block, group) for group in groups],
+                    )
         result.steps += rollout.steps
         with _timed(result, "decoding"):
             videos = self.backbone.decode(rollout.latents)
-            of_group = [None] * len(prompts) if references is None else list(self.backbone.decode(references))
+            of_group = [None] * len(prompts) if references is None else list(self.backbone.decode(references.latents))
         return [
             make_clip(self.backbone, videos[i], prompts[group], noises[group], name, of_group[group])
             for i, group, name in (
@@ -187,14 +186,16 @@ class RolloutCollector:
             )
         ]
 
-    def _sample_references(
-        self, request: BlockRequest, conditioning: Conditioning, noises: Sequence[InitialNoise], groups: range
-    ) -> Tensor | None:
-        """Latents of one video a group by the model before training, drawn as its samples are; `None` if unread."""
-        if not request.stage.needs_reference:
-            return None
-        with torch.no_grad(), self.autocast(), self.model.reference():
-            rollout = self.model.run(
+    def _roll_out(
+        self,
+        request: BlockRequest,
+        conditioning: Conditioning,
+        noises: Sequence[InitialNoise],
+        generators: Sequence[torch.Generator],
+    ) -> Rollout:
+        """As many videos a prompt as there are generators for it, by the model as it is."""
+        with torch.no_grad(), self.autocast():
+            rollout: Rollout = self.model.run(
                 rollout_groups,
                 self.backbone,
                 self.scheduler,
@@ -202,11 +203,10 @@ class RolloutCollector:
                 noises,
                 num_inference_steps=self.num_inference_steps,
                 window=request.window,
-                group_size=1,
-                generators=[generator(request.seed, "reference", request.block, group) for group in groups],
+                group_size=len(generators) // len(noises),
+                generators=generators,
             )
-        latents: Tensor = rollout.latents
-        return latents
+        return rollout
 
 
 def draw_noises(

@@ -17,10 +17,11 @@ from torch import Tensor
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.judge import Judge, Question, Verdict
+from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.digits import checked, digit_token_ids, expected_grades
 from worldr1_rewards.judges.images import image_problem, limit_pixels, to_pil
 from worldr1_rewards.judges.prompts import remove_control_tokens
-from worldr1_rewards.pretrained import Source, from_pretrained, model_from_pretrained
+from worldr1_rewards.pretrained import from_pretrained, model_from_pretrained
 
 
 class TransformersJudge(Judge):
@@ -90,7 +91,7 @@ class TransformersJudge(Judge):
     def _model(self) -> _Model:
         if self._loaded is None:
             config = self.config
-            source = Source(config.model, config.revision, config.local_files_only)
+            source = WeightsSource(config.model, config.revision, config.local_files_only)
             self._loaded = _Model(source, dtype=config.dtype, device=self.device)
         return self._loaded
 
@@ -98,7 +99,7 @@ class TransformersJudge(Judge):
 class _Model:
     """A loaded model with its processor, the ids of its digits, and the tokens that text from outside may not hold."""
 
-    def __init__(self, source: Source, *, dtype: str, device: str) -> None:
+    def __init__(self, source: WeightsSource, *, dtype: str, device: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         what = "the judge model"

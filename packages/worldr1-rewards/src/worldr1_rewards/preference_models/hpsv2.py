@@ -16,7 +16,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from worldr1_core.errors import require
-from worldr1_rewards.pretrained import Source, fill_strictly, find_file, read_state_dict
+from worldr1_core.weights_source import WeightsSource
+from worldr1_rewards.pretrained import fill_strictly, find_file, read_state_dict
 
 RELEASED = "xswu/HPSv2"
 FILENAME = "HPS_v2.1_compressed.pt"
@@ -39,7 +40,7 @@ class HPSv2:
         WeightsError: The checkpoint is not there or does not fit.
     """
 
-    def __init__(self, source: Source, *, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
+    def __init__(self, source: WeightsSource, *, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
         open_clip = require("open_clip", extra="worldr1-rewards[hps]")
         what = "HPSv2.1"
         state = read_state_dict(find_file(source, FILENAME, what), source, what)

@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from worldr1_core.errors import MissingExtraError, UserError
+from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.prompts import remove_control_tokens
 from worldr1_rewards.judges.transformers_judge import control_tokens
 from worldr1_rewards.pretrained import (
-    Source,
     fill_strictly,
     find_file,
     from_pretrained,
@@ -70,8 +70,8 @@ class HPSv3:
 
     def __init__(
         self,
-        source: Source,
-        base: Source,
+        source: WeightsSource,
+        base: WeightsSource,
         *,
         instruction: str | None = None,
         device: str = "cpu",
@@ -144,7 +144,7 @@ class HPSv3:
         return 0.5 * (1 + math.tanh((raw - CENTRE) / SCALE / 2))
 
 
-def split_state(state: Mapping[str, Tensor], source: Source) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split_state(state: Mapping[str, Tensor], source: WeightsSource) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Released tensors as those of today's `Qwen2VLModel` and those of the head; the unused output layer is dropped.
 
     Both layouts of Qwen2-VL are understood: `model.layers…` beside `visual…`, and `model.language_model…` beside

@@ -16,7 +16,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, TrajectoryError
 from worldr1_core.reconstructor import Reconstructor
-from worldr1_rewards.pretrained import Source
+from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.reconstructors.cameras import spread_indices
 from worldr1_rewards.reconstructors.clip_checks import check_clip_size, check_texture
 from worldr1_rewards.reconstructors.da3_model import Prediction, load_model, predict
@@ -97,7 +97,7 @@ class DA3Reconstructor(Reconstructor):
         """
         known = None if clip.intrinsics is None else check_intrinsics(clip.intrinsics, f"{clip.name}: intrinsics")
         if self._model is None:
-            source = Source(self.config.model, self.config.revision, self.config.local_files_only)
+            source = WeightsSource(self.config.model, self.config.revision, self.config.local_files_only)
             self._model = load_model(source, self.device)
         _check_video(clip)
         found = predict(self._model, clip.video.frames, self.config.process_res, self.device)

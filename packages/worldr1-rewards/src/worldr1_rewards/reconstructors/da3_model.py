@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from worldr1_core.errors import UserError, require
-from worldr1_rewards.pretrained import LOADING_ERRORS, Source, find_file, read_state_dict
+from worldr1_core.weights_source import WeightsSource
+from worldr1_rewards.pretrained import LOADING_ERRORS, find_file, read_state_dict
 from worldr1_rewards.reconstructors.foreign_code import quiet, seeded
 
 EXTRA = "worldr1-rewards[da3]"
@@ -37,7 +38,7 @@ class Prediction:
     intrinsics: Tensor
 
 
-def load_model(source: Source, device: str) -> Any:
+def load_model(source: WeightsSource, device: str) -> Any:
     """The `DepthAnything3` of a checkpoint in the released layout: `config.json` and `model.safetensors`.
 
     The package's own `from_pretrained` leaves parameters that a checkpoint lacks at random values; here they are an

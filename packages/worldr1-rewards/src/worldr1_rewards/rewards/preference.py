@@ -19,9 +19,9 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.preference_models import hpsv2, hpsv3
-from worldr1_rewards.pretrained import Source
 
 
 class PreferenceModel(Protocol):
@@ -133,11 +133,11 @@ class PreferenceReward(Reward):
             config = self.config
             dtype = None if config.dtype is None else getattr(torch, config.dtype)
             released = hpsv2.RELEASED if config.model == "hpsv2.1" else hpsv3.RELEASED
-            source = Source(config.checkpoint or released, config.revision, config.local_files_only)
+            source = WeightsSource(config.checkpoint or released, config.revision, config.local_files_only)
             if config.model == "hpsv2.1":
                 self._loaded = hpsv2.HPSv2(source, device=self.device, dtype=dtype)
             else:
-                base = Source(config.base, None, config.local_files_only)
+                base = WeightsSource(config.base, None, config.local_files_only)
                 self._loaded = hpsv3.HPSv3(
                     source, base, instruction=config.instruction, device=self.device, dtype=dtype
                 )
