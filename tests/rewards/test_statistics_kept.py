@@ -108,3 +108,8 @@ def test_a_scorer_hands_on_the_reference_of_the_clip():
     [with_one, without] = scorer.score([replace(clip, reference=Video(frames)), clip])
     assert 0 < with_one.total < 1
     assert "no reference" in str(without.scores["statistics-kept"].reason)
+
+
+def test_a_grey_clip_keeps_nothing():
+    frames = frames_of("move right")
+    assert graded(torch.full_like(frames, 0.5), frames).value == 0.0
