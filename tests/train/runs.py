@@ -17,7 +17,6 @@ from train.fake_world import (
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.noise import InitialNoise, NoiseConditioner
-from worldr1_core.reward import Reads
 from worldr1_core.scoring import Scorer
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.stages import Stage
@@ -45,7 +44,6 @@ def make_stage(name="main", *, steps=100, rewards=None, prompts=PROMPTS, split=N
         scorer=Scorer(ScoringComponents(weighted, None, None)),
         weights={reward.name: reward.weight for reward in weighted},
         conditioner=conditioner or White(),
-        needs_reference=any(Reads.REFERENCE in reward.reward.reads for reward in weighted),
     )
 
 

@@ -36,6 +36,11 @@ class ScoringComponents:
     reconstructor: Reconstructor | None
     judge: Judge | None
 
+    @property
+    def reads(self) -> frozenset[Reads]:
+        """What any of the rewards reads."""
+        return frozenset(part for reward in self.rewards for part in reward.reward.reads)
+
 
 def resolve_device(device: str) -> str:
     """Turn `auto` into `cuda` where there is one, else `cpu`; check that another choice is available.

@@ -71,6 +71,11 @@ class Scorer:
     def __init__(self, components: ScoringComponents) -> None:
         self.components = components
 
+    @property
+    def reads(self) -> frozenset[Reads]:
+        """What any of the rewards reads."""
+        return self.components.reads
+
     def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterator[ClipScores]:
         """Score clips, in order; a clip's result does not depend on its batch.
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -178,13 +178,17 @@ class RolloutCollector:
         result.steps += rollout.steps
         with _timed(result, "decoding"):
             videos = self.backbone.decode(rollout.latents)
-            of_group = [None] * len(prompts) if references is None else list(self.backbone.decode(references.latents))
-        return [
-            make_clip(self.backbone, videos[i], prompts[group], noises[group], name, of_group[group])
-            for i, group, name in (
-                (i, i // self.group_size, f"block {request.block} sample {sample}") for i, sample in enumerate(samples)
+            before: list[Video | None] = [None] * len(prompts)
+            if references is not None:
+                before = [to_video(self.backbone, frames) for frames in self.backbone.decode(references.latents)]
+        clips = []
+        for i, sample in enumerate(samples):
+            group = i // self.group_size
+            clip = make_clip(
+                self.backbone, videos[i], prompts[group], noises[group], f"block {request.block} sample {sample}"
             )
-        ]
+            clips.append(replace(clip, reference=before[group]))
+        return clips
 
     def _roll_out(
         self,
@@ -220,14 +224,7 @@ def draw_noises(
     ]
 
 
-def make_clip(
-    backbone: Backbone,
-    frames: Tensor,
-    prompt: str,
-    noise: InitialNoise | None,
-    name: str,
-    reference: Tensor | None = None,
-) -> Clip:
+def make_clip(backbone: Backbone, frames: Tensor, prompt: str, noise: InitialNoise | None, name: str) -> Clip:
     """A decoded video with the path that its prompt commands.
 
     Args:
@@ -236,14 +233,16 @@ def make_clip(
         prompt: Its camera words command the path that no noise carries.
         noise: Initial noise, which may carry the path already.
         name: How messages call it.
-        reference: `(T, 3, H, W)`, what the model before training made of it.
     """
     target = None if noise is None else noise.trajectory
     if target is None:
         target = trajectory_from_prompt(prompt, int(frames.shape[0]), (int(frames.shape[2]), int(frames.shape[3])))
-    video = Video(frames.clamp(0, 1), fps=backbone.fps)
-    before = None if reference is None else Video(reference.clamp(0, 1), fps=backbone.fps)
-    return Clip(video, prompt=prompt, target=target, name=name, reference=before)
+    return Clip(to_video(backbone, frames), prompt=prompt, target=target, name=name)
+
+
+def to_video(backbone: Backbone, frames: Tensor) -> Video:
+    """Decoded frames `(T, 3, H, W)`, which may leave [0, 1] a little, as a video."""
+    return Video(frames.clamp(0, 1), fps=backbone.fps)
 
 
 def _score(stage: Stage, clips: list[Clip]) -> tuple[list[SampleScore], float]:

@@ -182,7 +182,6 @@ class TrainingRun:
                     scorer=Scorer(scoring),
                     weights={reward.name: reward.weight for reward in scoring.rewards if reward.weight > 0},
                     conditioner=conditioner,
-                    needs_reference=any(Reads.REFERENCE in reward.reward.reads for reward in scoring.rewards),
                 )
             )
         return stages
@@ -295,12 +294,11 @@ def export(backbone: Backbone, folder: Path, *, adapter: bool) -> None:
 
 def subset(components: ScoringComponents, names: list[str]) -> ScoringComponents:
     """The same objects for some of the rewards; what none of them reads is left out."""
-    rewards = [reward for reward in components.rewards if reward.name in names]
-    reads = {part for reward in rewards for part in reward.reward.reads}
-    return ScoringComponents(
-        rewards=rewards,
-        reconstructor=components.reconstructor if Reads.RECONSTRUCTION in reads else None,
-        judge=components.judge if Reads.JUDGE in reads else None,
+    chosen = replace(components, rewards=[reward for reward in components.rewards if reward.name in names])
+    return replace(
+        chosen,
+        reconstructor=components.reconstructor if Reads.RECONSTRUCTION in chosen.reads else None,
+        judge=components.judge if Reads.JUDGE in chosen.reads else None,
     )
 
 

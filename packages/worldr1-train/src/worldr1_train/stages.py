@@ -15,12 +15,17 @@ import torch
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
 from worldr1_core.noise import NoiseConditioner
+from worldr1_core.reward import Reads
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import generator
 
 
 class ClipScorer(Protocol):
     """What the trainer asks of a scorer; `worldr1_core.scoring.Scorer` is one."""
+
+    @property
+    def reads(self) -> frozenset[Reads]:
+        """What any of its rewards reads."""
 
     def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterable[ClipScores]:
         """Score clips, in order."""
@@ -38,7 +43,6 @@ class Stage:
         scorer: Scores clips with the stage's rewards.
         weights: Reward name -> factor in the total; the rewards that train.
         conditioner: Draws the initial noise.
-        needs_reference: Whether a reward compares with the model before training; each group gets a video of it.
     """
 
     name: str
@@ -48,7 +52,11 @@ class Stage:
     scorer: ClipScorer
     weights: dict[str, float]
     conditioner: NoiseConditioner
-    needs_reference: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a reward compares with the model before training, so that each group gets a video of it."""
+        return Reads.REFERENCE in self.scorer.reads
 
 
 class StageSchedule:

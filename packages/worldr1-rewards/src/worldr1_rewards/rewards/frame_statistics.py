@@ -64,6 +64,14 @@ class MotionReward(Reward):
         return Score(float(small.diff(dim=0).abs().mean()) / contrast)
 
 
+STATISTICS: dict[str, type[MeanGradientReward | ContrastReward | MotionReward]] = {
+    "mean_gradient": MeanGradientReward,
+    "contrast": ContrastReward,
+    "motion": MotionReward,
+}
+"""What a policy must not lose, by the names of options."""
+
+
 class StatisticsFloorReward(Reward):
     """Mean over `mean-gradient`, `contrast` and `motion` of how much of its floor each reaches, in [0, 1].
 
@@ -93,15 +101,10 @@ class StatisticsFloorReward(Reward):
             if floors["motion"] > 0 and not (floors["mean_gradient"] or floors["contrast"]):
                 raise ScoreNotApplicable("the commanded camera rests, and nothing but motion has a floor")
             floors["motion"] = 0.0
-        metrics_of: dict[str, MeanGradientReward | ContrastReward | MotionReward] = {
-            "mean_gradient": MeanGradientReward(),
-            "contrast": ContrastReward(),
-            "motion": MotionReward(),
-        }
         shares = {}
-        for name, metric in metrics_of.items():
+        for name, metric in STATISTICS.items():
             if floors[name] > 0:
-                shares[name] = min(1.0, metric.score(clip, evidence).value / floors[name])
+                shares[name] = min(1.0, metric().score(clip, evidence).value / floors[name])
         if not shares:
             raise ScoreUnavailable("every floor is 0: there is nothing to hold up")
         return Score(sum(shares.values()) / len(shares), details=shares)

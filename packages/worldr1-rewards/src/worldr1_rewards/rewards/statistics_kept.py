@@ -6,7 +6,6 @@ Here every prompt has floors of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 from pydantic import Field
@@ -15,13 +14,8 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Evidence, Reads, Reward, Score
-from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
+from worldr1_rewards.rewards.frame_statistics import STATISTICS
 
-_METRICS: dict[str, Callable[[], Reward]] = {
-    "mean_gradient": MeanGradientReward,
-    "contrast": ContrastReward,
-    "motion": MotionReward,
-}
 MIN_STATISTIC = 1e-4
 """A reference below this shows nothing that could be kept."""
 
@@ -80,7 +74,6 @@ class StatisticsKeptReward(Reward):
 def _measure(name: str, clip: Clip) -> float:
     """A statistic; 0 where the metric finds nothing to measure, which is nothing to keep, or nothing kept."""
     try:
-        answer = _METRICS[name]().score(clip, Evidence())
+        return STATISTICS[name]().score(clip, Evidence()).value
     except ScoreUnavailable:
         return 0.0
-    return answer.value if isinstance(answer, Score) else float(answer)
