@@ -74,6 +74,8 @@ def collect_requests(
 def load_clip(request: ScoreRequest) -> Clip:
     """Read a request's files.
 
+    Intrinsics come from `request.intrinsics`; else from the trajectory file, if it states some; else they are unknown.
+
     Raises:
         VideoError: The video cannot be read, or has fewer than two frames.
         TrajectoryError: The path or the intrinsics are malformed, or the path has another length than the video.
@@ -83,12 +85,17 @@ def load_clip(request: ScoreRequest) -> Clip:
         raise VideoError(
             f"{request.video}: received {video.num_frames} frame; 3D consistency needs at least 2. Give a video."
         )
-    target = (
-        trajectory_from_prompt(request.prompt, video.num_frames, video.size)
-        if request.trajectory is None
-        else load_trajectory(request.trajectory, num_frames=video.num_frames)
-    )
     intrinsics = None if request.intrinsics is None else load_intrinsics(request.intrinsics, video.size)
+    if request.trajectory is None:
+        target = trajectory_from_prompt(request.prompt, video.num_frames, video.size)
+    else:
+        target = load_trajectory(
+            request.trajectory,
+            num_frames=video.num_frames,
+            image_size=video.size,
+            with_camera=intrinsics is None,
+        )
+        intrinsics = target.intrinsics if intrinsics is None else intrinsics
     return Clip(video, request.prompt, target, intrinsics, name=str(request.video))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,20 @@ SUFFIXES = (".json", ".txt", ".tum", ".npy", ".npz")
 _OPTIONAL_KEYS = ("intrinsics", "image_size", "scene_depth")
 
 
-def load_trajectory(path: str | os.PathLike[str], *, num_frames: int | None = None) -> CameraTrajectory:
+def load_trajectory(
+    path: str | os.PathLike[str],
+    *,
+    num_frames: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    with_camera: bool = True,
+) -> CameraTrajectory:
     """Read a camera path; the suffix and the keys of a JSON file decide the form.
 
     Args:
         path: File of one of the forms above.
         num_frames: Number of poses that is needed (that of the clip); any when left out.
+        image_size: `(H, W)` of the clip, to which intrinsics are scaled; left out, they stay as the file states them.
+        with_camera: Whether to read the file's intrinsics; without, the trajectory has none.
 
     Raises:
         TrajectoryError: There is no such file, it is malformed, its poses are not rigid, or their number is another.
@@ -54,7 +63,14 @@ def load_trajectory(path: str | os.PathLike[str], *, num_frames: int | None = No
         raise TrajectoryError(
             f"{path}: holds {trajectory.num_frames} poses, the clip has {num_frames} frames. Give one pose a frame."
         )
-    return trajectory
+    if not with_camera:
+        return replace(trajectory, intrinsics=None, image_size=None)
+    if image_size is None or trajectory.intrinsics is None:
+        return trajectory
+    intrinsics = trajectory.intrinsics
+    if trajectory.image_size is not None:
+        intrinsics = _scaled_to(intrinsics, trajectory.image_size, image_size)
+    return replace(trajectory, intrinsics=intrinsics, image_size=image_size)
 
 
 def save_trajectory(trajectory: CameraTrajectory, path: str | os.PathLike[str], *, fps: float = 16.0) -> Path:
