@@ -86,14 +86,59 @@ def test_pooling_ignores_numbers_and_words():
 
 
 @pytest.mark.parametrize(
-    ("text", "grade"), [("7", 7 / 9), (" 0\n", 0.0), ("Grade: 9.", 1.0), ("**4**", 4 / 9), ("5, yes 5", 5 / 9)]
+    ("text", "digit"),
+    [
+        ("7", 7),
+        (" 0\n", 0),
+        ("7.", 7),
+        ("**4**", 4),
+        ("`5`", 5),
+        ("“3”", 3),
+        ("(8)", 8),
+        ("\ufeff6\r\n", 6),
+        ("<think>\n2 boxes, perhaps 3.\n</think>\n\n7", 7),
+        ("the template opened the thoughts: 4 walls </think> **1**", 1),
+        ("<THINK>5</THINK>6", 6),
+    ],
 )
-def test_a_written_digit_is_read(text, grade):
-    assert parse_digit(text) == pytest.approx(grade)
+def test_a_digit_alone_is_read(text, digit):
+    assert parse_digit(text) == pytest.approx(digit / 9)
 
 
-@pytest.mark.parametrize("text", ["", "none", "10", "7.5", "3 or 4", "-4", "4/10", "2024"])
-def test_text_without_one_digit_gives_no_grade(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "none",
+        "The 3D scene shows what was asked for.",
+        "<think>The room has 2 boxes",
+        "<think>7",
+        "<think>7</think>",
+        "<think>7</think> <think>8",
+        "Step 1",
+        "4K",
+        "1e1",
+        "7/10",
+        "7 out of 10",
+        "10",
+        "7.5",
+        ".7",
+        "-4",
+        "- 4",
+        "+4",
+        "~7",
+        "7%",
+        "3 or 4",
+        "5, yes 5",
+        "Grade: 9.",
+        "7\n7",
+        "2024",
+        "７",
+        "٧",
+        "⁷",
+    ],
+)
+def test_text_that_is_more_than_one_digit_gives_no_grade(text):
     assert parse_digit(text) is None
 
 

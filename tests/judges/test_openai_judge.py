@@ -137,12 +137,36 @@ def test_logprobs_need_not_be_asked_for(server):
     assert "top_logprobs" not in body
 
 
-@pytest.mark.parametrize("text", ["excellent", "", None, "10"])
-def test_an_answer_without_a_digit_is_no_grade(server, text):
+@pytest.mark.parametrize(
+    "text", ["excellent", "", None, "10", "The 3D scene is sound.", "<think>I see 2 boxes", "4K", "Step 1", "1e1"]
+)
+def test_an_answer_that_is_no_digit_alone_is_no_grade(server, text):
     server.expect_request(PATH).respond_with_json(completion(text))
     answer = ask(judge_at(server))
     assert isinstance(answer, ScoreUnavailable)
-    assert "neither log-probabilities nor a digit" in str(answer)
+    assert f"neither log-probabilities nor a digit alone, but {text or ''!r}" in str(answer)
+
+
+@pytest.mark.parametrize("top_logprobs", [0, 20])
+def test_a_digit_that_begins_a_longer_answer_is_no_grade(server, top_logprobs):
+    tokens = ["1", "0", " of", " 10"]
+
+    def cut(request: Request) -> Response:
+        limit = json.loads(request.data)["max_completion_tokens"]
+        body = completion("".join(tokens[:limit]))
+        body["choices"][0]["finish_reason"] = "length" if limit < len(tokens) else "stop"
+        return Response(json.dumps(body), content_type="application/json")
+
+    server.expect_request(PATH).respond_with_handler(cut)
+    answer = ask(judge_at(server, top_logprobs=top_logprobs))
+    assert isinstance(answer, ScoreUnavailable)
+    assert "'10 of 10'" in str(answer)
+
+
+def test_an_answer_with_logprobs_is_not_asked_for_twice(server):
+    server.expect_request(PATH).respond_with_json(completion("5", {"5": 0.9}))
+    ask(judge_at(server))
+    assert len(server.log) == 1
 
 
 def test_a_low_mass_is_no_grade_even_where_the_text_is_a_digit(server):

@@ -61,6 +61,18 @@ def test_another_question_has_no_grade(recorded: Path, asked: Question, options:
     assert "holds no answer" in str(result)
 
 
+@pytest.mark.parametrize(("text", "grade"), [("**7**", 7 / 9), ("A 3D room.", None)])
+def test_a_recorded_text_is_read_as_the_endpoints_own(
+    httpserver: HTTPServer, tmp_path: Path, text: str, grade: float | None
+) -> None:
+    httpserver.expect_request(PATH).respond_with_json({"choices": [{"message": {"content": text}}]})
+    path = tmp_path / "answers.jsonl"
+    OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path)).grade([question(0.5)])
+    replayed = OpenAIJudge(base_url=NOWHERE, model="tiny", recording=str(path), replay=True)
+    (result,) = replayed.grade([question(0.5)])
+    assert getattr(result, "score", None) == (None if grade is None else pytest.approx(grade))
+
+
 def test_failed_requests_are_not_recorded(httpserver: HTTPServer, tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     httpserver.expect_request(PATH).respond_with_data("busy", status=500)

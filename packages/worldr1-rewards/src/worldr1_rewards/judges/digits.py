@@ -23,6 +23,13 @@ _HIGHEST = len(DIGITS) - 1
 _SPACE_MARKS = " \t\r\n▁ĠĊ"
 """Blanks as written, and as SentencePiece and byte-level BPE spell them inside a token."""
 
+_BLANK = r"\s\ufeff\u200b"
+_OPENING = _BLANK + r"*_`\"'“”‘’„«»(\[{"
+_CLOSING = _BLANK + r"*_`\"'“”‘’„«»)\]}.,:;!。"
+_BARE_DIGIT = re.compile(rf"[{_OPENING}]*([0-9])[{_CLOSING}]*")
+"""No sign, point or comma may stand before the digit: `-4` and `.5` are other numbers."""
+_END_OF_THOUGHTS = re.compile(r"</(?:think|thinking|thought|thoughts|reasoning)>", re.IGNORECASE)
+
 
 def digit_token_ids(encode: Callable[[str], Sequence[int]], context: str) -> list[int]:
     """Ids of the ten digits where an answer starts.
@@ -111,22 +118,25 @@ def pooled_grade(alternatives: Iterable[tuple[str, float]]) -> tuple[float, floa
 def parse_digit(text: str) -> float | None:
     """Grade written out in an answer, where an endpoint gives no probabilities.
 
-    Takes the single digit of the text. A longer number (`10`, `7.5`) or several different digits are no answer to
-    "one digit from 0 to 9", and guessing would invent a score.
+    The answer must be one digit and nothing else. Blanks, quotation marks, brackets, Markdown emphasis and a full stop
+    around it do not matter, and a finished block of thoughts (`<think>...</think>`) before it is left out. A digit
+    among words ("The 3D scene ..."), a longer number (`10`, `7.5`, `1e1`), a fraction (`7/10`) or thoughts that were
+    cut off are no answer to "one digit from 0 to 9", and guessing would invent a score.
 
     Returns:
         The digit divided by 9, or `None`.
 
     Example:
-        >>> parse_digit(" 9."), parse_digit("Grade: 0"), parse_digit("10"), parse_digit("3 or 4")
+        >>> parse_digit(" **9**."), parse_digit("<think>2 boxes</think> 0"), parse_digit("10"), parse_digit("4K")
         (1.0, 0.0, None, None)
     """
-    numbers = re.findall(r"-?\d+(?:[.,]\d+)*", text)
-    distinct = set(numbers)
-    if len(distinct) != 1:
-        return None
-    (number,) = distinct
-    return int(number) / _HIGHEST if number in DIGITS else None
+    match = _BARE_DIGIT.fullmatch(_without_thoughts(text))
+    return None if match is None else int(match[1]) / _HIGHEST
+
+
+def _without_thoughts(text: str) -> str:
+    """The text after the last end of a block of thoughts; chat templates may have opened it within the question."""
+    return _END_OF_THOUGHTS.split(text)[-1]
 
 
 def checked(grade: float, mass: float, min_mass: float) -> Verdict | ScoreUnavailable:

@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 _NO_KEY = "EMPTY"
 """What servers without authentication expect by convention; the client refuses to send none."""
+_TEXT_TOKENS = 16
+"""Tokens of an answer that is read as text: after one token, `10`, `7/10` and `2 boxes` would pass for a digit."""
 
 
 class OpenAIJudge(Judge):
     """Grades through an OpenAI-compatible endpoint.
 
     Asks for one token with the log-probabilities of its likeliest alternatives and reads the expected digit from them.
-    An endpoint that reports none is read by the digit it writes (`Verdict.source` is then `"text"`). Requests that time
-    out, are refused or meet a busy or broken server are repeated with growing pauses. Sampling runs at temperature 1,
-    since some servers report log-probabilities after dividing by it.
+    An endpoint that reports none is read by what it writes (`Verdict.source` is then `"text"`): the answer must be a
+    digit and nothing else. Since one token does not show how an answer goes on, such an endpoint is asked again for a
+    few tokens; `top_logprobs: 0` asks for them at once. Requests that time out, are refused or meet a busy or broken
+    server are repeated with growing pauses. Sampling runs at temperature 1, since some servers report
+    log-probabilities after dividing by it.
 
     With `recording` the answers are written down as they came; with `replay` too they are read from there, and a
     question that was never asked has no grade.
@@ -59,7 +63,7 @@ class OpenAIJudge(Judge):
         timeout: float = Field(60.0, gt=0, le=3600, description="Seconds to wait for each attempt.")
         max_retries: int = Field(4, ge=0, le=20, description="Repeats after a failed attempt.")
         top_logprobs: int = Field(
-            20, ge=0, le=20, description="Alternatives to ask for; 0 where the endpoint knows none."
+            20, ge=0, le=20, description="Alternatives to ask for; 0 reads the written digit, where there are none."
         )
         min_mass: float = Field(0.5, ge=0, le=1, description="Least probability that the answer is a digit at all.")
         image_format: ImageFormat = Field("png", description="png is lossless; jpeg (quality 95) is smaller.")
@@ -110,7 +114,10 @@ class OpenAIJudge(Judge):
     def _grade_one(self, question: Question) -> Verdict | Exception:
         if (problem := image_problem(question.images)) is not None:
             return ScoreUnavailable(problem)
-        answer = self._ask(self._content(question))
+        content = self._content(question)
+        answer = self._ask(content, num_tokens=1 if self.config.top_logprobs else _TEXT_TOKENS)
+        if self.config.top_logprobs and isinstance(answer, _Completion) and answer.is_cut_text:
+            answer = self._ask(content, num_tokens=_TEXT_TOKENS)
         if isinstance(answer, ScoreUnavailable):
             _log.warning("judge request failed", endpoint=self.config.base_url, reason=str(answer))
             return answer
@@ -145,14 +152,14 @@ class OpenAIJudge(Judge):
             )
         return key
 
-    def _ask(self, content: list[dict[str, Any]]) -> _Completion | ScoreUnavailable:
+    def _ask(self, content: list[dict[str, Any]], *, num_tokens: int) -> _Completion | ScoreUnavailable:
         """Send one request; a `UserError` is raised, any other failure returned."""
         from openai import APIError
 
         request: dict[str, Any] = {
             "model": self.config.model,
             "messages": [{"role": "user", "content": content}],
-            "max_completion_tokens": 1,
+            "max_completion_tokens": num_tokens,
             "temperature": 1.0,
             "top_p": 1.0,
             "seed": 0,
@@ -222,12 +229,15 @@ class OpenAIJudge(Judge):
         if not answer.choices:
             return ScoreUnavailable(f"{where} sent no choices.")
         choice = answer.choices[0]
-        if choice.logprobs and choice.logprobs.content and choice.logprobs.content[0].top_logprobs:
-            return checked(*pooled_grade(choice.logprobs.content[0].alternatives()), self.config.min_mass)
+        if choice.first_token is not None:
+            return checked(*pooled_grade(choice.first_token.alternatives()), self.config.min_mass)
         text = choice.message.content or ""
         grade = parse_digit(text)
         if grade is None:
-            return ScoreUnavailable(f"{where} sent neither log-probabilities nor a digit, but {text[:80]!r}.")
+            return ScoreUnavailable(
+                f"{where} sent neither log-probabilities nor a digit alone, but {text[:80]!r}. Use an endpoint that "
+                "reports log-probabilities, or an instruction-tuned model that answers directly, without thoughts."
+            )
         return Verdict(score=grade, mass=None, source="text")
 
 
@@ -256,12 +266,24 @@ class _Message(BaseModel):
 class _Choice(BaseModel):
     message: _Message
     logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+    @property
+    def first_token(self) -> _Token | None:
+        """The answer's first token with its alternatives, or `None` where the endpoint reports none."""
+        tokens = self.logprobs.content if self.logprobs is not None else None
+        return tokens[0] if tokens and tokens[0].top_logprobs else None
 
 
 class _Completion(BaseModel):
     """The part of a chat completion that is read; anything else a server adds is ignored."""
 
     choices: list[_Choice]
+
+    @property
+    def is_cut_text(self) -> bool:
+        """Whether the answer has no log-probabilities, and its text may go on where the token limit ended it."""
+        return bool(self.choices) and self.choices[0].first_token is None and self.choices[0].finish_reason == "length"
 
 
 def _check_url(url: str) -> None:
