@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from worldr1_core.errors import OutputError, UserError
+from worldr1_core.prompt_files import split_lines
 
 
 def request_digest(request: Mapping[str, Any]) -> str:
@@ -56,7 +57,7 @@ class Recording:
 
     def _read(self) -> dict[str, str]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = split_lines(self.path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(
                 f"Recording {str(self.path)!r} cannot be read: {error}. Record it first, with `replay: false`."
