@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from worldr1_rewards.probes.world import corruptions
+from worldr1_rewards.probes.world.corruptions import seeded_generator
 from worldr1_rewards.probes.world.paths import camera_path, prompt_of
 from worldr1_rewards.probes.world.raycaster import intrinsics, render_depth, render_frame
 from worldr1_rewards.probes.world.scenes import Scene, build_scene
@@ -48,10 +49,6 @@ class WorldClip:
     severity: float
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(1_000_003 * (seed + 1) + sum(map(ord, name)))
-
-
 def _walked(commanded: Tensor, corruption: str, severity: float, moves: tuple[str, ...], scene_depth: float,
             amounts: Mapping[str, float] | None, seed: int) -> Tensor:  # fmt: skip
     """The path that is really taken."""
@@ -63,7 +60,7 @@ def _walked(commanded: Tensor, corruption: str, severity: float, moves: tuple[st
         share = 1 - (1 - corruptions.SLOWEST) * severity
         return camera_path(moves, len(commanded), scene_depth=scene_depth, amounts=amounts, scale=share)
     if corruption == "jitter":
-        return corruptions.shaken(commanded, scene_depth, severity, _generator(seed, "jitter"))
+        return corruptions.shaken(commanded, scene_depth, severity, seeded_generator(seed, "jitter"))
     return commanded
 
 
@@ -80,9 +77,9 @@ def _scenes(
     """What stands before the camera in every frame."""
     times = torch.linspace(0, 1, len(c2w)).tolist()
     if corruption == "morph":
-        return [corruptions.morphed(scene, time, severity, _generator(seed, "morph")) for time in times]
+        return [corruptions.morphed(scene, time, severity, seeded_generator(seed, "morph")) for time in times]
     if corruption == "swim":
-        return [corruptions.swum(scene, time, severity, _generator(seed, "swim")) for time in times]
+        return [corruptions.swum(scene, time, severity, seeded_generator(seed, "swim")) for time in times]
     if corruption == "vanish":
         target = corruptions.most_visible_solid(scene, c2w[len(c2w) // 2], K, size)
         return [corruptions.vanished(scene, time, severity, target) for time in times]
@@ -117,7 +114,7 @@ def _flat(scene: Scene, commanded: Tensor, K: Tensor, size: tuple[int, int], sce
 
 def _on_image(frames: Tensor, corruption: str, severity: float, seed: int) -> Tensor:
     """Corruptions that act on rendered frames."""
-    generator = _generator(seed, corruption)
+    generator = seeded_generator(seed, corruption)
     if corruption == "bend":
         return corruptions.bent(frames, severity, generator)
     if corruption == "flicker":
@@ -127,10 +124,9 @@ def _on_image(frames: Tensor, corruption: str, severity: float, seed: int) -> Te
     if corruption == "grey_fade":
         return corruptions.faded(frames, severity)
     if corruption == "frozen_noise":
-        return (frames + 0.03 * severity * torch.randn(frames.shape, generator=generator)).clamp(0, 1)
+        return corruptions.with_noise(frames, severity, generator)
     if corruption == "pure_noise":
-        noise = torch.rand(frames.shape, generator=generator)
-        return frames * (1 - severity) + noise * severity
+        return corruptions.drowned(frames, severity, generator)
     return frames
 
 
@@ -184,7 +180,7 @@ def render_world(
     depth = torch.stack([render_depth(s, pose, K, size) for s, pose in zip(shown, c2w, strict=True)])
     frames = _on_image(frames, corruption, severity, seed)
     if scene.sensor_noise and corruption != "pure_noise":
-        generator = _generator(seed, "sensor")
+        generator = seeded_generator(seed, "sensor")
         count = 1 if corruption == "repeated" else num_frames
         noise = torch.randn(count, *frames.shape[1:], generator=generator)
         frames = (frames + scene.sensor_noise * noise).clamp(0, 1)

@@ -37,6 +37,11 @@ SLOWEST = 0.4
 """Share of the commanded move that the `wrong_speed` corruption makes at severity 1."""
 
 
+def seeded_generator(seed: int, name: str) -> torch.Generator:
+    """Random numbers of one corruption of one clip, independent of those of the clip's other corruptions."""
+    return torch.Generator().manual_seed(1_000_003 * (seed + 1) + sum(map(ord, name)))
+
+
 def most_visible_solid(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> int:
     """Index of the solid that covers most of a view."""
     surface = surfaces(scene, c2w, K, size)
@@ -97,14 +102,15 @@ def shaken(c2w: Tensor, scene_depth: float, severity: float, generator: torch.Ge
     return c2w @ shake
 
 
-def _resample(frames: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Sample `(T, 3, H, W)` at pixel coordinates `(T, h, w)`, centres at +0.5."""
+def resample(frames: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Sample `(T, 3, H, W)` at pixel coordinates `(T, h, w)`, centres at +0.5; the border is repeated outwards."""
     height, width = frames.shape[-2:]
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1)
     return functional.grid_sample(frames, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def _pixels(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def pixel_grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Pixel centres `x, y`, each `(H, W)`, of frames of size (H, W)."""
     y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
     return x, y
 
@@ -122,8 +128,8 @@ def bent(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
     ]
     swing = parts[0] + parts[1]
     offset = 0.012 * severity * width * swing
-    x, y = _pixels((height, width))
-    return _resample(frames, x + offset[:, 0], y + offset[:, 1])
+    x, y = pixel_grid((height, width))
+    return resample(frames, x + offset[:, 0], y + offset[:, 1])
 
 
 def flickered(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
@@ -142,11 +148,11 @@ def flat_motion(wide: Tensor, size: tuple[int, int], scales: Tensor, shifts: Ten
         scales: `(T,)` crop factor; below 1 zooms in.
         shifts: `(T,)` slide of the crop to the right, in pixels.
     """
-    x, y = _pixels(size)
+    x, y = pixel_grid(size)
     x, y = x - size[1] / 2, y - size[0] / 2
     columns = wide.shape[2] / 2 + shifts[:, None, None] + scales[:, None, None] * x
     rows = wide.shape[1] / 2 + scales[:, None, None] * y
-    return _resample(wide[None].expand(len(scales), -1, -1, -1), columns, rows)
+    return resample(wide[None].expand(len(scales), -1, -1, -1), columns, rows)
 
 
 def blurred(frames: Tensor, severity: float) -> Tensor:
@@ -163,3 +169,14 @@ def faded(frames: Tensor, severity: float) -> Tensor:
     """Every frame is a little greyer than the one before; the last is flat at severity 1."""
     share = severity * torch.linspace(0, 1, len(frames))[:, None, None, None]
     return frames * (1 - share) + 0.5 * share
+
+
+def with_noise(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
+    """Fresh Gaussian noise of standard deviation 0.03 in every frame."""
+    return (frames + 0.03 * severity * torch.randn(frames.shape, generator=generator)).clamp(0, 1)
+
+
+def drowned(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
+    """Uniform noise in place of the picture; below severity 1 the picture shines through."""
+    noise = torch.rand(frames.shape, generator=generator)
+    return frames * (1 - severity) + noise * severity
