@@ -42,9 +42,67 @@ def test_sub_folders_are_searched(tmp_path):
 
 
 def test_images_beside_videos_are_ambiguous(tmp_path):
-    make(tmp_path, "poster.jpg", "clip.mp4")
-    with pytest.raises(VideoError, match=r"holds images \('poster.jpg', ...\) and video files \('clip.mp4', ...\)"):
+    make(tmp_path, "0.jpg", "1.jpg", "clip.mp4")
+    with pytest.raises(VideoError, match=r"holds images \('0.jpg', ...\) and video files \('clip.mp4', ...\)"):
         find_videos(tmp_path)
+
+
+def test_a_single_image_beside_videos_is_no_clip(tmp_path):
+    make(tmp_path, "poster.jpg", "clip.mp4", "other.mp4")
+    assert found(tmp_path) == ["clip.mp4", "other.mp4"]
+
+
+def test_images_named_after_videos_are_no_clip(tmp_path):
+    make(tmp_path, "a.jpg", "a.mp4", "b.mp4", "b.mp4.png")
+    assert found(tmp_path) == ["a.mp4", "b.mp4"]
+
+
+def test_frames_extracted_from_a_video_beside_it_are_ambiguous(tmp_path):
+    make(tmp_path, "clip_0001.png", "clip_0002.png", "clip.mp4")
+    with pytest.raises(VideoError, match="holds images"):
+        find_videos(tmp_path)
+
+
+RECORD = '{"video": "%s", "prompt": "Camera push in.", "seed": 1}'
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".safetensors"])
+def test_pictures_that_generate_wrote_are_no_clips(tmp_path, suffix):
+    for stem in ("000-a-seed1", "001-b-seed1"):
+        make(tmp_path, f"{stem}{suffix}", f"{stem}.path.png")
+        (tmp_path / f"{stem}.json").write_text(RECORD % f"{stem}{suffix}")
+    make(tmp_path, "contact-sheet.png")
+    assert found(tmp_path) == [f"000-a-seed1{suffix}", f"001-b-seed1{suffix}"]
+
+
+def test_frame_folders_that_generate_wrote_are_clips(tmp_path):
+    make(tmp_path, "000-a/frame_00000.png", "000-a/frame_00001.png", "000-a.path.png", "contact-sheet.png")
+    (tmp_path / "000-a.json").write_text(RECORD % "000-a")
+    assert found(tmp_path) == ["000-a"]
+
+
+def test_pictures_of_these_names_without_a_record_are_frames(tmp_path):
+    make(tmp_path, "contact-sheet.png", "a.path.png", "a.json")
+    assert find_videos(tmp_path) == [tmp_path]
+
+
+def test_files_that_score_wrote_are_no_clips(tmp_path):
+    make(tmp_path, "room.mp4", "room/rerender.mp4", "room/depth.mp4", "room/depth.npz", "room/comparison.png")
+    (tmp_path / "room" / "scores.json").write_text('{"video": "room.mp4", "scores": {}, "total": 1.0}')
+    assert found(tmp_path) == ["room.mp4"]
+    make(tmp_path, "room/own.mp4")
+    assert found(tmp_path) == ["room/own.mp4", "room.mp4"]
+
+
+def test_files_of_such_names_without_scores_are_clips(tmp_path):
+    make(tmp_path, "room/rerender.mp4", "room/depth.mp4")
+    assert found(tmp_path) == ["room/depth.mp4", "room/rerender.mp4"]
+
+
+def test_a_path_that_the_system_refuses_is_an_error(tmp_path):
+    for path in (tmp_path / ("x" * 400), "a\0b"):
+        with pytest.raises(VideoError, match=r"cannot be opened|no such file"):
+            find_videos(path)
 
 
 def test_nothing_found_is_an_error(tmp_path):

@@ -21,21 +21,14 @@ from worldr1_core.errors import OutputError
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
+from worldr1_core.written_files import SCORE_FILES, SCORES
 from worldr1_rewards.report.paths import draw_paths, standalone_svg
 from worldr1_rewards.report.pictures import clip_strips, colour_depth, contact_sheet, depth_ends, with_holes
 from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews, clip_views
 from worldr1_rewards.scoring import ClipScores
 from worldr1_rewards.serialise import score_line
 
-OUTPUT_NAMES = (
-    "scores.json",
-    "trajectory.json",
-    "trajectory.svg",
-    "rerender.mp4",
-    "comparison.png",
-    "depth.mp4",
-    "depth.npz",
-)
+OUTPUT_NAMES = SCORE_FILES
 """Every file that `write_clip_outputs` may write."""
 
 _LABELS = {"input": "input", "rerender": "re-render", "error": "error", "depth": "depth"}
@@ -87,7 +80,7 @@ def write_clip_outputs(result: ClipScores, folder: str | Path, views: ClipViews 
 
 def _publish(staging: Path, folder: Path, names: list[str]) -> None:
     # Without scores.json the folder holds no earlier run, and files of these names are somebody else's.
-    stale = set(OUTPUT_NAMES) - set(names) if (folder / "scores.json").exists() else set()
+    stale = set(OUTPUT_NAMES) - set(names) if (folder / SCORES).exists() else set()
     for name in sorted(stale):
         (folder / name).unlink(missing_ok=True)
     for name in names:
@@ -114,7 +107,7 @@ def _writers(result: ClipScores, views: ClipViews) -> dict[str, Callable[[Path],
     if views.rerender is not None or views.depth is not None:
         writers["comparison.png"] = lambda path: _write_comparison(path, views)
     # Last, so that a folder with scores is a complete one.
-    writers["scores.json"] = lambda path: path.write_text(score_line(result) + "\n", encoding="utf-8")
+    writers[SCORES] = lambda path: path.write_text(score_line(result) + "\n", encoding="utf-8")
     return writers
 
 
