@@ -11,13 +11,22 @@ import click
 
 if TYPE_CHECKING:
     from worldr1_core.clip import Clip
+    from worldr1_core.progress import Progress
     from worldr1_rewards.inputs import ScoreRequest
+    from worldr1_rewards.report import ReportWriter
+    from worldr1_rewards.scoring import ClipScores
+
+
+LONG_CLIP_FRAMES = 100
+"""A clip of at least so many frames takes long enough that a line on stderr says when it begins."""
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=click.Path(path_type=Path))
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…")
 @click.option("--prompt", help="Prompt of every video; its camera words command the path.")
-@click.option("--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line.")
+@click.option(
+    "--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line; # comments."
+)
 @click.option("--trajectory", type=click.Path(path_type=Path), help="Commanded path (JSON, transforms.json, TUM, npy).")
 @click.option(
     "--intrinsics", type=click.Path(path_type=Path), help="Known intrinsics (JSON).  [default: f = 1.2 width]"
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--report", type=click.Path(path_type=Path), help="HTML report to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips scored together.")
 def score(
-    videos: tuple[Path, ...],
+    videos: tuple[str, ...],
     prompt: str | None,
     prompts_file: Path | None,
     trajectory: Path | None,
@@ -42,41 +51,76 @@ def score(
     """Score videos for 3D consistency and camera obedience.
 
     VIDEO is a video file, an image folder, a folder of videos, or a .csv/.jsonl list with the keys video, prompt,
-    trajectory and intrinsics. Every clip gives one JSON line on stdout; a score that cannot be had is null, with its
-    reason. Clips that cannot be read are reported on stderr, and the exit code is 2.
+    trajectory and intrinsics. Where no prompt is given, that of the JSON beside a generated video is taken. Every clip
+    gives one JSON line on stdout; a score that cannot be had is null, with its reason. Clips that are missing or cannot
+    be read are reported on stderr, the others are scored, and the exit code is 2.
     """
-    from worldr1_core.files import check_writable_folder
-    from worldr1_core.progress import progress_bar
+    from worldr1_core.progress import Progress
     from worldr1_rewards.inputs import collect_requests, output_names
-    from worldr1_rewards.outputs import write_clip_outputs
     from worldr1_rewards.report import ReportWriter
-    from worldr1_rewards.report.views import clip_views
     from worldr1_rewards.scoring import Scorer, manifest_text
     from worldr1_rewards.serialise import score_line
 
+    for option, path in (("--trajectory", trajectory), ("--intrinsics", intrinsics)):
+        if path is not None and not path.exists():
+            raise click.UsageError(f"{option} {str(path)!r} does not exist.")
     requests = collect_requests(
-        videos, prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics
+        _paths(videos), prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics
     )
     scorer = Scorer.from_manifest(manifest, rewards=_split(rewards))
-    for folder in ([out] if out else []) + ([report.parent] if report else []):
-        check_writable_folder(folder)
+    _check_outputs(out, report, requests)
     page = ReportWriter(manifest=manifest_text(manifest)) if report else None
-    names = output_names(requests)
-    clips = _ClipReader(requests)
-    with progress_bar("Scoring", len(requests)) as advance:
+    names = output_names(requests, out)
+    with Progress("Scoring", len(requests)) as progress:
+        clips = _ClipReader(requests, progress)
         for result in scorer.score(clips, batch_size=batch_size):
             name = names[clips.in_flight.popleft()]
-            views = clip_views(result) if out is not None or page is not None else None
-            if out is not None:
-                write_clip_outputs(result, out / name, views)
-            if page is not None:
-                page.add(result, views)
+            try:
+                _write_pictures(result, None if out is None else out / name, page)
+            except MemoryError:
+                clips.fail(f"{result.clip.name}: scored, but its pictures do not fit into memory.")
             click.echo(score_line(result))
-            advance()
-    if page is not None and report is not None and clips.num_failed < len(requests):
+            progress.advance()
+            del result  # its frames and reconstruction would stay in memory while the next clip is read
+    if page is not None and report is not None and clips.num_unread < len(requests):
         page.write(report)
     if clips.num_failed:
         raise click.exceptions.Exit(2)
+
+
+def _paths(videos: Sequence[str]) -> list[Path]:
+    if not all(videos):
+        raise click.UsageError("VIDEO must not be empty. Name a file or folder; '.' is the current folder.")
+    return [Path(video) for video in videos]
+
+
+def _check_outputs(out: Path | None, report: Path | None, requests: Sequence[ScoreRequest]) -> None:
+    """Refuse, before any work, what cannot be written or would replace an input."""
+    from worldr1_core.errors import OutputError
+    from worldr1_core.files import check_writable_folder
+
+    if out is not None:
+        check_writable_folder(out)
+    if report is None:
+        return
+    check_writable_folder(report.parent)
+    if report.is_dir():
+        raise OutputError(f"--report {str(report)!r} is a folder. Name the HTML file to write.")
+    if report.exists() and any(request.video.exists() and request.video.samefile(report) for request in requests):
+        raise OutputError(f"--report {str(report)!r} is one of the videos. Name another file.")
+
+
+def _write_pictures(result: ClipScores, folder: Path | None, page: ReportWriter | None) -> None:
+    from worldr1_rewards.outputs import write_clip_outputs
+    from worldr1_rewards.report.views import clip_views
+
+    if folder is None and page is None:
+        return
+    views = clip_views(result)
+    if folder is not None:
+        write_clip_outputs(result, folder, views)
+    if page is not None:
+        page.add(result, views)
 
 
 def _split(names: str | None) -> list[str] | None:
@@ -86,21 +130,45 @@ def _split(names: str | None) -> list[str] | None:
 class _ClipReader:
     """Reads one clip after the other; a clip that cannot be read is reported and left out."""
 
-    def __init__(self, requests: Sequence[ScoreRequest]) -> None:
+    def __init__(self, requests: Sequence[ScoreRequest], progress: Progress) -> None:
         self.requests = requests
+        self.progress = progress
         self.in_flight: deque[int] = deque()
         self.num_failed = 0
+        self.num_unread = 0
+
+    def fail(self, message: str) -> None:
+        """Report what went wrong with a clip."""
+        self.num_failed += 1
+        click.echo(f"Error: {message}", err=True)
 
     def __iter__(self) -> Iterator[Clip]:
-        from worldr1_core.errors import UserError
-        from worldr1_rewards.inputs import load_clip
-
         for index, request in enumerate(self.requests):
-            try:
-                clip = load_clip(request)
-            except UserError as error:
-                self.num_failed += 1
-                click.echo(f"Error: {error}", err=True)
+            clip = self._read(request)
+            if clip is None:
+                self.num_unread += 1
+                self.progress.advance()
                 continue
             self.in_flight.append(index)
             yield clip
+            del clip  # see score
+
+    def _read(self, request: ScoreRequest) -> Clip | None:
+        import structlog
+
+        from worldr1_core.errors import UserError
+        from worldr1_rewards.inputs import load_request
+
+        self.progress.begin(request.video.name)
+        try:
+            clip = load_request(request)
+        except UserError as error:
+            self.fail(str(error))
+            return None
+        height, width = clip.video.size
+        self.progress.begin(f"{request.video.name} ({clip.video.num_frames} frames, {width}×{height})")
+        if clip.video.num_frames >= LONG_CLIP_FRAMES:
+            structlog.get_logger().info(
+                "scoring a long clip", clip=clip.name, frames=clip.video.num_frames, size=f"{width}x{height}"
+            )
+        return clip

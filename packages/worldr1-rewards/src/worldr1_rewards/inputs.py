@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from worldr1_core.camera.formats import load_intrinsics, load_trajectory
+from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
-from worldr1_core.errors import UserError, VideoError, suggest
+from worldr1_core.errors import TrajectoryError, UserError, VideoError
+from worldr1_core.prompt_files import read_prompt_file
 from worldr1_core.video_io import find_videos, read_video
-
-LIST_SUFFIXES = (".csv", ".jsonl")
-LIST_KEYS = ("video", "prompt", "trajectory", "intrinsics")
+from worldr1_core.written_files import read_video_record
+from worldr1_rewards.score_lists import LIST_SUFFIXES, ListRow, read_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,18 @@ class ScoreRequest:
         prompt: Text it was generated from; may be empty.
         trajectory: File with the commanded path; `None` takes the camera words of the prompt.
         intrinsics: File with known intrinsics; `None` takes the default guess.
+        commanded: Commanded path from the record beside a generated video, where it is not that of the camera words.
+        listed_in: File and line of the list that names the clip, for messages.
+        problem: Why there is no such clip, if that is known before it is read.
     """
 
     video: Path
     prompt: str = ""
     trajectory: Path | None = None
     intrinsics: Path | None = None
+    commanded: CameraTrajectory | None = None
+    listed_in: str | None = None
+    problem: str | None = None
 
 
 def collect_requests(
@@ -46,29 +52,47 @@ def collect_requests(
 ) -> list[ScoreRequest]:
     """Expand command-line arguments into requests, without reading any video.
 
+    A path that does not exist becomes a request with a `problem`, so that the other clips are scored. A clip for which
+    neither a list nor the arguments give a prompt takes the prompt, and the commanded path, from the JSON that
+    `worldr1 generate` wrote beside it.
+
     Args:
         paths: Video files, image folders, folders of videos, and `.csv`/`.jsonl` lists, in any mixture.
         prompt: One prompt for every clip that a list does not give its own.
-        prompts_file: Text file with one prompt a line, as many as there are clips.
+        prompts_file: Prompt file (`worldr1_core.prompt_files`) with as many prompts as there are clips.
         trajectory: Commanded path for every clip that a list does not give its own.
         intrinsics: Known intrinsics, likewise.
 
     Raises:
-        UserError: A path does not exist, a list is malformed, or the number of prompts differs from that of clips.
+        UserError: A list is malformed, or the number of prompts differs from that of clips.
     """
     if prompt is not None and prompts_file is not None:
         raise UserError("Give --prompt or --prompts, not both.")
-    requests: list[ScoreRequest] = []
-    for path in paths:
-        if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
-            requests += _read_list(path)
-        else:
-            requests += [ScoreRequest(video) for video in find_videos(path)]
-    prompts = [prompt] * len(requests) if prompts_file is None else _read_prompts(prompts_file, len(requests))
-    return [
-        ScoreRequest(r.video, r.prompt or p or "", r.trajectory or trajectory, r.intrinsics or intrinsics)
-        for r, p in zip(requests, prompts, strict=True)
-    ]
+    requests = [request for path in paths for request in _expand(path)]
+    prompts = [prompt] * len(requests) if prompts_file is None else _read_prompts(prompts_file, requests)
+    return [_completed(request, text, trajectory, intrinsics) for request, text in zip(requests, prompts, strict=True)]
+
+
+def load_request(request: ScoreRequest) -> Clip:
+    """Read a request's files, with messages that name the list's line.
+
+    Raises:
+        VideoError: The video cannot be read, has fewer than two frames, or does not fit into memory.
+        UserError: Another of its files cannot be used.
+    """
+    where = "" if request.listed_in is None else f"{request.listed_in}: "
+    if request.problem is not None:
+        raise VideoError(f"{where}{request.problem}")
+    try:
+        return _with_commanded(load_clip(request), request)
+    except UserError as error:
+        raise type(error)(f"{where}{error}") from error
+    except MemoryError as error:
+        raise VideoError(
+            f"{where}{request.video}: the frames do not fit into memory. Scale the video down or cut it into pieces."
+        ) from error
+    except OSError as error:
+        raise VideoError(f"{where}{request.video}: cannot be read: {error.strerror or error}.") from error
 
 
 def load_clip(request: ScoreRequest) -> Clip:
@@ -99,78 +123,106 @@ def load_clip(request: ScoreRequest) -> Clip:
     return Clip(video, request.prompt, target, intrinsics, name=str(request.video))
 
 
-def output_names(requests: Sequence[ScoreRequest]) -> list[str]:
-    """A folder name for every request: the video's stem, with `-2`, `-3`, ... where stems repeat."""
+def output_names(requests: Sequence[ScoreRequest], out: Path | None = None) -> list[str]:
+    """A folder name for every request: the video's stem, with `-2`, `-3`, ... where stems repeat.
+
+    Args:
+        requests: The clips.
+        out: Folder in which the folders will lie. A name that would put a clip's files into an image folder that is
+            scored, or above a video that is scored, is not used either.
+    """
+    taken = set() if out is None else _folders_of_videos(requests, out.resolve())
     names: list[str] = []
     for request in requests:
         stem = request.video.stem if request.video.is_file() else request.video.resolve().name
         name, count = stem, 1
-        while name in names:
+        while name in names or name in taken:
             count += 1
             name = f"{stem}-{count}"
         names.append(name)
     return names
 
 
-def _read_prompts(path: Path, count: int) -> list[str]:
-    lines = _read_text(path).splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if len(lines) != count:
-        raise UserError(
-            f"Prompt file {str(path)!r} holds {len(lines)} prompts for {count} videos. Write one prompt a line."
-        )
-    return [line.strip() for line in lines]
+def _folders_of_videos(requests: Sequence[ScoreRequest], out: Path) -> set[str]:
+    """Names within `out` of folders that are a clip or hold one."""
+    videos = [request.video.resolve() for request in requests if request.problem is None]
+    inside = [video for video in videos if video.is_relative_to(out) and video != out]
+    return {video.relative_to(out).parts[0] for video in inside if video.parent != out or video.is_dir()}
 
 
-def _read_list(path: Path) -> list[ScoreRequest]:
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path)
-    requests = [_to_request(row, where, path.parent) for where, row in rows]
-    if not requests:
-        raise UserError(f"List {str(path)!r} is empty. Give it a row a video with the keys {list(LIST_KEYS)}.")
-    return requests
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(_read_text(path).splitlines(keepends=True))
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
-        if None in row or None in row.values():
-            raise UserError(f"{where}: the row has another number of fields than the header {reader.fieldnames}.")
-        yield where, row
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not a JSON object: {error}.") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: received {row!r}; every line is an object with the keys {list(LIST_KEYS)}.")
-        yield where, row
-
-
-def _to_request(row: dict[str, Any], where: str, folder: Path) -> ScoreRequest:
-    for key, value in row.items():
-        if key not in LIST_KEYS:
-            raise UserError(f"{where}: unknown key {key!r}. Allowed: {list(LIST_KEYS)}.{suggest(key, LIST_KEYS)}")
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{where}: {key!r} must be text, received {value!r}.")
-    if not row.get("video"):
-        raise UserError(f"{where}: key 'video' is missing. Allowed: {list(LIST_KEYS)}.")
-    files = {key: folder / row[key] if row.get(key) else None for key in ("video", "trajectory", "intrinsics")}
-    video = files["video"]
-    if video is None or not video.exists():
-        raise VideoError(f"{where}: video {str(video)!r} does not exist. Paths are relative to the list's folder.")
-    return ScoreRequest(video, row.get("prompt") or "", files["trajectory"], files["intrinsics"])
-
-
-def _read_text(path: Path) -> str:
+def _expand(path: Path) -> list[ScoreRequest]:
+    if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+        return [_from_row(row, path.parent) for row in read_list(path)]
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as text: {error}.") from error
+        return [ScoreRequest(video) for video in find_videos(path)]
+    except VideoError as error:
+        return [ScoreRequest(path, problem=str(error))]
+
+
+def _from_row(row: ListRow, folder: Path) -> ScoreRequest:
+    video, trajectory, intrinsics = (
+        folder / row.values[key] if key in row.values else None for key in ("video", "trajectory", "intrinsics")
+    )
+    assert video is not None, "read_list refuses a row without a video"
+    problem = None
+    try:
+        find_videos(video)
+    except VideoError as error:
+        problem = f"{error} Paths are relative to the list's folder."
+    prompt = row.values.get("prompt", "")
+    return ScoreRequest(video, prompt, trajectory, intrinsics, listed_in=row.where, problem=problem)
+
+
+def _read_prompts(path: Path, requests: Sequence[ScoreRequest]) -> list[str]:
+    content = read_prompt_file(path)
+    if len(content.prompts) != len(requests):
+        missing = sum(request.problem is not None for request in requests)
+        raise UserError(
+            f"Prompt file {str(path)!r} holds {content.count} for {len(requests)} videos"
+            f"{f', {missing} of which cannot be found' if missing else ''}. Write one prompt a line, in the order of "
+            "the videos; blank lines and lines that start with '#' do not count. For videos without a prompt, use a "
+            ".csv or .jsonl list."
+        )
+    return content.prompts
+
+
+def _completed(
+    request: ScoreRequest, prompt: str | None, trajectory: Path | None, intrinsics: Path | None
+) -> ScoreRequest:
+    """The request with the arguments, and the record beside its video, in place of what it leaves open."""
+    request = replace(request, trajectory=request.trajectory or trajectory, intrinsics=request.intrinsics or intrinsics)
+    if request.prompt or prompt is not None:
+        return replace(request, prompt=request.prompt or prompt or "")
+    return _with_record(request)
+
+
+def _with_record(request: ScoreRequest) -> ScoreRequest:
+    """The request with prompt and commanded path from the record beside its video, if there is one."""
+    record = None if request.problem is not None else read_video_record(request.video)
+    if record is None:
+        return request
+    request, stored = replace(request, prompt=record["prompt"]), record.get("trajectory")
+    if request.trajectory is not None or not isinstance(stored, dict) or "c2w" not in stored:
+        return request
+    try:
+        commanded = CameraTrajectory(
+            stored["c2w"], stored.get("intrinsics"), stored.get("image_size"), stored.get("scene_depth")
+        )
+    except TrajectoryError as error:
+        return replace(request, problem=f"{request.video}: the record beside it holds no usable trajectory: {error}")
+    return replace(request, commanded=commanded)
+
+
+def _with_commanded(clip: Clip, request: ScoreRequest) -> Clip:
+    commanded = request.commanded
+    if commanded is None:
+        return clip
+    if commanded.num_frames != clip.video.num_frames:
+        raise TrajectoryError(
+            f"{request.video}: the record beside it commands {commanded.num_frames} poses, the video has "
+            f"{clip.video.num_frames} frames. Give --prompt or --trajectory."
+        )
+    if clip.target is not None and torch.allclose(clip.target.c2w, commanded.c2w, atol=1e-6):
+        return clip
+    known = commanded.intrinsics if commanded.image_size == clip.video.size else None
+    return replace(clip, target=commanded, intrinsics=known if clip.intrinsics is None else clip.intrinsics)

@@ -9,6 +9,8 @@ from typing import Any
 from worldr1_core.provenance import versions
 from worldr1_rewards.scoring import ClipScores
 
+_LINE_SEPARATORS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\u0085\u2028\u2029"}
+
 
 def score_record(result: ClipScores) -> dict[str, Any]:
     """A result as plain data: `video`, `prompt`, `scores`, `total`, `reasons`, `timings`, `details`, `versions`.
@@ -28,8 +30,9 @@ def score_record(result: ClipScores) -> dict[str, Any]:
 
 
 def score_line(result: ClipScores) -> str:
-    """`score_record` as one line of strict JSON."""
-    return json.dumps(score_record(result), ensure_ascii=False, allow_nan=False)
+    """`score_record` as one line of strict JSON, also for readers that take U+2028 or U+0085 for the end of a line."""
+    line = json.dumps(score_record(result), ensure_ascii=False, allow_nan=False)
+    return line.translate(_LINE_SEPARATORS)
 
 
 def _number(value: float) -> float | None:
