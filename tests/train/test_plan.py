@@ -142,6 +142,24 @@ def test_folder_with_a_run_needs_resume(manifest, registry, tmp_path):
     assert plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True).checkpoint is None
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_resume_where_there_is_no_run_is_refused(manifest, registry, tmp_path, exists):
+    record_run(plan_run(manifest(), registry, output_dir=tmp_path / "other"))
+    if exists:
+        (tmp_path / "out").mkdir()
+    found = "neither run.json nor a checkpoint" if exists else "no such folder"
+    with pytest.raises(UserError, match=rf"no run in '.*out': .*{found}.*beside it: \['other'\].*leave --resume out"):
+        plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True)
+    assert (tmp_path / "out").exists() is exists
+
+
+def test_resume_without_a_whole_checkpoint_is_refused(manifest, registry, tmp_path):
+    record_run(plan_run(manifest(), registry, output_dir=tmp_path / "out"))
+    (tmp_path / "out" / "checkpoint-4").mkdir()
+    with pytest.raises(UserError, match=r"none of the 1 checkpoints .* is whole \(last: 'checkpoint-4', it has no"):
+        plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True)
+
+
 def test_resume_with_another_manifest_is_refused(manifest, registry, tmp_path):
     record_run(plan_run(manifest(), registry, output_dir=tmp_path / "out"))
     changed = manifest(("learning_rate: 0.01", "learning_rate: 0.02"))

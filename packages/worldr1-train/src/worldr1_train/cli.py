@@ -17,7 +17,7 @@ import click
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/<name of the manifest>]"
 )
-@click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint in the folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint of the run in its folder.")
 def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool) -> None:
     """Post-train a backbone with the rewards of MANIFEST.
 

@@ -15,7 +15,7 @@ from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
 from worldr1_core.registry import Registry
 from worldr1_core.reward import Reads, Reward
 from worldr1_core.yaml_source import parse_yaml
-from worldr1_train.checkpoints import find_last_checkpoint, list_checkpoints
+from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, list_checkpoints
 from worldr1_train.launch import check_launch
 from worldr1_train.prompts import load_split
 from worldr1_train.section import EvaluationSection, StageSection, TrainSection
@@ -76,7 +76,7 @@ def plan_run(
         registry: What is installed.
         overrides: `a.b=value` each, with the value in YAML.
         output_dir: Folder of the run; `runs/<name of the manifest>` if left out.
-        resume: Whether to go on from the last checkpoint there.
+        resume: Whether to go on from the last checkpoint there; from the start, if the run was cut before the first.
 
     Raises:
         UserError: Something is wrong with the input; nothing was started.
@@ -225,10 +225,30 @@ def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
                 f"{str(plan.output_dir)!r} holds a run already. Go on with --resume, or choose another --output-dir."
             )
         return plan
+    _check_run_exists(plan.output_dir)
     if record.exists():
         _check_same_run(json.loads(record.read_text(encoding="utf-8")), describe_run(plan), plan.output_dir)
     checkpoint = find_last_checkpoint(plan.output_dir)
+    if checkpoint is None and (damaged := list_checkpoints(plan.output_dir)):
+        raise UserError(
+            f"--resume: none of the {len(damaged)} checkpoints in {str(plan.output_dir)!r} is whole (last: "
+            f"{damaged[-1].name!r}, {describe_damage(damaged[-1])}). Restore one, or start a new run in another "
+            "--output-dir."
+        )
     return TrainingPlan(**{name: getattr(plan, name) for name in plan.__slots__} | {"checkpoint": checkpoint})
+
+
+def _check_run_exists(folder: Path) -> None:
+    """A resumed run that began anew would look like one that had forgotten what it learnt."""
+    if (folder / RECORD).exists() or list_checkpoints(folder):
+        return
+    found = f"the folder has neither {RECORD} nor a checkpoint" if folder.is_dir() else "there is no such folder"
+    runs = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}")) if folder.parent.is_dir() else []
+    beside = f" Runs beside it: {runs[:8]}." if runs else ""
+    raise UserError(
+        f"--resume: there is no run in {str(folder)!r}: {found}.{beside} Name the folder of the run with --output-dir, "
+        "or leave --resume out to start one."
+    )
 
 
 def describe_run(plan: TrainingPlan) -> dict[str, Any]:
