@@ -1,38 +1,40 @@
-"""Camera paths on disk: our JSON, nerfstudio's `transforms.json`, TUM text and NumPy arrays.
+"""Camera paths on disk: the front door of all formats, and the ones that are written.
 
-| file | holds |
-|---|---|
-| `.json` with `c2w` | `c2w` T x 4 x 4; optional `intrinsics` 3 x 3, `image_size` [H, W], `scene_depth` |
-| `.json` with `frames` | nerfstudio: OpenGL axes (y up, z backward), frames ordered by `file_path` |
-| `.txt`, `.tum` | TUM: `timestamp tx ty tz qx qy qz qw` a line, camera-to-world, `#` starts a comment |
-| `.npy`, `.npz` | `(T, 4, 4)` or `(T, 3, 4)` camera-to-world; npz may add the optional fields of the JSON form |
+| file | holds | module |
+|---|---|---|
+| `.json` with `c2w`, `w2c`, ... | what the key names; `intrinsics`, `image_size`, `scene_depth` | `json_paths` |
+| `.json` with `frames` | nerfstudio, instant-ngp, Blender: OpenGL axes (y up, z backward) | `nerfstudio` |
+| `.json` with `frame0`, ... | ReCamMaster: row vectors, centimetres, Unreal's axes | `recammaster` |
+| `.txt`, `.tum`, `.csv` | TUM, EuRoC, KITTI, RealEstate10K, COLMAP, told apart by their lines | `text_paths` |
+| `.npy`, `.npz` | arrays by name, MegaSaM, ViPE | `numpy_paths` |
 
-All but nerfstudio use OpenCV axes (x right, y down, z forward). Poses are returned as they stand in the file: call
-`relative()` for a path whose frame 0 is the identity.
+Whatever the file's convention, poses are returned camera-to-world with OpenCV axes (x right, y down, z forward), in
+the file's world and unit: call `relative()` for a path whose frame 0 is the identity. `docs/camera-paths.md` documents
+every format.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from worldr1_core.camera import nerfstudio
-from worldr1_core.camera.documents import JsonObject, read_json, write_json
-from worldr1_core.camera.geometry import matrix_from_quaternion, pose, quaternion_from_matrix, scale_intrinsics
-from worldr1_core.camera.trajectory import CameraTrajectory, as_float64, check_image_size, check_intrinsics
+from worldr1_core.camera import json_paths, nerfstudio, numpy_paths, text_paths, tum
+from worldr1_core.camera.documents import JsonObject, write_json
+from worldr1_core.camera.intrinsics import StatedCamera
+from worldr1_core.camera.path_file import PathFile
+from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import OutputError, TrajectoryError, suggest
 from worldr1_core.files import atomic_path, atomic_write_text
 
-SUFFIXES = (".json", ".txt", ".tum", ".npy", ".npz")
-_OPTIONAL_KEYS = ("intrinsics", "image_size", "scene_depth")
+SUFFIXES = (".json", ".txt", ".tum", ".csv", ".npy", ".npz")
+WRITTEN_SUFFIXES = (".json", ".txt", ".tum", ".npy", ".npz")
+INTRINSICS_SUFFIXES = (".json", ".txt", ".npy", ".npz")
 
 
 def load_trajectory(
@@ -42,35 +44,34 @@ def load_trajectory(
     image_size: tuple[int, int] | None = None,
     with_camera: bool = True,
 ) -> CameraTrajectory:
-    """Read a camera path; the suffix and the keys of a JSON file decide the form.
+    """Read a camera path; the contents of the file decide the format.
 
     Args:
-        path: File of one of the forms above.
+        path: File of one of the forms above. `FILE#NAME` chooses one of several arrays or cameras in it.
         num_frames: Number of poses that is needed (that of the clip); any when left out.
-        image_size: `(H, W)` of the clip, to which intrinsics are scaled; left out, they stay as the file states them.
-        with_camera: Whether to read the file's intrinsics; without, the trajectory has none.
+        image_size: `(H, W)` of the clip, to which intrinsics are brought; left out, they stay as the file states them.
+        with_camera: Whether to read the file's intrinsics. Without, the trajectory has none, and a lens that is no
+            pinhole is no error.
+
+    Returns:
+        Camera-to-world poses, OpenCV axes, with the intrinsics that the file states.
 
     Raises:
-        TrajectoryError: There is no such file, it is malformed, its poses are not rigid, or their number is another.
+        TrajectoryError: There is no such file, it is malformed or ambiguous, its poses are not rigid, their number is
+            another, or its intrinsics do not fit the clip.
     """
-    path = _existing_file(path)
+    path, selected = _existing_file(path)
     try:
-        trajectory = _LOADERS[path.suffix.lower()](path)
+        file = _read_path(path, selected)
+        trajectory = _with_camera(file, image_size) if with_camera else _path_alone(file)
     except TrajectoryError as error:
         message = str(error)
         raise TrajectoryError(message if message.startswith(str(path)) else f"{path}: {message}") from error
     if num_frames is not None and trajectory.num_frames != num_frames:
         raise TrajectoryError(
-            f"{path}: holds {trajectory.num_frames} poses, the clip has {num_frames} frames. Give one pose a frame."
+            f"{path}: holds {trajectory.num_frames} poses, the clip has {num_frames} frames. Give one pose per frame."
         )
-    if not with_camera:
-        return replace(trajectory, intrinsics=None, image_size=None)
-    if image_size is None or trajectory.intrinsics is None:
-        return trajectory
-    intrinsics = trajectory.intrinsics
-    if trajectory.image_size is not None:
-        intrinsics = _scaled_to(intrinsics, trajectory.image_size, image_size)
-    return replace(trajectory, intrinsics=intrinsics, image_size=image_size)
+    return trajectory
 
 
 def save_trajectory(trajectory: CameraTrajectory, path: str | os.PathLike[str], *, fps: float = 16.0) -> Path:
@@ -92,17 +93,17 @@ def save_trajectory(trajectory: CameraTrajectory, path: str | os.PathLike[str], 
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in WRITTEN_SUFFIXES:
         raise OutputError(
-            f"{path}: cannot write a trajectory as {path.suffix!r}. Allowed: {list(SUFFIXES)}."
-            f"{suggest(suffix, SUFFIXES)}"
+            f"{path}: cannot write a trajectory as {path.suffix!r}. Allowed: {list(WRITTEN_SUFFIXES)}."
+            f"{suggest(suffix, WRITTEN_SUFFIXES)}"
         )
     if path.name == nerfstudio.FILE_NAME:
         write_json(nerfstudio.to_document(trajectory), path)
     elif suffix == ".json":
         write_json({"c2w": trajectory.c2w.tolist(), **_optional_fields(trajectory)}, path)
     elif suffix in (".txt", ".tum"):
-        atomic_write_text(path, _tum_text(trajectory, fps))
+        atomic_write_text(path, tum.to_text(trajectory, fps))
     else:
         _save_numpy(trajectory, path)
     return path
@@ -112,37 +113,70 @@ def load_intrinsics(path: str | os.PathLike[str], image_size: tuple[int, int]) -
     """Read the intrinsics of a known camera and bring them to the size of the clip.
 
     Args:
-        path: JSON with `intrinsics` (the form of trajectories), a bare 3 x 3 list, or nerfstudio's `transforms.json`.
-        image_size: `(H, W)` of the clip. Intrinsics whose file states another size are scaled; the aspect ratio may
-            not change by more than 1 %.
+        path: JSON with `intrinsics` (the form of trajectories), a bare 3 x 3 list, `fx fy cx cy` or nerfstudio's
+            `transforms.json`; a NumPy file with a 3 x 3 array, `intrinsics` or ViPE's `data`; text with 3 rows of 3
+            numbers, COLMAP's `cameras.txt` or a RealEstate10K file.
+        image_size: `(H, W)` of the clip. Intrinsics whose file states another size are scaled, normalised ones
+            multiplied by it; the aspect ratio may not change by more than 3 %. Without a stated size, a principal point
+            at the centre of another size of the same aspect ratio tells that size.
 
     Returns:
         `(3, 3)` float64 in pixels of `image_size`.
 
     Raises:
-        TrajectoryError: There is no such file, or it holds no usable intrinsics.
+        TrajectoryError: There is no such file, it holds no usable intrinsics, or the lens distorts.
     """
-    path = _existing_file(path, allowed=(".json",))
-    document = read_json(path)
+    path, _ = _existing_file(path, allowed=INTRINSICS_SUFFIXES)
     try:
-        if isinstance(document, list):
-            return check_intrinsics(document)
-        if "intrinsics" in document:
-            intrinsics, size = check_intrinsics(document["intrinsics"]), check_image_size(document.get("image_size"))
-        elif nerfstudio.holds_camera(document):
-            intrinsics, size = nerfstudio.camera(document)
-        else:
-            raise TrajectoryError(
-                "holds no camera: needs 'intrinsics' (3x3, pixels) or nerfstudio's 'fl_x', "
-                f"received {sorted(document)!r}."
-            )
-        return intrinsics if size is None else _scaled_to(intrinsics, size, image_size)
+        camera = _read_intrinsics(path)
+        if camera is None:
+            raise TrajectoryError("holds no intrinsics that hold for all frames. A clip has one camera: give its own.")
+        return camera.at(image_size)
     except TrajectoryError as error:
-        raise TrajectoryError(f"{path}: {error}") from error
+        message = str(error)
+        raise TrajectoryError(message if message.startswith(str(path)) else f"{path}: {message}") from error
 
 
-def _existing_file(path: str | os.PathLike[str], allowed: tuple[str, ...] = SUFFIXES) -> Path:
-    path = Path(path)
+def _read_path(path: Path, selected: str | None) -> PathFile:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return json_paths.read_path(path, selected)
+    if suffix in (".npy", ".npz"):
+        return numpy_paths.read_path(path, selected)
+    return text_paths.read_path(path)
+
+
+def _read_intrinsics(path: Path) -> StatedCamera | None:
+    readers: dict[str, Callable[[Path], StatedCamera | None]] = {
+        ".json": json_paths.read_intrinsics,
+        ".txt": text_paths.read_intrinsics,
+    }
+    return readers.get(path.suffix.lower(), numpy_paths.read_intrinsics)(path)
+
+
+def _path_alone(file: PathFile) -> CameraTrajectory:
+    return CameraTrajectory(file.c2w, scene_depth=file.scene_depth)
+
+
+def _with_camera(file: PathFile, image_size: tuple[int, int] | None) -> CameraTrajectory:
+    path = _path_alone(file)
+    camera = file.camera()
+    if camera is None:
+        return path
+    if image_size is not None:
+        return replace(path, intrinsics=camera.at(image_size), image_size=image_size)
+    if camera.square_pixels:
+        # A field of view alone gives no vertical focal length before the clip's size is known.
+        return path
+    return replace(path, intrinsics=camera.matrix, image_size=camera.size)
+
+
+def _existing_file(path: str | os.PathLike[str], allowed: tuple[str, ...] = SUFFIXES) -> tuple[Path, str | None]:
+    """The file, and the name after `#` that chooses one of several arrays or cameras in it."""
+    path, selected = Path(path), None
+    if not path.exists() and "#" in path.name:
+        name, _, selected = path.name.rpartition("#")
+        path = path.with_name(name)
     if path.is_dir():
         raise TrajectoryError(f"{path}: is a folder. Name a file in it; allowed: {list(allowed)}.")
     if not path.exists():
@@ -152,83 +186,7 @@ def _existing_file(path: str | os.PathLike[str], allowed: tuple[str, ...] = SUFF
         raise TrajectoryError(
             f"{path}: unknown kind of file {path.suffix!r}. Allowed: {list(allowed)}.{suggest(suffix, allowed)}"
         )
-    return path
-
-
-def _scaled_to(intrinsics: Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
-    stretch = (image_size[1] / size[1]) / (image_size[0] / size[0])
-    if abs(stretch - 1) > 0.01:
-        raise TrajectoryError(
-            f"intrinsics are for image_size {list(size)!r} (H, W), the clip is {list(image_size)!r}: another aspect "
-            "ratio, so it was cropped or stretched. Give the intrinsics of the clip itself."
-        )
-    return scale_intrinsics(intrinsics, size, image_size)
-
-
-def _load_json(path: Path) -> CameraTrajectory:
-    document = read_json(path)
-    if isinstance(document, list):
-        return CameraTrajectory(_four_rows(document))
-    if "frames" in document:
-        return nerfstudio.from_document(document)
-    allowed = ("c2w", *_OPTIONAL_KEYS)
-    for key in document:
-        if key not in allowed:
-            raise TrajectoryError(f"unknown key {key!r}. Allowed: {list(allowed)}.{suggest(key, allowed)}")
-    if "c2w" not in document:
-        raise TrajectoryError(f"key 'c2w' (T x 4 x 4, camera-to-world) is missing, received {sorted(document)!r}.")
-    return CameraTrajectory(_four_rows(document["c2w"]), *(document.get(key) for key in _OPTIONAL_KEYS))
-
-
-def _load_tum(path: Path) -> CameraTrajectory:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        text = line.split("#", 1)[0].replace(",", " ").split()
-        if text:
-            rows.append(_tum_row(text, number))
-    if not rows:
-        raise TrajectoryError("holds no poses. Each line is 'timestamp tx ty tz qx qy qz qw'.")
-    table = torch.tensor(rows, dtype=torch.float64)
-    backward = (table[:, 0].diff() <= 0).nonzero()
-    if len(backward):
-        frame = int(backward[0])
-        raise TrajectoryError(f"timestamps must increase, received {rows[frame][0]!r} then {rows[frame + 1][0]!r}.")
-    return CameraTrajectory(pose(matrix_from_quaternion(table[:, 4:]), table[:, 1:4]))
-
-
-def _tum_row(words: list[str], number: int) -> list[float]:
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        values = []
-    if len(values) != 8:
-        raise TrajectoryError(f"line {number} must be 'timestamp tx ty tz qx qy qz qw', received {' '.join(words)!r}.")
-    norm = float(np.linalg.norm(values[4:]))
-    if not abs(norm - 1) < 0.01:
-        raise TrajectoryError(f"line {number}: the quaternion {values[4:]!r} must have length 1, received {norm:.4g}.")
-    return values
-
-
-def _tum_text(trajectory: CameraTrajectory, fps: float) -> str:
-    table = torch.cat([trajectory.positions, quaternion_from_matrix(trajectory.rotations)], dim=1).tolist()
-    lines = [" ".join(repr(value) for value in (index / fps, *row)) for index, row in enumerate(table)]
-    return "\n".join(["# timestamp tx ty tz qx qy qz qw", *lines]) + "\n"
-
-
-def _load_numpy(path: Path) -> CameraTrajectory:
-    try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            return CameraTrajectory(_four_rows(loaded))
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TrajectoryError(f"is damaged or no NumPy file of plain numbers: {error}") from error
-    poses = [name for name in arrays if name not in _OPTIONAL_KEYS]
-    if len(poses) != 1 and "c2w" not in arrays:
-        raise TrajectoryError(f"needs an array 'c2w' (T x 4 x 4), received {sorted(arrays)!r}.")
-    extras = [arrays[key].tolist() if key in arrays else None for key in _OPTIONAL_KEYS]
-    return CameraTrajectory(_four_rows(arrays["c2w" if "c2w" in arrays else poses[0]]), *extras)
+    return path, selected
 
 
 def _save_numpy(trajectory: CameraTrajectory, path: Path) -> None:
@@ -245,19 +203,8 @@ def _save_numpy(trajectory: CameraTrajectory, path: Path) -> None:
             raise OutputError(f"{path}: cannot be written: {error}.") from error
 
 
-def _four_rows(poses: Any) -> Tensor:
-    """Poses with the last row added where a file leaves it out: `(T, 3, 4)` becomes `(T, 4, 4)`."""
-    matrix = as_float64(poses, "c2w")
-    if matrix.ndim == 3 and matrix.shape[1:] == (3, 4):
-        return pose(matrix[:, :, :3], matrix[:, :, 3])
-    return matrix
-
-
 def _optional_fields(trajectory: CameraTrajectory) -> JsonObject:
     intrinsics = None if trajectory.intrinsics is None else trajectory.intrinsics.tolist()
     size = None if trajectory.image_size is None else list(trajectory.image_size)
     values = (intrinsics, size, trajectory.scene_depth)
-    return {key: value for key, value in zip(_OPTIONAL_KEYS, values, strict=True) if value is not None}
-
-
-_LOADERS = {".json": _load_json, ".txt": _load_tum, ".tum": _load_tum, ".npy": _load_numpy, ".npz": _load_numpy}
+    return {key: value for key, value in zip(json_paths.OPTIONAL_KEYS, values, strict=True) if value is not None}

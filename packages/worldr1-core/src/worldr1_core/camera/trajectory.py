@@ -48,7 +48,7 @@ class CameraTrajectory:
     scene_depth: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "c2w", _check_poses(self.c2w))
+        object.__setattr__(self, "c2w", check_poses(self.c2w))
         object.__setattr__(self, "image_size", check_image_size(self.image_size))
         if self.intrinsics is not None:
             object.__setattr__(self, "intrinsics", check_intrinsics(self.intrinsics))
@@ -130,6 +130,43 @@ class CameraTrajectory:
         return replace(self, c2w=pose(rotations, positions))
 
 
+def check_poses(values: Any, name: str = "c2w") -> Tensor:
+    """Validate rigid poses; rotations that are orthonormal up to rounding are replaced by the nearest exact ones.
+
+    Args:
+        values: `(T, 4, 4)` with T >= 1, in any nested form.
+        name: How messages call them.
+
+    Returns:
+        `(T, 4, 4)` float64 on the CPU.
+
+    Raises:
+        TrajectoryError: Poses are not finite, not rigid or of another shape.
+    """
+    poses = as_float64(values, name)
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4) or poses.shape[0] == 0:
+        raise TrajectoryError(f"{name} must be (T, 4, 4) with T >= 1, received shape {tuple(poses.shape)!r}.")
+    finite = torch.isfinite(poses).all(dim=-1).all(dim=-1)
+    if not bool(finite.all()):
+        raise TrajectoryError(
+            f"{name} of frame {_first(~finite)} holds NaN or infinite values. Every pose must be finite."
+        )
+    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    wrong = ((poses[:, 3] - bottom).abs() > 1e-6).any(dim=-1)
+    if bool(wrong.any()):
+        frame = _first(wrong)
+        raise TrajectoryError(
+            f"{name} of frame {frame} must end with the row [0, 0, 0, 1], received {poses[frame, 3].tolist()!r}. "
+            "The translation belongs in the last column; transpose the matrices if it is in the last row."
+        )
+    rotations = poses[:, :3, :3]
+    _check_rotations(rotations, name)
+    residual = _orthogonality_residual(rotations)
+    poses[:, 3] = bottom
+    poses[:, :3, :3] = torch.where((residual > 1e-12)[:, None, None], nearest_rotation(rotations), rotations)
+    return poses
+
+
 def check_intrinsics(intrinsics: Any, name: str = "intrinsics") -> Tensor:
     """Validate pinhole intrinsics.
 
@@ -187,44 +224,19 @@ def as_float64(values: Any, name: str) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _check_poses(values: Any) -> Tensor:
-    c2w = as_float64(values, "c2w")
-    if c2w.ndim != 3 or c2w.shape[1:] != (4, 4) or c2w.shape[0] == 0:
-        raise TrajectoryError(f"c2w must be (T, 4, 4) with T >= 1, received shape {tuple(c2w.shape)!r}.")
-    finite = torch.isfinite(c2w).all(dim=-1).all(dim=-1)
-    if not bool(finite.all()):
-        raise TrajectoryError(
-            f"c2w of frame {_first(~finite)} holds NaN or infinite values. Every pose must be finite."
-        )
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
-    wrong = ((c2w[:, 3] - bottom).abs() > 1e-6).any(dim=-1)
-    if bool(wrong.any()):
-        frame = _first(wrong)
-        raise TrajectoryError(
-            f"c2w of frame {frame} must end with the row [0, 0, 0, 1], received {c2w[frame, 3].tolist()!r}. "
-            "The translation belongs in the last column; transpose the matrices if it is in the last row."
-        )
-    rotations = c2w[:, :3, :3]
-    _check_rotations(rotations)
-    residual = _orthogonality_residual(rotations)
-    c2w[:, 3] = bottom
-    c2w[:, :3, :3] = torch.where((residual > 1e-12)[:, None, None], nearest_rotation(rotations), rotations)
-    return c2w
-
-
-def _check_rotations(rotations: Tensor) -> None:
+def _check_rotations(rotations: Tensor, name: str) -> None:
     residual = _orthogonality_residual(rotations)
     wrong = residual > RIGID_TOLERANCE
     if bool(wrong.any()):
         frame = _first(wrong)
         raise TrajectoryError(
-            f"c2w of frame {frame} is not rigid: |R^T R - I| reaches {float(residual[frame]):.3g}, allowed is "
+            f"{name} of frame {frame} is not rigid: |R^T R - I| reaches {float(residual[frame]):.3g}, allowed is "
             f"{RIGID_TOLERANCE:g}. Remove scale and shear from the rotation part."
         )
     mirrored = torch.linalg.det(rotations) < 0
     if bool(mirrored.any()):
         raise TrajectoryError(
-            f"c2w of frame {_first(mirrored)} is a reflection (determinant -1). An odd number of axes is flipped; "
+            f"{name} of frame {_first(mirrored)} is a reflection (determinant -1). An odd number of axes is flipped; "
             "use a right-handed frame with x right, y down, z forward."
         )
 
