@@ -27,9 +27,16 @@ LONG_CLIP_FRAMES = 100
 @click.option(
     "--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line; # comments."
 )
-@click.option("--trajectory", type=click.Path(path_type=Path), help="Commanded path (JSON, transforms.json, TUM, npy).")
 @click.option(
-    "--intrinsics", type=click.Path(path_type=Path), help="Known intrinsics (JSON).  [default: f = 1.2 width]"
+    "--trajectory",
+    type=click.Path(path_type=Path),
+    help="Commanded path: JSON, npz, transforms.json, TUM, EuRoC, KITTI, RealEstate10K, COLMAP, ... (camera-paths.md). "
+    "FILE#NAME chooses one of several.",
+)
+@click.option(
+    "--intrinsics",
+    type=click.Path(path_type=Path),
+    help="Known intrinsics: JSON, npz, npy or text.  [default: those of --trajectory, else f = 1.2 width]",
 )
 @click.option("--manifest", type=click.Path(path_type=Path), help="Rewards to use.  [default: weights-free]")
 @click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")

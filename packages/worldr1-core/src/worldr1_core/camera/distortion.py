@@ -19,6 +19,7 @@ _LISTS = frozenset(
 _MODELS = ("camera_model", "camera_type", "model", "distortion_model", "projection")
 _NOT_PINHOLE = re.compile(r"fisheye|equi|spher|panoram|omni|mei\b|kannala|ucm|eucm|double|fov|ortho|vr180|360")
 _NEGLIGIBLE = 1e-6
+_MOST_COEFFICIENTS = 14  # of OpenCV's distortion models
 
 
 def is_distortion_key(key: str) -> bool:
@@ -55,7 +56,10 @@ def _nonzero(fields: Mapping[str, Any]) -> dict[str, Any]:
         name = key.lower()
         if (_COEFFICIENT.fullmatch(name) or name in _LISTS) and value is not None:
             numbers = as_float64(list(value.values()) if isinstance(value, Mapping) else value, key)
-            if bool((~torch.isfinite(numbers) | (numbers.abs() > _NEGLIGIBLE)).any()):
+            # A longer array of that name is something else, e.g. `D` for depth.
+            if numbers.numel() <= _MOST_COEFFICIENTS and bool(
+                (~torch.isfinite(numbers) | (numbers.abs() > _NEGLIGIBLE)).any()
+            ):
                 found[key] = value
     return found
 
