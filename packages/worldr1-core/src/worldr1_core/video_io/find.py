@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from worldr1_core.errors import VideoError
-from worldr1_core.natural_order import natural_key
+from worldr1_core.natural_order import natural_sorted
 from worldr1_core.written_files import written_files
 
 CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -83,4 +83,4 @@ def _entries(folder: Path) -> list[Path]:
     except OSError as error:
         raise VideoError(f"{folder}: the folder cannot be read: {error.strerror or error}.") from error
     written = written_files(folder, {entry.name for entry in visible})
-    return sorted((entry for entry in visible if entry.name not in written), key=lambda entry: natural_key(entry.name))
+    return natural_sorted((entry for entry in visible if entry.name not in written), key=lambda entry: entry.name)
