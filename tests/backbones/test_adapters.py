@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import structlog
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -242,13 +245,107 @@ def test_an_adapter_that_was_cut_short(checkpoints, trained, tmp_path):
         checkpoints.backbone("wan-2.1").load_adapter(tmp_path)
 
 
-def test_an_adapter_that_lacks_a_factor(checkpoints, trained, tmp_path):
-    _, folder = trained("wan-2.1")
-    path = folder / "pytorch_lora_weights.safetensors"
+def _write_part(trained, folder, keep, *, metadata=None):
+    """Write the part of a trained adapter whose keys `keep` takes; `metadata` changes or drops its configuration."""
+    path = trained("wan-2.1")[1] / "pytorch_lora_weights.safetensors"
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    state = load_file(path)
-    del state[next(key for key in state if "lora_B" in key)]
-    save_file(state, tmp_path / path.name, metadata=metadata)
+        config = json.loads(file.metadata()["lora_adapter_metadata"])
+    if metadata is not None:
+        config = metadata(config)
+    stored = None if config is None else {"format": "pt", "lora_adapter_metadata": json.dumps(config)}
+    save_file({key: value for key, value in load_file(path).items() if keep(key)}, folder / path.name, metadata=stored)
+    return folder
+
+
+def _scales(backbone):
+    return {s for m in backbone.pipeline.transformer.modules() for s in getattr(m, "scaling", {}).values()}
+
+
+def test_an_adapter_that_lacks_a_factor(checkpoints, trained, tmp_path):
+    folder = _write_part(trained, tmp_path, lambda key: "blocks.0.attn1.to_q.lora_B" not in key)
     with pytest.raises(WeightsError, match="it lacks"):
-        checkpoints.backbone("wan-2.1").load_adapter(tmp_path)
+        checkpoints.backbone("wan-2.1").load_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    ("keep", "count", "example"), [("blocks.0.", 8, "blocks.1.attn1.to_q"), (".to_q.", 12, "blocks.0.attn1.to_k")]
+)
+def test_an_adapter_that_lacks_layers_its_configuration_names(checkpoints, trained, tmp_path, keep, count, example):
+    folder = _write_part(trained, tmp_path, lambda key: keep in key)
+    backbone = checkpoints.backbone("wan-2.1")
+    with pytest.raises(WeightsError, match=rf"it lacks {count} of the 16 layers .*{example}"):
+        backbone.load_adapter(folder)
+    backbone.add_adapter(SPEC)  # nothing of it is left
+
+
+def test_layers_that_the_configuration_leaves_out_are_not_missed(checkpoints, trained, tmp_path):
+    folder = _write_part(
+        trained,
+        tmp_path,
+        lambda key: "blocks.0." in key,
+        metadata=lambda config: {**config, "transformer.target_modules": r"blocks\.0\..*\.to_(q|k|v|out\.0)"},
+    )
+    backbone = checkpoints.backbone("wan-2.1")
+    backbone.load_adapter(folder)
+    assert _scales(backbone) == {16.0 / 4}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "stated", "scale"),
+    [
+        (lambda _: None, 1.0, 1.0),
+        (lambda config: {k: v for k, v in config.items() if not k.endswith("lora_alpha")}, "lora_alpha 8 / rank", 2.0),
+    ],
+    ids=["no configuration", "no alpha"],
+)
+def test_an_adapter_without_alpha_warns_with_the_number_of_its_layers(
+    checkpoints, trained, tmp_path, metadata, stated, scale
+):
+    folder = _write_part(trained, tmp_path, lambda _: True, metadata=metadata)
+    backbone = checkpoints.backbone("wan-2.1")
+    with structlog.testing.capture_logs() as logs:
+        backbone.load_adapter(folder)
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert "no alpha" in warning["event"]
+    assert (warning["layers"], warning["rank"], warning["scale"]) == (16, [4], stated)
+    assert _scales(backbone) == {scale}
+
+
+def test_half_an_adapter_without_configuration_warns(checkpoints, trained, tmp_path):
+    folder = _write_part(trained, tmp_path, lambda key: "blocks.1." in key, metadata=lambda _: None)
+    backbone = checkpoints.backbone("wan-2.1")
+    with structlog.testing.capture_logs() as logs:
+        backbone.load_adapter(folder)
+    (warning,) = [entry for entry in logs if "only some blocks" in entry["event"]]
+    assert (warning["layers"], warning["of_layers_alike"]) == (8, 16)
+
+
+def test_a_whole_adapter_does_not_warn(checkpoints, trained):
+    with structlog.testing.capture_logs() as logs:
+        checkpoints.backbone("wan-2.1").load_adapter(trained("wan-2.1")[1])
+    assert not [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+def test_an_alpha_beside_the_file_that_diffusers_would_not_read(checkpoints, trained, tmp_path):
+    folder = _write_part(trained, tmp_path, lambda _: True, metadata=lambda _: None)
+    (folder / "adapter_config.json").write_text(json.dumps({"lora_alpha": 16, "r": 4}))
+    with pytest.raises(WeightsError, match=r"adapter_config.json beside it states lora_alpha 16 for rank \[4\]"):
+        checkpoints.backbone("wan-2.1").load_adapter(folder)
+
+
+def test_an_adapter_with_values_that_are_not_finite(checkpoints, trained, tmp_path):
+    folder = _write_part(trained, tmp_path, lambda _: True)
+    path = folder / "pytorch_lora_weights.safetensors"
+    state = load_file(path)
+    state[next(iter(state))][0, 0] = torch.nan
+    save_file(state, path)
+    with pytest.raises(WeightsError, match="NaN or infinite"):
+        checkpoints.backbone("wan-2.1").load_adapter(folder)
+
+
+def test_alpha_as_tensors_is_another_layout(checkpoints, trained, tmp_path):
+    folder = _write_part(trained, tmp_path, lambda _: True)
+    path = folder / "pytorch_lora_weights.safetensors"
+    save_file({**load_file(path), "transformer.blocks.0.attn1.to_q.alpha": torch.tensor(8.0)}, path)
+    with pytest.raises(WeightsError, match=r"as 1 tensors such as 'blocks.0.attn1.to_q.alpha'"):
+        checkpoints.backbone("wan-2.1").load_adapter(folder)

@@ -12,9 +12,10 @@ import structlog
 import torch
 from torch import Tensor, nn
 
+from worldr1_backbones.adapter_files import read_adapter_file, unusable
 from worldr1_backbones.loading import LOADING_ERRORS
 from worldr1_core.backbone import AdapterSpec
-from worldr1_core.errors import UserError, WeightsError
+from worldr1_core.errors import UserError
 from worldr1_core.files import atomic_folder
 from worldr1_core.seeding import derive_seed
 
@@ -170,14 +171,15 @@ def load_adapter(
 
     Raises:
         UserError: There is an adapter already.
-        WeightsError: There is none in the folder, it is damaged, or it belongs to another architecture.
+        WeightsError: There is none in the folder, it is damaged, lacks layers that its configuration names, or belongs
+            to another architecture.
     """
     if has_adapter(denoisers):
         raise UserError("There is an adapter already. Load the backbone anew to put another one on it.")
     files = {name: Path(folder).expanduser() / weights_name(name) for name in denoisers}
-    states = {name: _read(path) for name, path in files.items()}
+    contents = {name: read_adapter_file(path) for name, path in files.items()}
     for name, module in denoisers.items():
-        _check_fit(module, states[name], files[name])
+        contents[name].check(module)
     for name, module in denoisers.items():
         second = {} if name == "transformer" else {f"load_into_{name}": True}
         path = files[name]
@@ -186,40 +188,11 @@ def load_adapter(
                 str(path.parent), weight_name=path.name, adapter_name=ADAPTER_NAME, local_files_only=True, **second
             )
         except LOADING_ERRORS as error:
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         _to_float32(module)
-        _check_filled(module, states[name], path)
+        _check_filled(module, contents[name].state, path)
         for _, parameter in _adapter_parameters(module):
             parameter.requires_grad_(trainable)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise _unusable(path, "there is no such file")
-    try:
-        state = load_file(path)
-    except LOADING_ERRORS as error:
-        raise _unusable(path, error) from error
-    return {key.removeprefix("transformer."): value for key, value in state.items()}
-
-
-def _check_fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Every pair of factors must belong to a linear layer of the module and have its sizes."""
-    layers = dict(module.named_modules())
-    for key, value in state.items():
-        match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", key)
-        layer = layers.get(match[1]) if match else None
-        if match is None or not isinstance(layer, nn.Linear):
-            raise _unusable(path, f"it belongs to another architecture: {key!r} fits no linear layer here")
-        side = (value.shape[1], layer.in_features) if match[2] == "A" else (value.shape[0], layer.out_features)
-        if side[0] != side[1]:
-            raise _unusable(
-                path, f"it belongs to another architecture: {key!r} has size {side[0]}, the layer {side[1]}"
-            )
-    if not state:
-        raise _unusable(path, "it holds no tensors")
 
 
 def _check_filled(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -227,18 +200,10 @@ def _check_filled(module: nn.Module, state: Mapping[str, Tensor], path: Path) ->
     loaded = {name.replace(f".{ADAPTER_NAME}.", "."): p for name, p in _adapter_parameters(module)}
     for key, value in state.items():
         if key not in loaded:
-            raise _unusable(path, f"{key!r} was not taken over")
+            raise unusable(path, f"{key!r} was not taken over")
         loaded[key].data.copy_(value)  # a loader may have rounded it to the pipeline's dtype
     if absent := sorted(loaded.keys() - state.keys()):
-        raise _unusable(path, f"it lacks {absent[:3]}")
-
-
-def _unusable(path: Path, error: BaseException | str) -> WeightsError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return WeightsError(
-        f"Cannot load an adapter from {str(path)!r}: {reason.rstrip('.')}. Name a folder that save_adapter wrote for "
-        "this backbone, and the checkpoint that it was trained on."
-    )
+        raise unusable(path, f"it lacks {absent[:3]}")
 
 
 def set_gradient_checkpointing(denoisers: Mapping[str, Any], enabled: bool) -> None:
