@@ -65,18 +65,17 @@ def read_poses(document: JsonObject, camera: str | None = None) -> Tensor:
 
 
 def _matrix(text: Any, where: str) -> Tensor:
-    numbers = re.split(r"[\s,\[\]]+", text.strip("[], \n\t")) if isinstance(text, str) else []
+    rows = re.findall(r"\[([^\[\]]*)\]", text) if isinstance(text, str) else []
     try:
-        values = [float(number) for number in numbers]
+        matrix = [[float(number) for number in row.replace(",", " ").split()] for row in rows]
     except ValueError:
-        values = []
-    if len(values) == 12:
-        # The 4 x 3 form leaves the last column out.
-        values = [value for row in range(4) for value in (*values[3 * row : 3 * row + 3], float(row == 3))]
-    matrix = torch.tensor(values, dtype=torch.float64)
-    if matrix.numel() != 16 or matrix.view(4, 4)[:, 3].tolist() != [0.0, 0.0, 0.0, 1.0]:
+        matrix = []
+    if [len(row) for row in matrix] == [3, 3, 3, 3]:
+        # Some files leave the last column out.
+        matrix = [[*row, float(index == 3)] for index, row in enumerate(matrix)]
+    if [len(row) for row in matrix] != [4, 4, 4, 4] or [row[3] for row in matrix] != [0, 0, 0, 1]:
         raise TrajectoryError(
             f"{where} must be the four rows '[a b c 0] [a b c 0] [a b c 0] [x y z 1]' of a matrix for row vectors "
             f"(translation in the last row, centimetres, Unreal's axes), received {text!r}."
         )
-    return matrix.view(4, 4)
+    return torch.tensor(matrix, dtype=torch.float64)
