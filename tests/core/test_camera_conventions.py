@@ -1,5 +1,6 @@
 """Arrays of poses are read in the direction that their name states; a name that states none is refused."""
 
+import doctest
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from core.camera_truth import OPENGL, inverse, truth, write_json
-from worldr1_core.camera import load_trajectory
+from worldr1_core.camera import conventions, load_trajectory
 from worldr1_core.errors import TrajectoryError
 
 WORLD_TO_CAMERA = [
@@ -114,7 +115,7 @@ def test_a_hash_in_the_name_of_a_file_is_no_choice(tmp_path):
 
 def test_world_to_camera_for_row_vectors_is_refused(tmp_path):
     np.savez(tmp_path / "path.npz", world_view_transform=inverse(truth()).transpose(0, 2, 1))
-    with pytest.raises(TrajectoryError, match="world_view_transform of frame 0 must end with the row .* transpose"):
+    with pytest.raises(TrajectoryError, match=r"world_view_transform of frame 0 must end with the row .* transpose"):
         load_trajectory(tmp_path / "path.npz")
 
 
@@ -147,3 +148,8 @@ def test_a_byte_order_mark_before_json(tmp_path):
     path = tmp_path / "path.json"
     path.write_text(json.dumps({"w2c": inverse(truth()).tolist()}), encoding="utf-8-sig")
     np.testing.assert_allclose(load_trajectory(path).c2w, truth(), atol=1e-12)
+
+
+def test_examples_in_docstrings():
+    result = doctest.testmod(conventions)
+    assert (result.attempted, result.failed) == (3, 0)

@@ -108,7 +108,7 @@ def test_megasam(tmp_path):
 
 
 def test_the_frames_of_megasam_state_the_size_of_an_off_centre_camera(tmp_path):
-    camera = INTRINSIC + [[0, 0, 40], [0, 0, 0], [0, 0, 0]]
+    camera = INTRINSIC + np.array([[0, 0, 40], [0, 0, 0], [0, 0, 0]])
     loaded = load_intrinsics(megasam(tmp_path / "scene.npz", intrinsic=camera), (144, 256))
     np.testing.assert_allclose(loaded, camera)
 

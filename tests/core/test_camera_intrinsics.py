@@ -1,4 +1,4 @@
-"""Intrinsics of files: normalised, of another image size, with distortion; what is certain is used, the rest refused."""
+"""Intrinsics of files: normalised, of another image size, with distortion; what is uncertain is refused."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from worldr1_core.errors import TrajectoryError
 CLIP = (96, 160)
 
 
-def K(fx, fy, cx, cy):
+def pinhole(fx, fy, cx, cy):
     return [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]
 
 
-EXACT = K(192.0, 192.0, 80.0, 48.0)
+EXACT = pinhole(192.0, 192.0, 80.0, 48.0)
 
 
 def loaded(document, tmp_path, size=CLIP):
@@ -28,10 +28,10 @@ def loaded(document, tmp_path, size=CLIP):
 @pytest.mark.parametrize(
     "document",
     [
-        K(1.2, 2.0, 0.5, 0.5),
-        {"intrinsics": K(1.2, 2.0, 0.5, 0.5)},
-        {"intrinsics": K(1.2, 2.0, 0.5, 0.5), "image_size": [1080, 1800]},
-        {"intrinsics": K(1.2, 2.0, 0.5, 0.5), "image_size": [1, 1]},
+        pinhole(1.2, 2.0, 0.5, 0.5),
+        {"intrinsics": pinhole(1.2, 2.0, 0.5, 0.5)},
+        {"intrinsics": pinhole(1.2, 2.0, 0.5, 0.5), "image_size": [1080, 1800]},
+        {"intrinsics": pinhole(1.2, 2.0, 0.5, 0.5), "image_size": [1, 1]},
         {"fx": 1.2, "fy": 2.0, "cx": 0.5, "cy": 0.5},
         {"fl_x": 1.2, "fl_y": 2.0, "cx": 0.5, "cy": 0.5},
     ],
@@ -41,17 +41,19 @@ def test_normalised_intrinsics_are_multiplied_by_the_size(document, tmp_path):
 
 
 def test_normalised_intrinsics_keep_their_principal_point(tmp_path):
-    np.testing.assert_allclose(loaded(K(1.2, 2.0, 0.45, 0.6), tmp_path), K(192, 192, 72, 57.6))
+    np.testing.assert_allclose(loaded(pinhole(1.2, 2.0, 0.45, 0.6), tmp_path), pinhole(192, 192, 72, 57.6))
 
 
 def test_normalised_intrinsics_of_a_square_image_offer_both_answers(tmp_path):
     with pytest.raises(TrajectoryError, match="another aspect ratio") as caught:
-        loaded(K(1.2, 1.2, 0.5, 0.5), tmp_path)
+        loaded(pinhole(1.2, 1.2, 0.5, 0.5), tmp_path)
     assert str([[192.0, 0.0, 80.0], [0, 192.0, 48.0], [0, 0, 1]]) in str(caught.value)
     assert str([[192.0, 0.0, 80.0], [0, 115.2, 48.0], [0, 0, 1]]) in str(caught.value)
 
 
-@pytest.mark.parametrize("matrix", [K(1.2, 2.0, 0.0, 0.0), K(1.2, 2.0, 0.1, 0.1), K(5.0, 5.0, 3.0, 2.0)])
+@pytest.mark.parametrize(
+    "matrix", [pinhole(1.2, 2.0, 0.0, 0.0), pinhole(1.2, 2.0, 0.1, 0.1), pinhole(5.0, 5.0, 3.0, 2.0)]
+)
 def test_small_intrinsics_that_are_not_normalised(matrix, tmp_path):
     with pytest.raises(TrajectoryError, match="too small for pixels"):
         loaded(matrix, tmp_path)
@@ -65,25 +67,25 @@ def test_the_centre_of_another_size_tells_that_size(factor, tmp_path):
 
 def test_a_size_of_nearly_the_same_aspect_ratio(tmp_path):
     """1280 x 720 for 832 x 480: a stretch of 2.5 per cent at most."""
-    scaled = loaded(K(1000.0, 1000.0, 640.0, 360.0), tmp_path, (480, 832))
-    np.testing.assert_allclose(scaled, K(650, 667, 416, 240), rtol=0.02)
+    scaled = loaded(pinhole(1000.0, 1000.0, 640.0, 360.0), tmp_path, (480, 832))
+    np.testing.assert_allclose(scaled, pinhole(650, 667, 416, 240), rtol=0.02)
 
 
 @pytest.mark.parametrize("centre", [(80, 48), (84, 46), (72, 52), (95, 45), (66, 55), (80.4, 47.7), (83, 50)])
 def test_pixels_of_the_clip_keep_an_off_centre_principal_point(centre, tmp_path):
-    matrix = K(190.0, 192.0, *map(float, centre))
+    matrix = pinhole(190.0, 192.0, *map(float, centre))
     assert loaded(matrix, tmp_path).tolist() == matrix
 
 
 @pytest.mark.parametrize(
     "matrix",
     [
-        K(500.0, 500.0, 320.0, 240.0),  # 4:3
-        K(500.0, 500.0, 256.0, 256.0),  # square
-        K(192.0, 192.0, 48.0, 80.0),  # portrait
-        K(192.0, 192.0, 130.0, 48.0),  # a crop
-        K(216.0, 216.0, 92.0, 55.2),  # 184 x 110.4, or an off-centre camera
-        K(192.0, 192.0, -80.0, -48.0),
+        pinhole(500.0, 500.0, 320.0, 240.0),  # 4:3
+        pinhole(500.0, 500.0, 256.0, 256.0),  # square
+        pinhole(192.0, 192.0, 48.0, 80.0),  # portrait
+        pinhole(192.0, 192.0, 130.0, 48.0),  # a crop
+        pinhole(216.0, 216.0, 92.0, 55.2),  # 184 x 110.4, or an off-centre camera
+        pinhole(192.0, 192.0, -80.0, -48.0),
     ],
 )
 def test_a_size_that_cannot_be_told_is_an_error_that_asks_for_it(matrix, tmp_path):
@@ -92,18 +94,18 @@ def test_a_size_that_cannot_be_told_is_an_error_that_asks_for_it(matrix, tmp_pat
 
 
 def test_a_stated_size_settles_it(tmp_path):
-    assert loaded({"intrinsics": K(216, 216, 92, 55), "image_size": [96, 160]}, tmp_path)[0, 2] == 92
+    assert loaded({"intrinsics": pinhole(216, 216, 92, 55), "image_size": [96, 160]}, tmp_path)[0, 2] == 92
 
 
 @pytest.mark.parametrize("size", [{"h": 192, "w": 320}, {"height": 192, "width": 320}, {"image_size": [192, 320]}])
 def test_the_names_of_the_size(size, tmp_path):
-    document = {"intrinsics": K(384.0, 384.0, 160.0, 96.0), **size}
+    document = {"intrinsics": pinhole(384.0, 384.0, 160.0, 96.0), **size}
     np.testing.assert_allclose(loaded(document, tmp_path), EXACT)
 
 
 def test_a_principal_point_outside_of_the_stated_size(tmp_path):
     with pytest.raises(TrajectoryError, match=r"principal point at \(1920, 1080\), outside of image_size \[96, 160\]"):
-        loaded({"intrinsics": K(192.0, 192.0, 1920, 1080), "image_size": [96, 160]}, tmp_path)
+        loaded({"intrinsics": pinhole(192.0, 192.0, 1920, 1080), "image_size": [96, 160]}, tmp_path)
 
 
 @pytest.mark.parametrize("shape", ["matrices", "fours"])
@@ -113,7 +115,7 @@ def test_equal_intrinsics_of_every_frame_are_one_camera(shape, tmp_path):
 
 
 def test_intrinsics_that_change_leave_the_path(tmp_path):
-    document = {"c2w": truth().tolist(), "intrinsics": [K(190.0 + n, 190.0 + n, 80.0, 48.0) for n in range(5)]}
+    document = {"c2w": truth().tolist(), "intrinsics": [pinhole(190.0 + n, 190.0 + n, 80.0, 48.0) for n in range(5)]}
     path = write_json(tmp_path / "path.json", document)
     with capture_logs() as logs:
         trajectory = load_trajectory(path, image_size=CLIP)
@@ -196,14 +198,14 @@ def test_text_that_is_no_camera(tmp_path):
 def test_a_trajectory_brings_its_intrinsics_to_the_size_of_the_clip(tmp_path):
     """A horizontal field of view of 80 degrees: f = W / (2 tan 40)."""
     focal = 640 / (2 * math.tan(math.radians(40)))
-    document = {"c2w": truth().tolist(), "intrinsics": K(focal, focal, 320.0, 192.0), "image_size": [384, 640]}
+    document = {"c2w": truth().tolist(), "intrinsics": pinhole(focal, focal, 320.0, 192.0), "image_size": [384, 640]}
     trajectory = load_trajectory(write_json(tmp_path / "path.json", document), image_size=CLIP)
     assert trajectory.image_size == CLIP
     assert math.degrees(2 * math.atan(80 / float(trajectory.intrinsics[0, 0]))) == pytest.approx(80)
 
 
 def test_normalised_intrinsics_survive_writing(tmp_path):
-    document = {"c2w": truth().tolist(), "intrinsics": K(1.2, 2.0, 0.5, 0.5)}
+    document = {"c2w": truth().tolist(), "intrinsics": pinhole(1.2, 2.0, 0.5, 0.5)}
     trajectory = load_trajectory(write_json(tmp_path / "path.json", document))
     again = load_trajectory(save_trajectory(trajectory, tmp_path / "again.json"), image_size=CLIP)
     np.testing.assert_allclose(again.intrinsics, EXACT)

@@ -62,6 +62,7 @@ def score(
     gives one JSON line on stdout; a score that cannot be had is null, with its reason. Clips that are missing or cannot
     be read are reported on stderr, the others are scored, and the exit code is 2.
     """
+    from worldr1_core.camera.formats import split_choice
     from worldr1_core.progress import Progress
     from worldr1_rewards.inputs import collect_requests, output_names
     from worldr1_rewards.report import ReportWriter
@@ -69,7 +70,7 @@ def score(
     from worldr1_rewards.serialise import score_line
 
     for option, path in (("--trajectory", trajectory), ("--intrinsics", intrinsics)):
-        if path is not None and not path.exists():
+        if path is not None and not split_choice(path)[0].exists():
             raise click.UsageError(f"{option} {str(path)!r} does not exist.")
     requests = collect_requests(
         _paths(videos), prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics

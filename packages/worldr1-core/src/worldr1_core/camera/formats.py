@@ -137,6 +137,18 @@ def load_intrinsics(path: str | os.PathLike[str], image_size: tuple[int, int]) -
         raise TrajectoryError(message if message.startswith(str(path)) else f"{path}: {message}") from error
 
 
+def split_choice(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """A file and the name after `#` that chooses one of several arrays or cameras in it.
+
+    A `#` that belongs to the name of an existing file chooses nothing.
+    """
+    path = Path(path)
+    if path.exists() or "#" not in path.name:
+        return path, None
+    name, _, selected = path.name.rpartition("#")
+    return path.with_name(name), selected
+
+
 def _read_path(path: Path, selected: str | None) -> PathFile:
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -172,11 +184,7 @@ def _with_camera(file: PathFile, image_size: tuple[int, int] | None) -> CameraTr
 
 
 def _existing_file(path: str | os.PathLike[str], allowed: tuple[str, ...] = SUFFIXES) -> tuple[Path, str | None]:
-    """The file, and the name after `#` that chooses one of several arrays or cameras in it."""
-    path, selected = Path(path), None
-    if not path.exists() and "#" in path.name:
-        name, _, selected = path.name.rpartition("#")
-        path = path.with_name(name)
+    path, selected = split_choice(path)
     if path.is_dir():
         raise TrajectoryError(f"{path}: is a folder. Name a file in it; allowed: {list(allowed)}.")
     if not path.exists():

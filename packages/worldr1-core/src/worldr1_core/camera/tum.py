@@ -3,7 +3,7 @@
 TUM's order is `timestamp tx ty tz qx qy qz qw`, separated by white space, camera-to-world, OpenCV axes. EuRoC and
 TUM-VI write commas, nanoseconds and the scalar first, and say so in a header that names the columns; the header
 decides, and further columns (velocities, biases) are passed over. EuRoC's and TUM-VI's poses are those of the body (the
-IMU), not of a camera: multiply them by the calibrated body-to-camera transform if the two are not mounted alike.
+IMU), not of a camera: multiply them from the right by the calibrated camera-to-body transform first.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def _columns(header: str, roles: list[str | None], width: int) -> list[int]:
         )
     if re.search(r"\bp_RS_R_x\b", header):
         log.warning(
-            "poses of a body frame (p_RS_R) taken for the camera's; multiply them by the body-to-camera transform "
-            "if the camera is mounted otherwise",
+            "poses of a body frame (p_RS_R) taken for the camera's; multiply them from the right by the "
+            "camera-to-body transform (T_BS) first, unless both are mounted alike"
         )
     return [roles.index(role) for role in _ROLES]
 
