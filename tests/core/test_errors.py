@@ -90,6 +90,7 @@ class Mute(Exception):
     [
         (ValueError("no"), "ValueError: no"),
         (KeyError(), "KeyError"),
+        (MemoryError(), "out of memory; take a smaller or shorter clip"),
         (SystemExit(2), "SystemExit: 2"),
         (Mute(), "Mute: (its message cannot be shown)"),
     ],

@@ -18,7 +18,9 @@ FORMS = ("mp4", "webm", "gif", "frames", "safetensors")
 @click.command()
 @click.argument("manifest", required=False, type=click.Path(path_type=Path))
 @click.option("--prompt", "prompts", multiple=True, help="Prompt; may be given several times.")
-@click.option("--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line.")
+@click.option(
+    "--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line; # comments."
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the first video.  [default: the manifest's]")
 @click.option("--num-videos", type=click.IntRange(1, 1000), default=1, show_default=True, help="Videos a prompt.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the videos.")
@@ -62,7 +64,8 @@ def generate(
     from worldr1_core.errors import OutputError
     from worldr1_core.files import check_writable_folder
     from worldr1_core.plugins import installed
-    from worldr1_core.progress import progress_bar
+    from worldr1_core.progress import Progress
+    from worldr1_core.written_files import CONTACT_SHEET
 
     registry = installed().registry
     chosen = _with_flags(read_generation_manifest(manifest, registry), registry, backbone, noise)
@@ -80,7 +83,8 @@ def generate(
     requests = [VideoRequest(text, first + k, path) for text in texts for k in range(num_videos)]
     settings = _settings(chosen, generator.num_inference_steps, adapter)
     rows, labels = [], []
-    with progress_bar("Generating", len(requests)) as advance:
+    with Progress("Generating", len(requests)) as progress:
+        progress.begin(f"{len(requests)} videos" if len(requests) > 1 else "1 video")
         for index, made in enumerate(generator.generate(requests, batch_size=batch_size, fps=fps)):
             stem = file_stem(made.request.prompt, made.request.seed, index // num_videos)
             record = write_generated(made, out, stem, form, settings, lossless=lossless)
@@ -88,8 +92,8 @@ def generate(
             labels.append(f"{made.request.prompt}  (seed {made.request.seed})")
             line = {"video": str(out / record["video"]), "prompt": record["prompt"], "seed": record["seed"]}
             click.echo(json.dumps(line, ensure_ascii=False))
-            advance()
-    write_contact_sheet(rows, labels, out / "contact-sheet.png")
+            progress.advance()
+    write_contact_sheet(rows, labels, out / CONTACT_SHEET)
 
 
 def _with_flags(manifest: Manifest, registry: Registry, backbone: str | None, noise: str | None) -> Manifest:

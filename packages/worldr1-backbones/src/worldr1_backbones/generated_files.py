@@ -20,6 +20,7 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.files import atomic_path, atomic_write_text
 from worldr1_core.provenance import versions
 from worldr1_core.video_io import write_video
+from worldr1_core.written_files import PATH_PLOT_SUFFIX
 
 SUFFIXES = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "frames": "", "safetensors": ".safetensors"}
 """Form of the video files -> their suffix; none is a folder of PNG images."""
@@ -66,7 +67,9 @@ def write_generated(
     }
     atomic_write_text(folder / f"{stem}.json", json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if made.commanded is not None:
-        plot_trajectories({"commanded": made.commanded}, folder / f"{stem}.path.png", title=made.request.prompt[:90])
+        plot_trajectories(
+            {"commanded": made.commanded}, folder / f"{stem}{PATH_PLOT_SUFFIX}", title=made.request.prompt[:90]
+        )
     return record
 
 

@@ -91,6 +91,8 @@ def describe_exception(error: BaseException) -> str:
         message = str(error)
     except Exception:  # noqa: BLE001 - a third party's exception may fail to print itself
         message = "(its message cannot be shown)"
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({message})' if message else ''}; take a smaller or shorter clip"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
