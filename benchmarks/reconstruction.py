@@ -45,10 +45,10 @@ from worldr1_core.plugins import installed
 from worldr1_core.scoring import ClipScores, Scorer
 from worldr1_rewards import metrics
 from worldr1_rewards.camera_metrics import absolute_trajectory_error, failure_rate, rotation_errors
-from worldr1_rewards.probes.plan import CLEAN, QUICK_HACKS, Case, ProbePlan
+from worldr1_rewards.probes.plan import CLEAN, QUICK_HACKS, Case, ProbePlan, Sample
 from worldr1_rewards.probes.run import Outcome, run_probe
 from worldr1_rewards.probes.summary import as_json, summarise
-from worldr1_rewards.probes.world import CORRUPTIONS, WorldClip
+from worldr1_rewards.probes.world import CORRUPTIONS
 from worldr1_rewards.reconstructors.foreign_code import quiet, seeded
 
 SIZES = ("64x64x9", "128x128x17", "240x416x17")
@@ -79,10 +79,12 @@ class Geometry:
         self.translation: list[float] = []
         self.psnr: list[float] = []
 
-    def watch(self, outcome: Outcome, world: WorldClip, result: ClipScores) -> None:
+    def watch(self, outcome: Outcome, result: ClipScores) -> None:
         """Compare a clean clip's reconstruction with the truth."""
         if outcome.sample.kind != CLEAN or result.reconstruction is None:
             return
+        assert isinstance(outcome.sample, Sample)
+        world = outcome.sample.render()
         scene = result.reconstruction
         estimate = scene.trajectory.c2w
         self.rotation.append(float(torch.rad2deg(rotation_errors(estimate, world.c2w)).mean()))

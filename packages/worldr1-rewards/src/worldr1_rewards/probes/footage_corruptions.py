@@ -27,6 +27,8 @@ from worldr1_rewards.probes.world.corruptions import pixel_grid, resample, seede
 
 FOOTAGE_CORRUPTIONS = ("morph", "bend", "swim", "vanish", "flicker", "jitter", "reversed", "wrong_speed", "rushed")
 """The higher the severity, the worse; the first five break the world, the others the path."""
+PATH_BREAKS = ("reversed", "wrong_speed", "rushed")
+"""Corruptions that break the commanded path alone: without one, or with one that rests, nothing is wrong with them."""
 FOOTAGE_HACKS = (
     "frozen",
     "frozen_noise",
@@ -85,6 +87,18 @@ def corrupt(frames: Tensor, kind: str, severity: float, seed: int, other: Tensor
     if kind in _ORDERS:
         return frames[_ORDERS[kind](len(frames), severity)]
     return _BREAKS[kind](frames, severity, generator)
+
+
+def cropped_to(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of `(N, 3, h, w)` in the size (H, W), without a change of aspect ratio."""
+    height, width = size
+    if frames.shape[-2:] == (height, width):
+        return frames
+    scale = max(height / frames.shape[-2], width / frames.shape[-1])
+    large_size = (max(height, round(scale * frames.shape[-2])), max(width, round(scale * frames.shape[-1])))
+    large = functional.interpolate(frames, large_size, mode="bilinear", align_corners=False, antialias=True)
+    top, left = (large_size[0] - height) // 2, (large_size[1] - width) // 2
+    return large[..., top : top + height, left : left + width].clamp(0, 1)
 
 
 def _morphed(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
@@ -206,7 +220,7 @@ def _cut_to(frames: Tensor, other: Tensor | None) -> Tensor:
         raise UserError("'scene_cut' needs a clip to cut to. Pass its frames as `other`.")
     half = len(frames) // 2
     index = torch.arange(len(frames) - half).clamp(max=len(other) - 1)
-    return torch.cat([frames[:half], _cropped(other[index], frames)])
+    return torch.cat([frames[:half], cropped_to(other[index], (frames.shape[-2], frames.shape[-1]))])
 
 
 def _unrelated(frames: Tensor, other: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -215,7 +229,7 @@ def _unrelated(frames: Tensor, other: Tensor | None, generator: torch.Generator)
     order = torch.randperm(len(source), generator=generator).tolist()
     shown = [frames[0]]
     for number in range(1, len(frames)):
-        frame = _cropped(source[order[number % len(order)]][None], frames)
+        frame = cropped_to(source[order[number % len(order)]][None], (frames.shape[-2], frames.shape[-1]))
         frame = _shuffled(frame, generator) if other is None else frame
         flips = [axis for bit, axis in ((1, -1), (2, -2)) if number & bit]
         shown.append(frame[0].flip(flips))
@@ -232,18 +246,6 @@ def _shuffled(frame: Tensor, generator: torch.Generator) -> Tensor:
         block = frame[..., y * height : (y + 1) * height, x * width : (x + 1) * width]
         shuffled[..., to_y * height : (to_y + 1) * height, to_x * width : (to_x + 1) * width] = block
     return shuffled
-
-
-def _cropped(source: Tensor, frames: Tensor) -> Tensor:
-    """The middle of `(N, 3, h, w)` in the size of `frames`, without a change of aspect."""
-    height, width = frames.shape[-2:]
-    if source.shape[-2:] == frames.shape[-2:]:
-        return source
-    scale = max(height / source.shape[-2], width / source.shape[-1])
-    size = (max(height, round(scale * source.shape[-2])), max(width, round(scale * source.shape[-1])))
-    large = functional.interpolate(source, size, mode="bilinear", align_corners=False, antialias=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return large[..., top : top + height, left : left + width].clamp(0, 1)
 
 
 _ORDERS: Mapping[str, Callable[[int, float], Tensor]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,63 +12,65 @@ import torch
 from worldr1_core.provenance import versions
 from worldr1_core.rank_statistics import mean
 from worldr1_rewards.probes.pictures import NUM_FRAMES, Strips
-from worldr1_rewards.probes.plan import CLEAN, ProbePlan
 from worldr1_rewards.probes.run import Outcome
+from worldr1_rewards.probes.source import CLEAN, Source
 from worldr1_rewards.report.axes import Axes, grid, svg_panel
 from worldr1_rewards.report.markup import number, seconds, text
 from worldr1_rewards.report.page import html_page, provenance
 
-MEANINGS: Mapping[str, str] = {
-    "morph": "objects swell, shrink and wander",
-    "bend": "a warp of the image that changes over time",
-    "swim": "textures slide along their surfaces",
-    "vanish": "the largest object shrinks or disappears half-way",
-    "flicker": "exposure and white balance jump from frame to frame",
-    "jitter": "the camera shakes",
-    "wrong_direction": "the camera leaves the commanded direction, up to the opposite",
-    "wrong_speed": "the camera makes less of the commanded way, down to 40 %",
-    "frozen": "the camera stays where it is",
-    "frozen_noise": "the same with fresh noise in every frame",
-    "repeated": "one frame again and again",
-    "flat2d": "one picture is zoomed or slid as the command asks",
-    "blur": "every frame is blurred by 5 % of the width",
-    "pure_noise": "no picture at all",
-    "unrelated": "every frame shows another scene",
-    "scene_cut": "half-way, another scene begins",
-    "grey_fade": "the picture fades to grey",
-}
-"""Kind -> what it does, in words."""
+
+@dataclass(frozen=True)
+class Section:
+    """One source's part of the page.
+
+    Attributes:
+        report: From `summarise`.
+        outcomes: Every clip's score.
+        source: Where the clips come from.
+        strips: Frames of the first clip of every kind.
+        title: Heading; empty on a page with one section of rendered clips.
+        prefix: Goes before every anchor, so that two sections may show the same kinds.
+    """
+
+    report: Mapping[str, Any]
+    outcomes: Sequence[Outcome]
+    source: Source
+    strips: Strips
+    title: str = ""
+    prefix: str = ""
 
 
-def probe_page(
-    name: str,
-    report: Mapping[str, Any],
-    outcomes: Sequence[Outcome],
-    plan: ProbePlan,
-    strips: Strips,
-    manifest: str | None = None,
-) -> str:
+def probe_page(name: str, sections: Sequence[Section], manifest: str | None = None) -> str:
     """The page.
 
     Args:
         name: What was probed.
-        report: From `summarise`.
-        outcomes: Every clip's score.
-        plan: What was asked.
-        strips: Frames of the first clip of every kind.
+        sections: One for each source of clips.
         manifest: Text of the manifest that was used.
     """
-    main = [o for o in outcomes if o.sample.varied is None]
-    kinds = [CLEAN, *report["auc"], *report["hacks"]]
-    body = "".join(_kind(kind, report, main, plan, strips) for kind in kinds)
-    tables = (_corruptions, _hacks, _structure, _sensitivity, _unscored)
     return html_page(
         f"Probe of {name}",
-        summary=_tiles(report) + _failures(report) + "".join(table(report) for table in tables),
-        body=body,
+        summary="".join(_heading(section) + _summary(section) for section in sections),
+        body="".join(_heading(section) + _kinds(section) for section in sections),
         footer=provenance(versions(), manifest),
         body_name="kinds",
     )
+
+
+def _heading(section: Section) -> str:
+    return f'<h2 style="font-size:24px;margin:24px 0 12px">{text(section.title)}</h2>' if section.title else ""
+
+
+def _summary(section: Section) -> str:
+    report, prefix = section.report, section.prefix
+    tables = _corruptions(report, prefix) + _hacks(report, prefix) + _structure(report) + _sensitivity(report)
+    return _tiles(report) + _failures(report) + _left_out(report) + tables + _unscored(report)
+
+
+def _kinds(section: Section) -> str:
+    main = [o for o in section.outcomes if o.sample.varied is None]
+    kinds = [CLEAN, *section.report["auc"], *section.report["hacks"]]
+    return "".join(_kind(kind, section, main) for kind in kinds)
 
 
 def _tiles(report: Mapping[str, Any]) -> str:
@@ -100,6 +103,11 @@ def _failures(report: Mapping[str, Any]) -> str:
     return f'<div class="notice warn"><p><b>Hacks that reach a clean clip</b></p><ul>{items}</ul></div>'
 
 
+def _left_out(report: Mapping[str, Any]) -> str:
+    rows = "".join(f"<li><b>{text(label)}</b>: {text(why)}</li>" for label, why in report.get("left_out", {}).items())
+    return f'<div class="notice warn"><p><b>Clips in no figure</b></p><ul>{rows}</ul></div>' if rows else ""
+
+
 def _unscored(report: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<li><b>{text(kind)}</b>: {entry['count']} of {entry['of']} without a score"
@@ -120,15 +128,15 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     )
 
 
-def _link(kind: str) -> str:
-    return f'<a href="#{text(kind)}">{text(kind)}</a>'
+def _link(kind: str, prefix: str) -> str:
+    return f'<a href="#{text(prefix + kind)}">{text(kind)}</a>'
 
 
-def _corruptions(report: Mapping[str, Any]) -> str:
+def _corruptions(report: Mapping[str, Any], prefix: str) -> str:
     severities = list(next(iter(report["auc_by_severity"].values()), {}))
     rows = [
         [
-            _link(kind),
+            _link(kind, prefix),
             *(number(report["auc_by_severity"][kind][severity]) for severity in severities),
             number(report["auc_mean"][kind]),
             number(report["paired"][kind]),
@@ -140,9 +148,9 @@ def _corruptions(report: Mapping[str, Any]) -> str:
     return _table("Clean clips against corrupted ones; Spearman of score and severity, -1 is perfect.", head, rows)
 
 
-def _hacks(report: Mapping[str, Any]) -> str:
+def _hacks(report: Mapping[str, Any], prefix: str) -> str:
     rows = [
-        [_link(kind), number(entry["smallest_margin"]), f"{entry['without_score']} of {entry['count']}"]
+        [_link(kind, prefix), number(entry["smallest_margin"]), f"{entry['without_score']} of {entry['count']}"]
         for kind, entry in report["hacks"].items()
     ]
     caption = "Hacks: smallest margin below the clean clip of the same scene and prompt."
@@ -174,31 +182,33 @@ def _sensitivity(report: Mapping[str, Any]) -> str:
         ]
         for what, entry in report["sensitivity"].items()
     ]
-    return _table("Mean score of clean clips as one thing varies.", ["Varied", "Mean score", "Spread"], rows)
+    head = ["Varied", "Mean score", "Spread"]
+    return _table("Mean score of clean clips as one thing varies.", head, rows) if rows else ""
 
 
-def _kind(kind: str, report: Mapping[str, Any], outcomes: Sequence[Outcome], plan: ProbePlan, strips: Strips) -> str:
-    film = ""
-    if kind in strips.images:
-        label, uri = strips.images[kind]
+def _kind(kind: str, section: Section, outcomes: Sequence[Outcome]) -> str:
+    film, images = "", section.strips.images
+    if kind in images:
+        label, uri = images[kind]
         film = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="Frames: {text(kind)}">'
             f'<div class="rows" style="--n:{NUM_FRAMES}"><figure><figcaption><b>{text(label)}</b></figcaption>'
             f'<div class="strip"><img src="{uri}" alt="{NUM_FRAMES} frames of {text(label)}, {text(kind)}"></div>'
             "</figure></div></div>"
         )
-    curves = _curve(kind, outcomes, plan) if kind in report["auc"] else ""
-    words = f'<p class="note">{text(MEANINGS[kind])}</p>' if kind in MEANINGS else ""
+    curves = _curve(kind, outcomes, section.source.severities) if kind in section.report["auc"] else ""
+    meanings = section.source.meanings
+    words = f'<p class="note">{text(meanings[kind])}</p>' if kind in meanings else ""
     return (
-        f'<article class="clip" id="{text(kind)}"><header><h2>{text(kind)}</h2>'
+        f'<article class="clip" id="{text(section.prefix + kind)}"><header><h2>{text(kind)}</h2>'
         f'<a class="up" href="#top">Summary ↑</a>{words}</header>{film}{curves}</article>'
     )
 
 
-def _curve(kind: str, outcomes: Sequence[Outcome], plan: ProbePlan) -> str:
+def _curve(kind: str, outcomes: Sequence[Outcome], severities: Sequence[float]) -> str:
     """Score over severity: one pale line a case, the mean of those that have a score in bold, and it in figures."""
-    steps = [0.0, *plan.severities]
-    cases = [o.sample.case for o in outcomes if o.sample.kind == kind and o.sample.severity == plan.severities[-1]]
+    steps = [0.0, *severities]
+    cases = [o.sample.case for o in outcomes if o.sample.kind == kind and o.sample.severity == severities[-1]]
     known = {(o.sample.case, o.sample.severity): o.value for o in outcomes if o.sample.kind in (CLEAN, kind)}
     lines = [[known[case, step] for step in steps] for case in cases]
     values = [value for line in lines for value in line if not math.isnan(value)]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worldr1_core.scoring import ClipScores
-from worldr1_rewards.probes.plan import CLEAN, ProbePlan
 from worldr1_rewards.probes.run import Outcome
-from worldr1_rewards.probes.world import WorldClip
+from worldr1_rewards.probes.source import CLEAN, Source
 from worldr1_rewards.report.pictures import data_uri, to_image
 from worldr1_rewards.report.views import pick_frames, resize
 
@@ -20,20 +19,21 @@ class Strips:
     """Strips as data URIs, by kind; pass `keep` as the `watch` of `run_probe`.
 
     Attributes:
-        plan: Tells which severity is the full one.
+        source: Tells which severity is the full one.
         images: Kind -> (case label, data URI).
     """
 
-    plan: ProbePlan
+    source: Source
     images: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def keep(self, outcome: Outcome, world: WorldClip, result: ClipScores) -> None:
+    def keep(self, outcome: Outcome, result: ClipScores) -> None:
         """Take the frames of a clip that is the first of its kind at full severity."""
         sample = outcome.sample
-        full = sample.kind == CLEAN or sample.severity == self.plan.severities[-1]
+        full = sample.kind == CLEAN or sample.severity == self.source.severities[-1]
         if not full or sample.varied is not None or sample.kind in self.images:
             return
-        frames = world.frames[pick_frames(len(world.frames), NUM_FRAMES)]
+        shown = result.clip.video.frames
+        frames = shown[pick_frames(len(shown), NUM_FRAMES)]
         scale = SIDE / max(frames.shape[-2:])
         size = (round(frames.shape[-2] * scale), round(frames.shape[-1] * scale))
         self.images[sample.kind] = (sample.case.label, data_uri(to_image(resize(frames, size)), max_bytes=24 * 1024))

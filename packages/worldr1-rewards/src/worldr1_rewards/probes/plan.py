@@ -1,16 +1,18 @@
-"""What a probe scores: scenes, corruptions at several severities, hacks, and variations of the clean clips."""
+"""Rendered clips of a probe: scenes, corruptions at several severities, hacks, and variations of the clean clips."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
+from worldr1_rewards.probes.meanings import RENDERED
+from worldr1_rewards.probes.source import CLEAN
 from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, STILL_HACKS, WorldClip, render_world
 
-CLEAN = "clean"
 FLAT = "flat2d"
 """The 2D zoom or slide over one picture that imitates the commanded move: `zoom2d` or `slide2d` of the world."""
 HACKS = ("frozen", "frozen_noise", "repeated", FLAT, "blur", "pure_noise", "unrelated", "scene_cut", "grey_fade")
@@ -31,6 +33,11 @@ class Case:
     def label(self) -> str:
         """For people, e.g. `rich, push in, seed 0`."""
         return f"{self.family}, {' then '.join(self.moves)}, seed {self.seed}"
+
+    @property
+    def scene(self) -> tuple[str, int]:
+        """Equal for the moves through one scene."""
+        return self.family, self.seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,19 @@ class Sample:
             severity=self.severity or 1.0,
         )
 
+    def clip(self, name: str) -> Clip:
+        """What a reward is given; see `to_clip`."""
+        return to_clip(self.render(), name)
+
+    def setting(self, variation: str) -> str:
+        """This clip's resolution, length or seed in words."""
+        words = {
+            "resolution": f"{self.size[1]}x{self.size[0]}",
+            "length": f"{self.num_frames} frames",
+            "seed": f"seed {self.case.seed}",
+        }
+        return words[variation]
+
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
@@ -79,7 +99,7 @@ class ProbePlan:
         size: (H, W) of the clips.
         num_frames: T of the clips.
         sizes, lengths, seeds: Variations of the clean clips of `varied_cases`.
-        num_varied: How many cases, from the first on, are varied.
+        num_varied: Number of varied cases, from the first on.
         hacks: Which hacks every case is shown with.
         corruptions: Which corruptions, at every severity.
     """
@@ -103,11 +123,35 @@ class ProbePlan:
                 if applies(case, kind):
                     yield from (self._sample(case, kind, severity) for severity in self.severities)
             yield from (self._sample(case, kind, 1.0) for kind in self.hacks if applies(case, kind))
-        for case in self.cases[: self.num_varied]:
+        for case in self.varied_cases:
             clean = self._sample(case, CLEAN, 0.0)
             yield from (replace(clean, size=size, varied="resolution") for size in self.sizes)
             yield from (replace(clean, num_frames=length, varied="length") for length in self.lengths)
             yield from (replace(clean, case=replace(case, seed=seed), varied="seed") for seed in self.seeds)
+
+    @property
+    def variations(self) -> tuple[str, ...]:
+        """What clean clips are varied in."""
+        return ("resolution", "length", "seed")
+
+    @property
+    def varied_cases(self) -> tuple[Case, ...]:
+        """The first `num_varied` cases."""
+        return self.cases[: self.num_varied]
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """Kind -> what it does, in words."""
+        return RENDERED
+
+    def describe(self) -> dict[str, Any]:
+        """Cases, severities and form of the clips."""
+        return {
+            "cases": [case.label for case in self.cases],
+            "severities": [round(severity, 4) for severity in self.severities],
+            "size": list(self.size),
+            "num_frames": self.num_frames,
+        }
 
     def _sample(self, case: Case, kind: str, severity: float) -> Sample:
         return Sample(case, kind, severity, self.size, self.num_frames)

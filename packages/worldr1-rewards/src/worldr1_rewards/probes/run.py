@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from worldr1_core.scoring import ClipScores, Scorer
 from worldr1_rewards.probes.memory import measure_peak
-from worldr1_rewards.probes.plan import ProbePlan, Sample, to_clip
-from worldr1_rewards.probes.world import WorldClip
+from worldr1_rewards.probes.source import ProbeSample, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Outcome:
         megabytes: Peak memory of scoring beyond what was in use before, MiB; `None` where it cannot be told.
     """
 
-    sample: Sample
+    sample: ProbeSample
     value: float
     reason: str | None
     parts: Mapping[str, float]
@@ -34,33 +33,52 @@ class Outcome:
     megabytes: float | None
 
 
-def run_probe(
-    scorer: Scorer, plan: ProbePlan, *, watch: Callable[[Outcome, WorldClip, ClipScores], None] | None = None
-) -> Iterator[Outcome]:
-    """Render and score every clip of a plan.
+Watch = Callable[[Outcome, ClipScores], None]
+"""Called with every outcome and the scores that it was taken from."""
+
+
+def run_probe(scorer: Scorer, source: Source, *, watch: Watch | None = None) -> Iterator[Outcome]:
+    """Make and score every clip of a source.
 
     Args:
         scorer: What is probed: a reward alone, or a composition, of which the total counts.
-        plan: The clips.
-        watch: Called with every outcome and what it came from, for pictures.
+        source: The clips.
+        watch: For pictures.
 
     Raises:
         UserError: The reward cannot work for any clip (absent weights, extra or judge).
     """
-    for index, sample in enumerate(plan.samples()):
-        world = sample.render()
-        clip = to_clip(world, f"clip {index}")
+    return run_samples(scorer, source.samples(), watch)
+
+
+def run_samples(scorer: Scorer, samples: Iterable[ProbeSample], watch: Watch | None = None) -> Iterator[Outcome]:
+    """Make and score some of a source's clips; see `run_probe`."""
+    for outcome, result in score_samples(scorer, samples):
+        if watch is not None:
+            watch(outcome, result)
+        yield outcome
+
+
+def score_samples(scorer: Scorer, samples: Iterable[ProbeSample]) -> Iterator[tuple[Outcome, ClipScores]]:
+    """Score clips one after the other.
+
+    Args:
+        scorer: As for `run_probe`.
+        samples: The clips, which are made one at a time.
+
+    Yields:
+        A clip's outcome, and the scores that it was taken from.
+    """
+    for index, sample in enumerate(samples):
+        clip = sample.clip(f"clip {index}")
         with measure_peak(scorer.components.rewards[0].reward.device) as peak:
             start = time.perf_counter()
             (result,) = scorer.score([clip])
             seconds = time.perf_counter() - start
-        outcome = _outcome(sample, result, seconds, peak.megabytes)
-        if watch is not None:
-            watch(outcome, world, result)
-        yield outcome
+        yield _outcome(sample, result, seconds, peak.megabytes), result
 
 
-def _outcome(sample: Sample, result: ClipScores, seconds: float, megabytes: float | None) -> Outcome:
+def _outcome(sample: ProbeSample, result: ClipScores, seconds: float, megabytes: float | None) -> Outcome:
     parts = {name: score.value for name, score in result.scores.items()}
     value, reason = result.total, result.reasons.get("total")
     if len(parts) == 1:  # a reward alone counts as it is, whatever its weight in a manifest

@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from worldr1_core.rank_statistics import auc, mean, spearman
-from worldr1_rewards.probes.plan import CLEAN, HACKS, Case, ProbePlan
 from worldr1_rewards.probes.run import Outcome
-from worldr1_rewards.probes.world import CORRUPTIONS
+from worldr1_rewards.probes.source import CLEAN, ProbeCase, Source
 
 Value = Callable[[Outcome], float]
 
 
-def summarise(outcomes: Sequence[Outcome], plan: ProbePlan) -> dict[str, Any]:
+def summarise(outcomes: Sequence[Outcome], source: Source) -> dict[str, Any]:
     """The report as plain data, NaN where there is no figure (`as_json` makes that null).
 
     Args:
-        outcomes: All of a plan's.
-        plan: It.
+        outcomes: All of a source's.
+        source: Where the clips come from.
 
     Returns:
         See docs/probe.md for every key.
@@ -29,31 +28,32 @@ def summarise(outcomes: Sequence[Outcome], plan: ProbePlan) -> dict[str, Any]:
     main = [o for o in outcomes if o.sample.varied is None]
     return {
         "clips": len(outcomes),
-        **separation(main, plan.severities, _total),
-        "hacks": {kind: _margins(main, kind) for kind in HACKS if _of(main, kind)},
-        "hacks_below_clean": hack_failures(main) or True,
-        "sensitivity": _sensitivity(outcomes, plan),
+        **separation(main, source, _total),
+        "hacks": {kind: _margins(main, kind) for kind in source.hacks if _of(main, kind)},
+        "hacks_below_clean": hack_failures(main, source.hacks) or True,
+        "sensitivity": _sensitivity(outcomes, source),
         "unscored": unscored(outcomes),
         "cost": _cost(main),
-        "parts": _parts(main, plan.severities),
-        "plan": _describe(plan),
+        "parts": _parts(main, source),
+        "plan": source.describe(),
     }
 
 
-def separation(outcomes: Sequence[Outcome], severities: Sequence[float], value: Value) -> dict[str, Any]:
+def separation(outcomes: Sequence[Outcome], source: Source, value: Value) -> dict[str, Any]:
     """AUC and rank correlation of every corruption.
 
     Args:
         outcomes: Clean and corrupted clips.
-        severities: Ascending; the last is the full one.
+        source: Tells the corruptions and their severities.
         value: Which score of an outcome counts.
     """
+    severities = source.severities
     report: dict[str, Any] = {"auc": {}, "auc_mean": {}, "auc_by_severity": {}, "paired": {}, "spearman": {}}
-    for kind in CORRUPTIONS:
+    for kind in source.corruptions:
         group = _of(outcomes, kind)
         if not group:
             continue
-        cases = {o.sample.case for o in group}
+        cases = dict.fromkeys(o.sample.case for o in group)  # in order, so that means are the same in every run
         clean = [value(o) for o in _of(outcomes, CLEAN) if o.sample.case in cases]
         by_severity = {
             f"{severity:.2f}": auc(clean, [value(o) for o in group if o.sample.severity == severity])
@@ -67,16 +67,16 @@ def separation(outcomes: Sequence[Outcome], severities: Sequence[float], value: 
     return report
 
 
-def hack_failures(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def hack_failures(outcomes: Sequence[Outcome], hacks: Sequence[str]) -> list[dict[str, Any]]:
     """Hacks that earn as much as a clean clip of the same scene, whatever its prompt; worst first.
 
     A hack without a score earns nothing and is no failure; a clean clip without one is, since nothing can rank below
     it.
     """
     failures = []
-    for hack in (o for o in outcomes if o.sample.kind in HACKS):
+    for hack in (o for o in outcomes if o.sample.kind in hacks):
         for clean in _of(outcomes, CLEAN):
-            if _scene(clean) != _scene(hack):
+            if clean.sample.case.scene != hack.sample.case.scene:
                 continue
             known = not (math.isnan(hack.value) or math.isnan(clean.value))
             own = clean.sample.case == hack.sample.case
@@ -124,18 +124,14 @@ def _of(outcomes: Iterable[Outcome], kind: str) -> list[Outcome]:
     return [o for o in outcomes if o.sample.kind == kind]
 
 
-def _scene(outcome: Outcome) -> tuple[str, int]:
-    return outcome.sample.case.family, outcome.sample.case.seed
-
-
-def _outranks(outcomes: Sequence[Outcome], case: Case, kind: str, severity: float, value: Value) -> float:
+def _outranks(outcomes: Sequence[Outcome], case: ProbeCase, kind: str, severity: float, value: Value) -> float:
     """1 if a case's clean clip beats its own corrupted one, 0.5 for a tie, NaN where one has no score."""
     clean = [value(o) for o in _of(outcomes, CLEAN) if o.sample.case == case]
     broken = [value(o) for o in _of(outcomes, kind) if o.sample.case == case and o.sample.severity == severity]
     return auc(clean, broken)
 
 
-def _follows(outcomes: Sequence[Outcome], case: Case, kind: str, value: Value) -> float:
+def _follows(outcomes: Sequence[Outcome], case: ProbeCase, kind: str, value: Value) -> float:
     """Rank correlation of score and severity in one case, the clean clip at severity 0; -1 is perfect."""
     mine = [o for o in outcomes if o.sample.case == case and o.sample.kind in (CLEAN, kind)]
     return spearman([o.sample.severity for o in mine], [value(o) for o in mine])
@@ -155,20 +151,15 @@ def _margins(outcomes: Sequence[Outcome], kind: str) -> dict[str, Any]:
     }
 
 
-def _sensitivity(outcomes: Sequence[Outcome], plan: ProbePlan) -> dict[str, Any]:
-    """Clean scores at other resolutions, lengths and seeds, beside those of the plan's own."""
-    varied = set(plan.cases[: plan.num_varied])
+def _sensitivity(outcomes: Sequence[Outcome], source: Source) -> dict[str, Any]:
+    """Clean scores under other settings, such as another resolution, beside those of the source's own."""
+    varied = set(source.varied_cases)
     base = [o for o in outcomes if o.sample.varied is None and o.sample.kind == CLEAN and o.sample.case in varied]
-    labels: dict[str, Callable[[Outcome], str]] = {
-        "resolution": lambda o: f"{o.sample.size[1]}x{o.sample.size[0]}",
-        "length": lambda o: f"{o.sample.num_frames} frames",
-        "seed": lambda o: f"seed {o.sample.case.seed}",
-    }
     report: dict[str, Any] = {}
-    for what, label in labels.items():
+    for what in source.variations:
         groups: dict[str, list[Outcome]] = {}
         for outcome in [*base, *(o for o in outcomes if o.sample.varied == what)]:
-            groups.setdefault(label(outcome), []).append(outcome)
+            groups.setdefault(outcome.sample.setting(what), []).append(outcome)
         settings = {
             name: {"mean": mean([o.value for o in group]), "without_score": sum(o.reason is not None for o in group)}
             for name, group in groups.items()
@@ -187,12 +178,12 @@ def _cost(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _parts(outcomes: Sequence[Outcome], severities: Sequence[float]) -> dict[str, Any]:
+def _parts(outcomes: Sequence[Outcome], source: Source) -> dict[str, Any]:
     names = list(outcomes[0].parts) if outcomes else []
     if len(names) < 2:
         return {}
     keys = ("auc", "auc_mean", "spearman")
-    reports = {name: separation(outcomes, severities, lambda o, name=name: o.parts[name]) for name in names}  # type: ignore[misc]
+    reports = {name: separation(outcomes, source, lambda o, name=name: o.parts[name]) for name in names}  # type: ignore[misc]
     return {name: {key: report[key] for key in keys} for name, report in reports.items()}
 
 
@@ -201,12 +192,3 @@ def _shared(outcome: Outcome) -> str:
     reason = outcome.reason or ""
     words = ["…" if any(char.isdigit() for char in word) else word for word in reason.split()]
     return " ".join(word for i, word in enumerate(words) if word != "…" or i == 0 or words[i - 1] != "…")
-
-
-def _describe(plan: ProbePlan) -> dict[str, Any]:
-    return {
-        "cases": [case.label for case in plan.cases],
-        "severities": [round(severity, 4) for severity in plan.severities],
-        "size": list(plan.size),
-        "num_frames": plan.num_frames,
-    }
