@@ -383,8 +383,11 @@ def test_a_matroska_file_of_another_writer_is_checked_by_its_overall_duration(tm
     path = write_video(noise(30, 32, 48), tmp_path / "clip.mkv")
     path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMETHIN"))
     assert read_video(path).num_frames == 30
-    with pytest.raises(VideoError, match=r"is truncated: the header promises 1\.2"):
-        read_video(cut(path, 0.7))
+    with av.open(str(path)) as container:
+        last = max(packet.pos for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[: last - 8])
+    with pytest.raises(VideoError, match=r"is truncated"):
+        read_video(path)
 
 
 def test_a_live_recording_that_promises_nothing_is_read(tmp_path):

@@ -15,10 +15,15 @@ from worldr1_core.errors import VideoError
 class Video:
     """Frames in memory.
 
+    Frame i belongs to pose i of a camera path. The times at which frames were shown are not kept, since geometry does
+    not depend on them: a file of variable frame rate is the sequence of its frames.
+
     Attributes:
         frames: `(T, 3, H, W)` float32 RGB in [0, 1], T >= 1, finite.
-        fps: Frames per second, > 0.
+        fps: Frames per second, > 0; the mean of a file with a variable rate.
         source: File or folder the frames came from, for messages; `None` if they were made in memory.
+        full_size: `(H, W)` that the frames had before they were read smaller (`max_side` of `read_video`), to which
+            intrinsics given for the file refer; `None` if they were made in memory.
 
     Raises:
         VideoError: The frames do not have this form.
@@ -27,6 +32,7 @@ class Video:
     frames: Tensor
     fps: float = 16.0
     source: str | None = None
+    full_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         name = self.source or "video"

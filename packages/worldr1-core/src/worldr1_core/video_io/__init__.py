@@ -5,6 +5,7 @@
 | `.mp4` `.mov` `.mkv` `.webm` | yes | yes | with `lossless=True` (8 bits) |
 | `.m4v` `.avi` | yes | no | |
 | `.gif` | yes | yes | no (256 colours a frame) |
+| animated `.webp` `.png` `.apng` | yes | no | |
 | folder of `.png` `.jpg` `.jpeg` `.webp` `.bmp` images | yes | `.png` | yes (8 bits) |
 | `.npy` `.npz` `(T, 3, H, W)` or `(T, H, W, 3)` | yes | yes | yes (float32) |
 | `.safetensors`, key `frames` | yes | yes | yes (float32), keeps fps |
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from worldr1_core.errors import OutputError, VideoError, suggest
 from worldr1_core.video import Video
-from worldr1_core.video_io import arrays, containers, images
+from worldr1_core.video_io import animations, arrays, containers, encoding, images
 from worldr1_core.video_io.find import CONTAINER_SUFFIXES, FILE_SUFFIXES, find_videos
 
 __all__ = ["FILE_SUFFIXES", "find_videos", "read_video", "write_video"]
@@ -26,37 +27,62 @@ __all__ = ["FILE_SUFFIXES", "find_videos", "read_video", "write_video"]
 WRITABLE_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".gif", *arrays.SUFFIXES)
 
 
-def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -> Video:
+def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None, max_side: int | None = None) -> Video:
     """Read a clip.
+
+    Frames are as players show them: turned and mirrored as the file says, with square pixels. Where stored pixels are
+    not square (a sample aspect ratio other than 1), the stored height stays and the width is multiplied by the ratio.
+    Intrinsics given for a clip refer to the resulting size, `Video.full_size`.
+
+    Frames are decoded one at a time, so that memory holds the result and little more: 12 bytes a pixel and frame.
+    Timestamps are not used. Frame i is the i-th picture, whatever time passes between pictures; a file of variable
+    frame rate is read like one of constant rate.
 
     Args:
         path: Video file, array file or folder of images; the suffix decides.
         max_frames: Read only the first frames; all of them when left out.
+        max_side: Shrink every frame (antialiased) until its longer side is at most this many pixels; smaller frames
+            keep their size, and so do all when left out.
 
     Returns:
         Frames `(T, 3, H, W)` float32 in [0, 1], with the file's frame rate (16 where the form has none).
 
     Raises:
-        VideoError: There is no such file, it is empty, truncated, damaged, no video, or of an unknown form.
+        VideoError: There is no such file, it is empty, truncated, damaged, no video, or of an unknown form, or the
+            frames would not fit into memory.
     """
     path = Path(path)
-    if max_frames is not None and max_frames < 1:
-        raise VideoError(f"max_frames must be at least 1 or None, received {max_frames!r}.")
+    for name, value in (("max_frames", max_frames), ("max_side", max_side)):
+        if value is not None and value < 1:
+            raise VideoError(f"{name} must be at least 1 or None, received {value!r}.")
+    try:
+        return _read(path, max_frames, max_side)
+    except MemoryError as error:
+        raise VideoError(
+            f"{path}: does not fit into memory. Read it smaller (max_side of read_video), shorten it, or use a machine "
+            "with more memory."
+        ) from error
+
+
+def _read(path: Path, max_frames: int | None, max_side: int | None) -> Video:
     if path.is_dir():
-        return images.read_folder(path, max_frames)
+        return images.read_folder(path, max_frames, max_side)
     if not path.exists():
         raise VideoError(f"{path}: no such file or folder.")
     suffix = path.suffix.lower()
-    if suffix not in FILE_SUFFIXES:
+    if suffix not in (*FILE_SUFFIXES, *animations.SUFFIXES):
         raise VideoError(
-            f"{path}: unknown kind of file {path.suffix!r}. Allowed: {list(FILE_SUFFIXES)}, or a folder of images."
+            f"{path}: unknown kind of file {path.suffix!r}. Allowed: {list(FILE_SUFFIXES)}, animated "
+            f"{list(animations.SUFFIXES)}, or a folder of images."
             f"{suggest(suffix, FILE_SUFFIXES)}"
         )
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes). Download or generate it again.")
     if suffix in CONTAINER_SUFFIXES:
-        return containers.read(path, max_frames)
-    return arrays.read(path, max_frames)
+        return containers.read(path, max_frames, max_side)
+    if suffix in animations.SUFFIXES:
+        return animations.read(path, max_frames, max_side)
+    return arrays.read(path, max_frames, max_side)
 
 
 def write_video(
@@ -104,7 +130,7 @@ def write_video(
     elif suffix in arrays.SUFFIXES:
         arrays.write(video, path, rate)
     elif suffix == ".gif":
-        containers.write_gif(video, path, rate)
+        encoding.write_gif(video, path, rate)
     else:
-        containers.write(video, path, rate, crf=crf, lossless=lossless)
+        encoding.write(video, path, rate, crf=crf, lossless=lossless)
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from worldr1_core.errors import VideoError
 from worldr1_core.natural_order import natural_sorted
+from worldr1_core.video_io.animations import is_animated
 from worldr1_core.written_files import written_files
 
 CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -24,10 +25,11 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def find_videos(path: str | os.PathLike[str]) -> list[Path]:
     """The clips that a path stands for, in natural order.
 
-    A file is itself. A folder that holds images is one clip. Any other folder stands for the clips in it and in its
-    sub-folders. Hidden entries and files of other kinds are passed over, and so are the pictures and renders that
-    `worldr1 generate` and `worldr1 score --out` write beside videos. Beside video files, a single image and images that
-    are named after a video (`clip.jpg` or `clip.mp4.jpg` beside `clip.mp4`) are no clip.
+    A file is itself. A folder that holds still images is one clip. Any other folder stands for the clips in it and in
+    its sub-folders; an animated GIF, WebP or PNG is a clip of its own. Hidden entries and files of other kinds are
+    passed over, and so are the pictures and renders that `worldr1 generate` and `worldr1 score --out` write beside
+    videos. Beside video files, a single image and images that are named after a video (`clip.jpg` or `clip.mp4.jpg`
+    beside `clip.mp4`) are no clip.
 
     Raises:
         VideoError: There is no such path, no clip in it, or a folder holds several other images beside video files, so
@@ -52,8 +54,8 @@ def find_videos(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _clips_in(folder: Path) -> list[Path]:
-    pictures = list_files(folder, IMAGE_SUFFIXES)
-    films = list_files(folder, CONTAINER_SUFFIXES)
+    pictures = [picture for picture in list_files(folder, IMAGE_SUFFIXES) if not is_animated(picture)]
+    films = [film for film in _entries(folder) if film.is_file() and _is_film(film)]
     if films:
         pictures = _without_thumbnails(pictures, films)
     if len(pictures) > 1 and films:
@@ -67,9 +69,13 @@ def _clips_in(folder: Path) -> list[Path]:
     for entry in _entries(folder):
         if entry.is_dir():
             clips += [] if entry.is_symlink() else _clips_in(entry)  # a linked folder may lead back here
-        elif entry.suffix.lower() in FILE_SUFFIXES:
+        elif entry.suffix.lower() in FILE_SUFFIXES or is_animated(entry):
             clips.append(entry)
     return clips
+
+
+def _is_film(path: Path) -> bool:
+    return path.suffix.lower() in CONTAINER_SUFFIXES or is_animated(path)
 
 
 def _without_thumbnails(pictures: list[Path], films: list[Path]) -> list[Path]:

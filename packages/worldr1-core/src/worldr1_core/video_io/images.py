@@ -11,31 +11,37 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from worldr1_core.errors import OutputError, VideoError
 from worldr1_core.files import atomic_folder
 from worldr1_core.video import Video
+from worldr1_core.video_io.animations import is_animated
 from worldr1_core.video_io.find import IMAGE_SUFFIXES, list_files
-from worldr1_core.video_io.pixels import byte_images, to_float
+from worldr1_core.video_io.frame_buffer import FrameBuffer
+from worldr1_core.video_io.pixels import as_frame, byte_images
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
-def read_folder(folder: Path, max_frames: int | None) -> Video:
+def read_folder(folder: Path, max_frames: int | None, max_side: int | None) -> Video:
     """Read the images of a folder as frames; the frame rate is the default of `Video`.
 
     Raises:
-        VideoError: No images, an image that cannot be decoded, or two sizes (the message names both files).
+        VideoError: No images, an image that cannot be decoded or is an animation, two sizes (the message names both
+            files), or more than fits into memory.
     """
     paths = list_files(folder, IMAGE_SUFFIXES)
     if not paths:
         raise VideoError(f"{folder}: the folder holds no images. Allowed: {list(IMAGE_SUFFIXES)}.")
-    images: list[NDArray[np.uint8]] = []
-    for path in paths[:max_frames]:
+    paths = paths[:max_frames]
+    buffer = FrameBuffer(folder, len(paths), max_side)
+    first: NDArray[np.uint8] | None = None
+    for path in paths:
         image = _read_image(path)
-        if images and image.shape != images[0].shape:
+        first = image if first is None else first
+        if image.shape != first.shape:
             raise VideoError(
-                f"{folder}: images differ in size: {paths[0].name!r} is {_size(images[0])}, {path.name!r} is "
+                f"{folder}: images differ in size: {paths[0].name!r} is {_size(first)}, {path.name!r} is "
                 f"{_size(image)} (height x width). Resize or remove the odd one."
             )
-        images.append(image)
-    return Video(to_float(images), source=str(folder))
+        buffer.append(as_frame(image))
+    return Video(buffer.frames(), source=str(folder), full_size=buffer.full_size)
 
 
 def write_folder(video: Video, folder: Path) -> None:
@@ -54,6 +60,8 @@ def write_folder(video: Video, folder: Path) -> None:
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
+    if is_animated(path):
+        raise VideoError(f"{path}: is an animation, and so a clip of its own, not a frame. Read the file by its name.")
     try:
         with Image.open(path) as image:
             image.load()
