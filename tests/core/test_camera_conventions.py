@@ -18,7 +18,7 @@ WORLD_TO_CAMERA = [
 ]  # fmt: skip
 CAMERA_TO_WORLD = [
     "c2w", "c2ws", "cam_c2w", "camera_to_world", "cam2world", "camtoworlds", "camToWorld", "poses", "cam_poses", "T_wc",
-    "world_from_cam", "pred_c2w",
+    "world_from_cam", "pred_c2w", "extrinsics_c2w", "world_T_cam",
 ]  # fmt: skip
 
 

@@ -49,7 +49,10 @@ def test_euroc_ground_truth_with_velocities_and_biases(tmp_path):
     assert_truth(write_text(tmp_path / "data.csv", header + ", ".join(axes) + "\n" + table(rows, ",")))
 
 
-@pytest.mark.parametrize("header", ["", "# ground truth trajectory\n# file: 'rgbd_dataset.bag'\n"])
+@pytest.mark.parametrize(
+    "header",
+    ["", "# ground truth trajectory\n# file: 'rgbd_dataset.bag'\n", "# extrinsics applied\n", "# camera-to-world\n"],
+)
 def test_without_a_header_the_order_is_tum(header, tmp_path):
     assert_truth(write_text(tmp_path / "path.tum", header + table(tum_rows())))
 

@@ -24,9 +24,11 @@ OPENGL_TO_OPENCV = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 
 _INVERSE_TOLERANCE = 1e-3
 _WORLD_TO_CAMERA = re.compile(
-    r"world(2|to)(cam|view)|worldview|cam(era)?(from|t)world|view(from|t)world|viewmat(s|rix|rices|$)|extrinsic"
+    r"world(2|to)(cam|view)|worldview|cam(era)?(from|t)world|view(from|t)world|viewmat(s|rix|rices|$)"
 )
-_CAMERA_TO_WORLD = re.compile(r"(cam(era)?|view)(2|to)world|world(from|t)(cam|view)|poses")
+_CAMERA_TO_WORLD = re.compile(r"(cam(era)?|view)(2|to)world|world(from|t)(cam|view)")
+# Words that decide only where the name says nothing else: `extrinsics_c2w` is camera-to-world.
+_CUSTOMARY = {"extrinsic": True, "poses": False}
 _CODES = {
     **dict.fromkeys(("w2c", "w2v", "wtoc", "tcw", "cfw"), True),
     **dict.fromkeys(("c2w", "v2w", "ctow", "twc", "wfc"), False),
@@ -51,10 +53,15 @@ class Convention:
     opengl: bool = False
 
 
-def convention_of(name: str) -> Convention | None:
+def convention_of(name: str, *, customary: bool = True) -> Convention | None:
     """The convention that an array's name states, or `None` if it states none or contradicts itself.
 
     Names are compared without case and punctuation; other words in them (`pred_c2w`, `w2c_mats`) do not matter.
+
+    Args:
+        name: Of an array or a file, or a comment.
+        customary: Whether `extrinsics` (world-to-camera) and `poses` (camera-to-world) count, which are conventions by
+            custom; in a sentence they are mere words.
 
     Example:
         >>> convention_of("world_to_camera")
@@ -71,9 +78,9 @@ def convention_of(name: str) -> Convention | None:
     joined = "".join(words)
     said = {_CODES[code] for code in _codes(words)}
     said |= {True} if _WORLD_TO_CAMERA.search(joined) else set()
-    # `poses_w2c` is world-to-camera: the plain plural decides only where nothing else does.
-    if _CAMERA_TO_WORLD.search(joined if not said else joined.replace("poses", "")):
-        said.add(False)
+    said |= {False} if _CAMERA_TO_WORLD.search(joined) else set()
+    if not said and customary:
+        said = {direction for word, direction in _CUSTOMARY.items() if word in joined}
     if len(said) != 1:
         return None
     axes = _UNSUPPORTED_AXES.intersection(words)

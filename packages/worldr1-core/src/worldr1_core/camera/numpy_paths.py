@@ -114,7 +114,14 @@ def _size_of_images(path: Path, names: list[str]) -> tuple[int, int] | None:
 
 def _shape(path: Path, name: str) -> tuple[int, ...]:
     """Shape of an array of an npz from its header: frames and depth maps are too large to be read for it."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+    with zipfile.ZipFile(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            return ()
+        return _header_shape(archive, f"{name}.npy")
+
+
+def _header_shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
+    with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return tuple(read(file)[0])

@@ -79,7 +79,7 @@ def stated_convention(comments: Sequence[str]) -> Convention | None:
     Raises:
         TrajectoryError: They state both directions.
     """
-    known = {convention for comment in comments if (convention := convention_of(comment)) is not None}
+    known = {convention for comment in comments if (convention := convention_of(comment, customary=False)) is not None}
     if len({convention.world_to_camera for convention in known}) > 1:
         raise TrajectoryError(f"has comments that state both pose directions: {list(comments)!r}. Leave one.")
     return next(iter(known), None)
