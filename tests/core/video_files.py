@@ -65,11 +65,7 @@ def packets(path: Path) -> list[tuple[int, bytes]]:
     data = path.read_bytes()
     with av.open(str(path)) as container:
         contents = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    places, start = [], 0
-    for content in contents:
-        start = data.index(content, 0)
-        places.append((start, content))
-    return places
+    return [(data.index(content), content) for content in contents]
 
 
 def overwrite(path: Path, start: int, content: bytes) -> Path:

@@ -80,6 +80,8 @@ def _candidates(path: Path, container: Any) -> list[Any]:
     streams = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
+        if not kinds:
+            raise VideoError(f"{path}: holds no stream at all. The file is truncated, damaged or no video.")
         raise VideoError(f"{path}: holds no video stream, received {kinds!r}. Choose a file with pictures.")
     return sorted(streams, key=lambda stream: (not stream.disposition & Disposition.default, -_area(stream)))
 
