@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -61,7 +62,7 @@ def ordered_frames(document: JsonObject) -> list[JsonObject]:
     for key in _TIME_KEYS:
         times = [frame.get(key) for frame in frames]
         if all(_is_number(time) for time in times) and len(set(times)) == len(times):
-            return sorted(frames, key=lambda frame: float(frame[key]))
+            return sorted(frames, key=lambda frame: frame[key])
     names = [frame.get("file_path") for frame in frames]
     if not all(isinstance(name, str) for name in names) or _in_order(names):
         return list(frames)
@@ -141,7 +142,7 @@ def number(fields: JsonObject, key: str, default: float | None = None) -> float:
         TrajectoryError: It is no number.
     """
     value: Any = fields.get(key, default)
-    if not _is_number(value):
+    if not _is_number(value) or abs(value) > sys.float_info.max:
         raise TrajectoryError(f"{key!r} must be a number, received {value!r}.")
     return float(value)
 

@@ -133,6 +133,10 @@ def _read_vipe(loaded: Mapping[str, Any], path: Path) -> PathFile:
         raise TrajectoryError(
             f"holds ViPE's intrinsics, 'data' of shape {data.shape!r}, and no poses. Give pose/{path.name}."
         )
+    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.number) or data.ndim != 3:
+        raise TrajectoryError(
+            f"ViPE's 'data' must be (T, 4, 4) and 'inds' (T,), received shapes {data.shape!r} and {indices.shape!r}."
+        )
     steps = np.diff(indices)
     if len(indices) != len(data) or (steps <= 0).any() or len(set(steps.tolist())) > 1:
         raise TrajectoryError(

@@ -219,7 +219,7 @@ def as_float64(values: Any, name: str) -> Tensor:
         return values.detach().to("cpu", torch.float64).clone()
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TrajectoryError(f"{name} must be a full array of numbers: {error}.") from error
     return torch.from_numpy(array)
 
@@ -247,6 +247,8 @@ def _orthogonality_residual(rotations: Tensor) -> Tensor:
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, int) and abs(value) > 2**63:
+        return False  # JSON allows integers that no float holds
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
