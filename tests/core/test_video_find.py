@@ -1,5 +1,7 @@
 """Which clips a path stands for."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +99,15 @@ def test_files_that_score_wrote_are_no_clips(tmp_path):
 def test_files_of_such_names_without_scores_are_clips(tmp_path):
     make(tmp_path, "room/rerender.mp4", "room/depth.mp4")
     assert found(tmp_path) == ["room/depth.mp4", "room/rerender.mp4"]
+
+
+def test_pipes_are_passed_over_in_a_folder_and_refused_by_name(tmp_path):
+    make(tmp_path, "clip.mp4")
+    for name in ("pipe.mp4", "pipe.png"):
+        os.mkfifo(tmp_path / name)
+    assert found(tmp_path) == ["clip.mp4"]
+    with pytest.raises(VideoError, match="is a device or a pipe"):
+        find_videos(tmp_path / "pipe.mp4")
 
 
 def test_a_path_that_the_system_refuses_is_an_error(tmp_path):

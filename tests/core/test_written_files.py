@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,13 @@ def test_the_record_beside_a_video_is_found(tmp_path, video, record):
     content = {"video": video, "prompt": "Camera push in.", "seed": 3}
     (tmp_path / record).write_text(json.dumps(content))
     assert read_video_record(tmp_path / video) == content
+
+
+def test_the_current_folder_has_a_record_too(tmp_path, monkeypatch):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames.json").write_text('{"prompt": "A room."}')
+    monkeypatch.chdir(tmp_path / "frames")
+    assert read_video_record(Path()) == {"prompt": "A room."}
 
 
 def test_a_record_needs_no_name_of_the_video(tmp_path):

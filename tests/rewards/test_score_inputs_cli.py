@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,33 @@ def test_a_report_does_not_replace_a_video(clip_file: Path) -> None:
     assert clip_file.read_bytes() == before
 
 
-def test_an_empty_argument_is_not_the_current_folder(clip_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [[""], ["room.mp4", "--out", ""], ["room.mp4", "--trajectory", ""]])
+def test_an_empty_argument_is_not_the_current_folder(
+    arguments: list[str], clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(clip_file.parent)
-    result = run("")
+    result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "VIDEO must not be empty" in result.stderr
+    assert "must not be empty" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop", "pipe.mp4"])
+def test_a_path_that_cannot_be_opened_is_reported(name: str, tmp_path: Path) -> None:
+    if name == "loop":
+        (tmp_path / "loop").symlink_to("loop")
+    if name == "pipe.mp4":
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "list.jsonl").write_text(json.dumps({"video": name}) + "\n")
+    result = run(tmp_path / "list.jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+
+
+def test_names_and_prompts_that_are_no_utf8_are_escaped(clip_file: Path, tmp_path: Path) -> None:
+    video = tmp_path / "caf\udce9.mp4"
+    video.write_bytes(clip_file.read_bytes())
+    result = run(video, "--prompt", "A room \ud800", "--out", tmp_path / "out", "--report", tmp_path / "report.html")
+    assert result.exit_code == 0, result.stderr
+    (line,) = lines(result)
+    assert (line["video"], line["prompt"]) == (str(video), "A room \ud800")
+    assert (tmp_path / "report.html").stat().st_size > 0

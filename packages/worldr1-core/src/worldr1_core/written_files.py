@@ -12,6 +12,7 @@ belong to a clip, and whoever reads a generated video finds the prompt that it w
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def read_video_record(video: Path) -> dict[str, Any] | None:
         >>> read_video_record(Path("no-such-video.mp4")) is None
         True
     """
-    record = _read_object(video.with_name(f"{video.name if video.is_dir() else video.stem}.json"))
+    video = Path(os.path.abspath(video))  # `.` has no name, and a link keeps its own
+    record = _read_object(video.parent / f"{video.name if video.is_dir() else video.stem}.json")
     if record is None or not isinstance(record.get("prompt"), str):
         return None
     return record if record.get("video", video.name) == video.name else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,34 +17,44 @@ if TYPE_CHECKING:
     from worldr1_rewards.scoring import ClipScores
 
 
+class _FilePath(click.Path):
+    """A path that is not empty: `"$VIDEO"` of a variable that is not set is not the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("must not be empty. Name a file or folder; '.' is the current folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 LONG_CLIP_FRAMES = 100
 """A clip of at least so many frames takes long enough that a line on stderr says when it begins."""
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…")
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=_FilePath())
 @click.option("--prompt", help="Prompt of every video; its camera words command the path.")
-@click.option(
-    "--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line; # comments."
-)
+@click.option("--prompts", "prompts_file", type=_FilePath(), help="File with one prompt a line; # comments.")
 @click.option(
     "--trajectory",
-    type=click.Path(path_type=Path),
+    type=_FilePath(),
     help="Commanded path: JSON, npz, transforms.json, TUM, EuRoC, KITTI, RealEstate10K, COLMAP, ... (camera-paths.md). "
     "FILE#NAME chooses one of several.",
 )
 @click.option(
     "--intrinsics",
-    type=click.Path(path_type=Path),
+    type=_FilePath(),
     help="Known intrinsics: JSON, npz, npy or text.  [default: those of --trajectory, else f = 1.2 width]",
 )
-@click.option("--manifest", type=click.Path(path_type=Path), help="Rewards to use.  [default: weights-free]")
+@click.option("--manifest", type=_FilePath(), help="Rewards to use.  [default: weights-free]")
 @click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")
-@click.option("--out", "out", type=click.Path(path_type=Path), help="Folder for estimated paths and renders.")
-@click.option("--report", type=click.Path(path_type=Path), help="HTML report to write.")
+@click.option("--out", "out", type=_FilePath(), help="Folder for estimated paths and renders.")
+@click.option("--report", type=_FilePath(), help="HTML report to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips scored together.")
 def score(
-    videos: tuple[str, ...],
+    videos: tuple[Path, ...],
     prompt: str | None,
     prompts_file: Path | None,
     trajectory: Path | None,
@@ -73,7 +83,7 @@ def score(
         if path is not None and not split_choice(path)[0].exists():
             raise click.UsageError(f"{option} {str(path)!r} does not exist.")
     requests = collect_requests(
-        _paths(videos), prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics
+        videos, prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics
     )
     scorer = Scorer.from_manifest(manifest, rewards=_split(rewards))
     _check_outputs(out, report, requests)
@@ -94,12 +104,6 @@ def score(
         page.write(report)
     if clips.num_failed:
         raise click.exceptions.Exit(2)
-
-
-def _paths(videos: Sequence[str]) -> list[Path]:
-    if not all(videos):
-        raise click.UsageError("VIDEO must not be empty. Name a file or folder; '.' is the current folder.")
-    return [Path(video) for video in videos]
 
 
 def _check_outputs(out: Path | None, report: Path | None, requests: Sequence[ScoreRequest]) -> None:

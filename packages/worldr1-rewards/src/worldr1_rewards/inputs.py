@@ -134,13 +134,19 @@ def output_names(requests: Sequence[ScoreRequest], out: Path | None = None) -> l
     taken = set() if out is None else _folders_of_videos(requests, out.resolve())
     names: list[str] = []
     for request in requests:
-        stem = request.video.stem if request.video.is_file() else request.video.resolve().name
+        stem = _stem(request)
         name, count = stem, 1
         while name in names or name in taken:
             count += 1
             name = f"{stem}-{count}"
         names.append(name)
     return names
+
+
+def _stem(request: ScoreRequest) -> str:
+    if request.problem is not None:  # the file system may refuse even to look at such a path
+        return request.video.stem
+    return request.video.stem if request.video.is_file() else request.video.resolve().name
 
 
 def _folders_of_videos(requests: Sequence[ScoreRequest], out: Path) -> set[str]:
@@ -176,10 +182,11 @@ def _from_row(row: ListRow, folder: Path) -> ScoreRequest:
 def _read_prompts(path: Path, requests: Sequence[ScoreRequest]) -> list[str]:
     content = read_prompt_file(path)
     if len(content.prompts) != len(requests):
-        missing = sum(request.problem is not None for request in requests)
+        videos = f"{len(requests)} video{'' if len(requests) == 1 else 's'}"
+        if missing := sum(request.problem is not None for request in requests):
+            videos += f", {missing} of which cannot be found"
         raise UserError(
-            f"Prompt file {str(path)!r} holds {content.count} for {len(requests)} videos"
-            f"{f', {missing} of which cannot be found' if missing else ''}. Write one prompt a line, in the order of "
+            f"Prompt file {str(path)!r} holds {content.count} for {videos}. Write one prompt a line, in the order of "
             "the videos; blank lines and lines that start with '#' do not count. For videos without a prompt, use a "
             ".csv or .jsonl list."
         )

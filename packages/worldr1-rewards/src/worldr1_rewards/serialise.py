@@ -30,9 +30,13 @@ def score_record(result: ClipScores) -> dict[str, Any]:
 
 
 def score_line(result: ClipScores) -> str:
-    """`score_record` as one line of strict JSON, also for readers that take U+2028 or U+0085 for the end of a line."""
-    line = json.dumps(score_record(result), ensure_ascii=False, allow_nan=False)
-    return line.translate(_LINE_SEPARATORS)
+    """`score_record` as one line of strict JSON.
+
+    Characters that some readers take for the end of a line, and those that UTF-8 cannot express (lone surrogates, as in
+    names of files that are no UTF-8), are written as escapes.
+    """
+    line = json.dumps(score_record(result), ensure_ascii=False, allow_nan=False).translate(_LINE_SEPARATORS)
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _number(value: float) -> float | None:

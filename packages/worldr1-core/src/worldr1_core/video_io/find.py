@@ -42,8 +42,10 @@ def find_videos(path: str | os.PathLike[str]) -> list[Path]:
         raise VideoError(f"{path}: no such file or folder.") from error
     except (OSError, ValueError) as error:
         raise VideoError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
-    if not stat.S_ISDIR(mode):
+    if stat.S_ISREG(mode):
         return [path]
+    if not stat.S_ISDIR(mode):
+        raise VideoError(f"{path}: is a device or a pipe. Name a file; a video is read more than once.")
     clips = _clips_in(path)
     if not clips:
         raise VideoError(
@@ -85,7 +87,11 @@ def _without_thumbnails(pictures: list[Path], films: list[Path]) -> list[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        visible = [
+            entry
+            for entry in folder.iterdir()
+            if not entry.name.startswith(".") and not entry.is_fifo()  # to open a pipe waits for its writer
+        ]
     except OSError as error:
         raise VideoError(f"{folder}: the folder cannot be read: {error.strerror or error}.") from error
     written = written_files(folder, {entry.name for entry in visible})
