@@ -35,6 +35,14 @@ def test_a_break_is_a_clip_of_the_same_form_and_repeats_exactly(kind: str) -> No
     assert torch.equal(broken, corrupt(clip(), kind, 1.0, 3, other()))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_small_frames_without_texture_can_be_broken(kind: str) -> None:
+    plain = torch.full((2, 3, 16, 20), 0.5)
+    broken = corrupt(plain, kind, 1.0, 0, plain)
+    assert broken.shape == plain.shape
+    assert bool(torch.isfinite(broken).all())
+
+
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - CHANGES_FIRST_FRAME))
 def test_the_first_frame_stays_as_it_was_filmed(kind: str) -> None:
     torch.testing.assert_close(corrupt(clip(), kind, 1.0, 0, other())[0], clip()[0], atol=1e-5, rtol=0)

@@ -11,7 +11,7 @@ import torch
 
 from worldr1_core.provenance import versions
 from worldr1_core.rank_statistics import mean
-from worldr1_rewards.probes.pictures import NUM_FRAMES, Strips
+from worldr1_rewards.probes.pictures import Strips
 from worldr1_rewards.probes.run import Outcome
 from worldr1_rewards.probes.source import CLEAN, Source
 from worldr1_rewards.report.axes import Axes, grid, svg_panel
@@ -189,11 +189,11 @@ def _sensitivity(report: Mapping[str, Any]) -> str:
 def _kind(kind: str, section: Section, outcomes: Sequence[Outcome]) -> str:
     film, images = "", section.strips.images
     if kind in images:
-        label, uri = images[kind]
+        label, uri, count = images[kind]
         film = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="Frames: {text(kind)}">'
-            f'<div class="rows" style="--n:{NUM_FRAMES}"><figure><figcaption><b>{text(label)}</b></figcaption>'
-            f'<div class="strip"><img src="{uri}" alt="{NUM_FRAMES} frames of {text(label)}, {text(kind)}"></div>'
+            f'<div class="rows" style="--n:{count}"><figure><figcaption><b>{text(label)}</b></figcaption>'
+            f'<div class="strip"><img src="{uri}" alt="{count} frames of {text(label)}, {text(kind)}"></div>'
             "</figure></div></div>"
         )
     curves = _curve(kind, outcomes, section.source.severities) if kind in section.report["auc"] else ""

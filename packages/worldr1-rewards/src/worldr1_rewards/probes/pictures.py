@@ -20,11 +20,11 @@ class Strips:
 
     Attributes:
         source: Tells which severity is the full one.
-        images: Kind -> (case label, data URI).
+        images: Kind -> (case label, data URI, number of frames).
     """
 
     source: Source
-    images: dict[str, tuple[str, str]] = field(default_factory=dict)
+    images: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
     def keep(self, outcome: Outcome, result: ClipScores) -> None:
         """Take the frames of a clip that is the first of its kind at full severity."""
@@ -36,4 +36,5 @@ class Strips:
         frames = shown[pick_frames(len(shown), NUM_FRAMES)]
         scale = SIDE / max(frames.shape[-2:])
         size = (round(frames.shape[-2] * scale), round(frames.shape[-1] * scale))
-        self.images[sample.kind] = (sample.case.label, data_uri(to_image(resize(frames, size)), max_bytes=24 * 1024))
+        uri = data_uri(to_image(resize(frames, size)), max_bytes=24 * 1024)
+        self.images[sample.kind] = (sample.case.label, uri, len(frames))
