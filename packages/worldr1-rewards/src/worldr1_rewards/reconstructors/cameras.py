@@ -105,11 +105,38 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
     chosen, bounds = _best_start(levels, known, starts.moving)
     moving = interpolate_poses(chosen, known, num_frames)
     turning = interpolate_poses(starts.turning.poses[0].double(), known, num_frames)
+    cameras = refine_cameras(levels, moving, bounds, turning, first_level=len(levels) - 1, try_straight=True)
+    cameras.diagnostics["start_cost"] = float(starts.moving.cost[0])
+    return cameras
+
+
+def refine_cameras(
+    levels: list[Level],
+    moving: Tensor,
+    bounds: tuple[float, float],
+    turning: Tensor,
+    *,
+    first_level: int,
+    try_straight: bool,
+) -> Cameras:
+    """Refine two hypotheses photometrically, from coarse to fine, and choose between resting, turning and moving.
+
+    Args:
+        levels: Grey levels, full size first.
+        moving: `(T, 4, 4)` float64 world-to-camera poses of a camera that moves.
+        bounds: Range of inverse depth that goes with them.
+        turning: `(T, 4, 4)` float64 poses of a camera that only rotates.
+        first_level: Index of the coarsest level, where refinement begins.
+        try_straight: Whether a camera without any turn is tried, as is right after a search that may imitate a shift by
+            a turn.
+    """
     aligner, rho, facing = None, None, False
-    for index in range(len(levels) - 1, -1, -1):
+    for index in range(first_level, -1, -1):
         rank = min(index, len(POINTS_PER_HOST) - 1)
         aligner = _aligner(levels, index, POINTS_PER_HOST[rank])
-        moving, rho, facing = _move_simply(aligner, moving, bounds, ITERATIONS[rank], facing, ask=index == 1)
+        moving, rho, facing = _move_simply(
+            aligner, moving, bounds, ITERATIONS[rank], facing, ask=try_straight and index == 1
+        )
         if not (index < 2 and compare_motions(aligner, moving, rho, turning).obvious):
             turning = _turn(aligner, turning, TURN_ITERATIONS)
         bounds = _range(rho)
@@ -122,8 +149,8 @@ def estimate_cameras(frames: Tensor, intrinsics: Tensor) -> Cameras:
             torch.ones_like(rho),
         )
     poses = moving @ invert(moving[:1])
-    diagnostics = {"start_cost": float(starts.moving.cost[0]), "noise": aligner.noise}
-    return Cameras(poses, evidence, aligner.points, rho, aligner.evaluate(poses, rho).depth_depth, diagnostics)
+    confidence = aligner.evaluate(poses, rho).depth_depth
+    return Cameras(poses, evidence, aligner.points, rho, confidence, {"noise": aligner.noise})
 
 
 def _best_start(levels: list[Level], known: list[int], candidates: Candidates) -> tuple[Tensor, tuple[float, float]]:
