@@ -15,6 +15,7 @@ from worldr1_core.camera.formats import load_trajectory, save_trajectory
 from worldr1_core.camera.vocabulary import trajectory_from_moves, trajectory_from_prompt
 from worldr1_core.cli import cli
 from worldr1_core.video_io import read_video
+from worldr1_rewards.inputs import collect_requests, load_request
 
 PUSH = "Camera push in. A red room."
 
@@ -111,6 +112,17 @@ def test_camera_words_change_the_video_and_plain_prompts_have_no_path(manifest, 
         run(manifest, "--prompt", PUSH, "--noise", "gaussian", "--out", tmp_path / "c", "--format", "safetensors")
     )
     assert not read_video(moving["video"]).frames.equal(read_video(gaussian["video"]).frames)
+
+
+@pytest.mark.parametrize("form", ["mp4", "frames", "safetensors"])
+def test_the_folder_can_be_scored_as_it_is(manifest, tmp_path, form):
+    path = save_trajectory(trajectory_from_moves(["orbit left"], 9), tmp_path / "orbit.json")
+    prompts = ["--prompt", PUSH, "--prompt", "A red room."]
+    made = lines(run(manifest, *prompts, "--trajectory", path, "--format", form, "--out", tmp_path / "out"))
+    requests = collect_requests([tmp_path / "out"])
+    assert [(str(r.video), r.prompt) for r in requests] == [(line["video"], line["prompt"]) for line in made]
+    for request in requests:
+        np.testing.assert_allclose(load_request(request).target.c2w, load_trajectory(path).c2w)
 
 
 def test_prompt_file_and_gif(manifest, tmp_path):

@@ -163,6 +163,13 @@ def test_a_missing_file_in_a_list_leaves_the_other_rows(suffix: str, clip_file: 
     assert load_request(present).name == str(clip_file)
 
 
+def test_a_row_that_names_a_folder_of_clips_is_reported(tmp_path: Path) -> None:
+    _write(tmp_path / "many" / "a.mp4")
+    (tmp_path / "list.csv").write_text("video\nmany\n")
+    with pytest.raises(VideoError, match=r"list.csv:2: .*many: is a folder with clips of its own \('a.mp4', ...\)"):
+        load_request(collect_requests([tmp_path / "list.csv"])[0])
+
+
 def test_a_missing_trajectory_of_a_row_names_the_line(clip_file: Path) -> None:
     path = clip_file.parent / "list.csv"
     path.write_text("video,trajectory\nclip.mp4,none.json\n")

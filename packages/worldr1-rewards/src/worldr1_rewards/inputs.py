@@ -172,7 +172,8 @@ def _from_row(row: ListRow, folder: Path) -> ScoreRequest:
     assert video is not None, "read_list refuses a row without a video"
     problem = None
     try:
-        find_videos(video)
+        if (found := find_videos(video)) != [video]:
+            problem = f"{video}: is a folder with clips of its own ({found[0].name!r}, ...). Give each a row."
     except VideoError as error:
         problem = f"{error} Paths are relative to the list's folder."
     prompt = row.values.get("prompt", "")
