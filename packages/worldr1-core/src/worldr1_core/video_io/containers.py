@@ -10,13 +10,14 @@ the usual export functions of generation libraries encode.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from worldr1_core.errors import VideoError
@@ -29,6 +30,7 @@ from worldr1_core.video_io.streams import open_container, pixel_aspect, survey
 
 SCALER = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
 _UNSPECIFIED = 2
+_NO_RESOURCES = (errno.ENOMEM, errno.EAGAIN)  # no memory, and no memory for another thread
 # Decoders conceal what they cannot decode unless asked to verify checksums and to stop at the first error.
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
@@ -49,6 +51,8 @@ def read(path: Path, max_frames: int | None, max_side: int | None) -> Video:
             if max_frames is None or len(times) < max_frames:
                 check_complete(path, container, stream, packets, times)
     except av.FFmpegError as error:
+        if error.errno in _NO_RESOURCES:
+            raise MemoryError(error.strerror) from error
         raise VideoError(
             f"{path}: cannot be decoded as video: {error.strerror}. The file is truncated, damaged or no video."
         ) from error
@@ -61,6 +65,7 @@ def _decode(path: Path, container: Any, stream: Any, buffer: FrameBuffer, max_fr
     buffer.check_fits((context.height, context.width), aspect)
     stream.thread_type = "AUTO"
     context.options = _STRICT
+    scaler = VideoReformatter()
     times: list[float | None] = []
     for frame in _frames(container, stream):
         if frame.is_corrupt:
@@ -69,7 +74,7 @@ def _decode(path: Path, container: Any, stream: Any, buffer: FrameBuffer, max_fr
             orientation = frame_orientation(frame)
         except ValueError as error:
             raise VideoError(f"{path}: {error}. Allowed: quarter turns and mirrors. Encode it upright.") from error
-        buffer.append(as_frame(oriented(_to_rgb(frame), orientation)), aspect, turned=orientation[0])
+        buffer.append(as_frame(oriented(_to_rgb(frame, scaler), orientation)), aspect, turned=orientation[0])
         times.append(frame.time)
         if len(times) == max_frames:
             break
@@ -86,9 +91,9 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             yield from packet.decode()
 
 
-def _to_rgb(frame: Any) -> NDArray[np.uint8]:
+def _to_rgb(frame: Any, scaler: VideoReformatter) -> NDArray[np.uint8]:
     matrix = frame.colorspace if frame.colorspace not in (0, _UNSPECIFIED) else Colorspace.ITU601
-    rgb: NDArray[np.uint8] = frame.reformat(
-        format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, interpolation=SCALER
+    rgb: NDArray[np.uint8] = scaler.reformat(
+        frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, interpolation=SCALER
     ).to_ndarray()
     return rgb

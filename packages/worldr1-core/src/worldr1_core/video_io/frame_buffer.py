@@ -69,16 +69,14 @@ class FrameBuffer:
             self._frames = self._allocate(size, full_size)
         elif self._count == len(self._frames):
             self._grow(size, full_size)
-        slot = self._frames[self._count]
-        if size == raw_size:
-            slot.copy_(frame)
-            if frame.dtype == torch.uint8:
-                slot.div_(255)
-        else:
-            values = frame.to(torch.float32)
-            values = values.div(255) if frame.dtype == torch.uint8 else values
-            values = resize(values, full_size, "bicubic").clamp_(0, 1) if full_size != raw_size else values
-            slot.copy_(resize(values, size, "bilinear"))
+        white = 255 if frame.dtype == torch.uint8 else 1
+        if full_size != raw_size:
+            frame = resize(frame.to(torch.float32), full_size, "bicubic").clamp_(0, white)
+        if size != full_size:
+            frame = resize(frame.to(torch.float32), size, "bilinear")
+        slot = self._frames[self._count].copy_(frame)
+        if white != 1:
+            slot.div_(white)
         self._count += 1
 
     def frames(self) -> Tensor:
