@@ -93,7 +93,7 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
 
 def _to_rgb(frame: Any, scaler: VideoReformatter) -> NDArray[np.uint8]:
     matrix = frame.colorspace if frame.colorspace not in (0, _UNSPECIFIED) else Colorspace.ITU601
-    rgb: NDArray[np.uint8] = scaler.reformat(
+    rgb = scaler.reformat(
         frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, interpolation=SCALER
-    ).to_ndarray()
-    return rgb
+    )
+    return np.asarray(rgb.to_ndarray(), np.uint8)
