@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import Move
 from worldr1_core.video import Video
 
 
@@ -21,6 +22,8 @@ class Clip:
         intrinsics: Known `(3, 3)` intrinsics in pixels of `video`, or `None` for the default guess.
         name: How messages and output files call the clip.
         reference: What the model before post-training made of the same prompt and initial noise, or `None`.
+        moves: Camera words of the prompt, where they alone command the path; `target` is then the vocabulary's typical
+            path. Empty where a path is given, or none is commanded.
     """
 
     video: Video
@@ -29,3 +32,4 @@ class Clip:
     intrinsics: Tensor | None = None
     name: str = "clip"
     reference: Video | None = None
+    moves: tuple[Move, ...] = ()

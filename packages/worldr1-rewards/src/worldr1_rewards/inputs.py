@@ -10,7 +10,7 @@ import torch
 
 from worldr1_core.camera.formats import load_intrinsics, load_trajectory
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import trajectory_from_prompt
+from worldr1_core.camera.vocabulary import Move, detect_moves, trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import TrajectoryError, UserError, VideoError
 from worldr1_core.prompt_files import read_prompt_file
@@ -98,7 +98,8 @@ def load_request(request: ScoreRequest) -> Clip:
 def load_clip(request: ScoreRequest) -> Clip:
     """Read a request's files.
 
-    Intrinsics come from `request.intrinsics`; else from the trajectory file, if it states some; else they are unknown.
+    Intrinsics come from `request.intrinsics`; else from the trajectory file, if it states some; else they are unknown. The camera
+    words of the prompt are kept as `Clip.moves` where neither a file nor a record beside the video gives a path.
 
     Raises:
         VideoError: The video cannot be read, or has fewer than two frames.
@@ -110,7 +111,10 @@ def load_clip(request: ScoreRequest) -> Clip:
             f"{request.video}: received {video.num_frames} frame; 3D consistency needs at least 2. Give a video."
         )
     intrinsics = None if request.intrinsics is None else load_intrinsics(request.intrinsics, video.size)
+    moves: tuple[Move, ...] = ()
     if request.trajectory is None:
+        if request.commanded is None:
+            moves = tuple(detect_moves(request.prompt))
         target = trajectory_from_prompt(request.prompt, video.num_frames, video.size)
     else:
         target = load_trajectory(
@@ -120,7 +124,7 @@ def load_clip(request: ScoreRequest) -> Clip:
             with_camera=intrinsics is None,
         )
         intrinsics = target.intrinsics if intrinsics is None else intrinsics
-    return Clip(video, request.prompt, target, intrinsics, name=str(request.video))
+    return Clip(video, request.prompt, target, intrinsics, name=str(request.video), moves=moves)
 
 
 def output_names(requests: Sequence[ScoreRequest], out: Path | None = None) -> list[str]:

@@ -102,7 +102,7 @@ class ConsistencyReward(Reward):
     def _gate(self, clip: Clip, reconstruction: Reconstruction) -> float:
         if self.config.gate == "none" or clip.target is None:
             return 1.0
-        return TrajectoryReward().follow(reconstruction, clip.target).value
+        return TrajectoryReward().judge(clip, reconstruction).value
 
 
 def _compare(clip: Clip, reconstruction: Reconstruction, stride: int) -> Reprojection:

@@ -136,7 +136,7 @@ class ReconstructionReward(Reward):
         if self.config.gate == "none":
             return 1.0, {}
         if self.config.gate == "trajectory" and clip.target is not None:
-            value = TrajectoryReward().follow(reconstruction, clip.target).value
+            value = TrajectoryReward().judge(clip, reconstruction).value
             return value, {"gate_trajectory": value}
         value = static_gain(render, clip.video.frames)
         return value, {"gate_static_gain": value}

@@ -87,11 +87,20 @@ class TrajectoryReward(Reward):
             ScoreNotApplicable: No path is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        target = commanded_path(clip)
+        commanded_path(clip)
         reconstruction = evidence.reconstruction
         if reconstruction is None:
             raise PluginError("The reward 'trajectory' needs a reconstruction, and the scorer passed none.")
-        return self.follow(reconstruction, target)
+        return self.judge(clip, reconstruction)
+
+    def judge(self, clip: Clip, reconstruction: Reconstruction) -> Score:
+        """Score an estimated path against what the clip commands.
+
+        Raises:
+            ScoreNotApplicable: No path is commanded.
+            TrajectoryError: The commanded path has another number of poses than the clip has frames.
+        """
+        return self.follow(reconstruction, commanded_path(clip))
 
     def follow(self, reconstruction: Reconstruction, target: CameraTrajectory) -> Score:
         """Score an estimated path against a commanded one.
