@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldr1_core.camera.vocabulary import trajectory_from_prompt
+from worldr1_core.camera.vocabulary import Move, trajectory_from_prompt
 from worldr1_core.errors import TrajectoryError, UserError, VideoError
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
@@ -220,6 +220,7 @@ def test_a_path_that_was_commanded_by_a_file_comes_before_the_camera_words(tmp_p
     words = load_request(collect_requests([video], prompt="Camera push in.")[0])
     assert words.target is not None
     assert words.target.c2w[-1, 2, 3] > 0
+    assert (clip.moves, words.moves) == ((), (Move.PUSH_IN,))
 
 
 def test_a_stored_path_of_the_camera_words_changes_nothing(tmp_path: Path) -> None:
@@ -230,6 +231,7 @@ def test_a_stored_path_of_the_camera_words_changes_nothing(tmp_path: Path) -> No
     assert clip.target is not None
     assert clip.target.c2w.equal(words.c2w)
     assert clip.intrinsics is None
+    assert clip.moves == ()
 
 
 @pytest.mark.parametrize(
@@ -257,6 +259,7 @@ def test_camera_words_command_the_path(clip_file: Path) -> None:
     assert clip.target is not None
     assert clip.target.c2w[-1, 0, 3].item() == pytest.approx(-220.0)
     assert clip.name == str(clip_file)
+    assert clip.moves == (Move.MOVE_LEFT,)
 
 
 def test_without_camera_words_nothing_is_commanded(clip_file: Path) -> None:
@@ -270,6 +273,7 @@ def test_a_trajectory_file_overrides_the_prompt(clip_file: Path, tmp_path: Path)
     clip = load_clip(ScoreRequest(clip_file, "Camera move left.", trajectory=tmp_path / "path.npy"))
     assert clip.target is not None
     assert clip.target.c2w[-1, :3, 3].tolist() == [0.0, 4.0, 0.0]
+    assert clip.moves == ()
 
 
 def test_a_trajectory_of_another_length_is_refused(clip_file: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from worldr1_core.camera import CameraTrajectory, Move, trajectory_from_moves, trajectory_from_prompt
+from worldr1_core.camera import CameraTrajectory, Move, detect_moves, trajectory_from_moves, trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, TrajectoryError, UserError
 from worldr1_core.reconstructor import Reconstruction, Render
@@ -302,7 +302,98 @@ def test_a_single_frame_is_compared_without_steps() -> None:
     assert follow(one, CameraTrajectory(one)) == 1
 
 
-@pytest.mark.parametrize("options", [{"rotation_scale": 0}, {"relief": 2}, {"relief_gate": 0.1}])
-def test_options_are_bounded(options: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{"rotation_scale": 0}, {"relief": 2}, {"relief_gate": 0.1}, {"amount": "half"}])
+def test_options_are_bounded(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         TrajectoryReward(**options)
+
+
+def wide_pan(relief: float | None = None) -> Estimated:
+    """A real pan, farther than the vocabulary's, that swings about the body."""
+    c2w = camera_path("pan right", FRAMES, scene_depth=DEPTH, amounts={"pan": 32.0})
+    c2w[:, 0, 3] = torch.linspace(0, 0.25 * DEPTH, FRAMES)
+    depth = None if relief is None else flat_scene(relief)
+    return Estimated(trajectory=CameraTrajectory(c2w, scene_depth=DEPTH), depth=depth)
+
+
+def clip_of(prompt: str, *, words_alone: bool) -> Clip:
+    moves = tuple(detect_moves(prompt)) if words_alone else ()
+    target = trajectory_from_prompt(prompt, FRAMES)
+    return Clip(Video(torch.rand(FRAMES, 3, 16, 16)), prompt, target, moves=moves)
+
+
+def test_words_alone_command_kind_and_direction_but_no_amount() -> None:
+    words = clip_of("Camera pan right. A room.", words_alone=True)
+    score = TrajectoryReward().judge(words, wide_pan())
+    assert score.value > 0.7
+    assert score.value == score.details["lenient"]
+    assert score.details["exact"] < 0.05
+    assert {"direction", "amount", "dominance", "smoothness", "rotation_error", "turn", "genuine"} <= set(score.details)
+    wrong = clip_of("Camera pan left. A room.", words_alone=True)
+    assert TrajectoryReward().judge(wrong, wide_pan()).value < 0.01
+
+
+@pytest.mark.parametrize("moves", PROMPTS)
+def test_a_given_path_is_the_command_to_the_last_bit(moves: str | tuple[str, ...]) -> None:
+    clip = clip_of(prompt_of(moves), words_alone=False)
+    assert clip.target is not None
+    estimate = CameraTrajectory(turned(camera_path(moves, FRAMES, scene_depth=DEPTH), 3.0), scene_depth=DEPTH)
+    reconstruction = Estimated(trajectory=estimate, depth=flat_scene(0.4))
+    assert TrajectoryReward().score(clip, Evidence(reconstruction)) == TrajectoryReward().follow(
+        reconstruction, clip.target
+    )
+
+
+def test_the_option_amount_chooses_which_of_both_counts() -> None:
+    words, given = (clip_of("Camera pan right. A room.", words_alone=alone) for alone in (True, False))
+    values = {
+        (amount, clip.moves != ()): TrajectoryReward(amount=amount).judge(clip, wide_pan()).value
+        for amount in ("auto", "exact", "lenient")
+        for clip in (words, given)
+    }
+    exact, lenient = values["exact", True], values["lenient", True]
+    assert exact < 0.05 < 0.7 < lenient
+    assert values["auto", True] == lenient
+    assert values["auto", False] == values["exact", False] == exact
+    assert values["lenient", False] == lenient
+
+
+def test_both_values_are_reported_when_the_exact_one_counts() -> None:
+    score = TrajectoryReward(amount="exact").judge(clip_of("Camera pan right.", words_alone=True), wide_pan())
+    assert score.value == score.details["exact"] < score.details["lenient"]
+
+
+def test_lenient_without_words_follows_the_path() -> None:
+    clip = replace(clip_of("Camera pan right.", words_alone=False), prompt="A room.")
+    assert clip.target is not None
+    assert TrajectoryReward(amount="lenient").judge(clip, wide_pan()) == TrajectoryReward().follow(
+        wide_pan(), clip.target
+    )
+
+
+def test_a_moved_picture_is_no_move_by_words_either() -> None:
+    words = clip_of("Camera move left. A room.", words_alone=True)
+    path = CameraTrajectory(camera_path("move left", FRAMES, scene_depth=DEPTH), scene_depth=DEPTH)
+    solid, flat = (
+        TrajectoryReward().judge(words, Estimated(trajectory=path, depth=flat_scene(relief))) for relief in (0.8, 0.03)
+    )
+    assert solid.value > 0.9
+    assert flat.value < 0.05
+    assert flat.value == pytest.approx(solid.value * flat.details["genuine"])
+
+
+def test_a_slide_taken_for_a_pan_is_no_pan_by_words_either() -> None:
+    words = clip_of("Camera pan left. A room.", words_alone=True)
+    path = CameraTrajectory(camera_path("pan left", FRAMES, scene_depth=DEPTH))
+    honest, slide = (
+        Estimated(trajectory=path, has_parallax=False, diagnostics={"move_ratio": ratio}) for ratio in (1.0, 20.0)
+    )
+    assert TrajectoryReward().judge(words, honest).value > 0.9
+    assert TrajectoryReward().judge(words, slide).value < 0.1
+
+
+def test_words_alone_still_ask_for_one_pose_a_frame() -> None:
+    words = clip_of("Camera push in.", words_alone=True)
+    estimate = Estimated(trajectory=CameraTrajectory(camera_path("push in", 5, scene_depth=1.0)))
+    with pytest.raises(TrajectoryError, match=r"17 poses.*5 frames"):
+        TrajectoryReward().judge(words, estimate)

@@ -98,8 +98,8 @@ def load_request(request: ScoreRequest) -> Clip:
 def load_clip(request: ScoreRequest) -> Clip:
     """Read a request's files.
 
-    Intrinsics come from `request.intrinsics`; else from the trajectory file, if it states some; else they are unknown. The camera
-    words of the prompt are kept as `Clip.moves` where neither a file nor a record beside the video gives a path.
+    Intrinsics come from `request.intrinsics`; else from the trajectory file, if it states some; else they are unknown.
+    The camera words of the prompt become `Clip.moves` where neither a file nor a record beside the video gives a path.
 
     Raises:
         VideoError: The video cannot be read, or has fewer than two frames.

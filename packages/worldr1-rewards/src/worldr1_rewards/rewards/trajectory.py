@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import Move, detect_moves
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError
@@ -21,6 +22,7 @@ from worldr1_rewards.rewards.path_agreement import (
     compare_paths,
     translates,
 )
+from worldr1_rewards.rewards.word_agreement import compare_with_words
 
 RELIEF_QUANTILES = (0.05, 0.95)
 MAX_RELIEF_SAMPLES = 4096
@@ -43,6 +45,10 @@ class TrajectoryReward(Reward):
     misfit of the pure rotation: where the reconstructor reports how much better a moving camera explains the frames
     (`diagnostics["move_ratio"]`, m), the score is multiplied by 1 / (1 + ((m - 1) / misfit)²). A wrong focal length
     costs a little there.
+
+    Camera words without a path (`Clip.moves`) command a kind of motion and a direction, not an amount. There the score
+    is by default that of `worldr1_rewards.rewards.word_agreement`, times the same factor against moved pictures; the
+    option `amount` chooses, and both values are in the details. A given path is always the command, as it is.
     """
 
     class Config(ComponentConfig):
@@ -70,6 +76,11 @@ class TrajectoryReward(Reward):
             le=1,
             description="Relief of inverse depth that earns half where a translation is commanded; 0 switches it off.",
         )
+        amount: Literal["auto", "exact", "lenient"] = Field(
+            "auto",
+            description="How strictly the amount of motion is judged; auto: exactly where a path is given, leniently "
+            "where only camera words are.",
+        )
         misfit: float = Field(
             4.0,
             ge=0,
@@ -94,13 +105,31 @@ class TrajectoryReward(Reward):
         return self.judge(clip, reconstruction)
 
     def judge(self, clip: Clip, reconstruction: Reconstruction) -> Score:
-        """Score an estimated path against what the clip commands.
+        """Score an estimated path against what the clip commands: a path exactly, words leniently (`amount`).
+
+        Where both can be judged, the details hold both values, `exact` and `lenient`, and the parts of both.
 
         Raises:
             ScoreNotApplicable: No path is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        return self.follow(reconstruction, commanded_path(clip))
+        target = commanded_path(clip)
+        exact = self.follow(reconstruction, target)
+        moves = self._words(clip)
+        if not moves:
+            return exact
+        agreement = compare_with_words(
+            with_scene_depth(reconstruction), moves, self._tolerances(), has_parallax=reconstruction.has_parallax
+        )
+        lenient = agreement.score * float(exact.details["genuine"])
+        value = exact.value if self.config.amount == "exact" else lenient
+        return Score(value, details={**exact.details, **asdict(agreement), "exact": exact.value, "lenient": lenient})
+
+    def _words(self, clip: Clip) -> tuple[Move, ...]:
+        """The camera words to judge by; with `amount: lenient` also those that stand beside a given path."""
+        if clip.moves or self.config.amount != "lenient":
+            return clip.moves
+        return tuple(detect_moves(clip.prompt))
 
     def follow(self, reconstruction: Reconstruction, target: CameraTrajectory) -> Score:
         """Score an estimated path against a commanded one.
@@ -110,15 +139,7 @@ class TrajectoryReward(Reward):
         """
         estimate = with_scene_depth(reconstruction)
         check_pose_count(target, estimate.num_frames)
-        options = self.config
-        tolerances = Tolerances(
-            direction=options.direction_scale,
-            rotation=options.rotation_scale,
-            drift=options.drift_scale,
-            travel=options.travel_half,
-            turn=options.turn_half,
-        )
-        agreement = compare_paths(estimate, target, tolerances, has_parallax=reconstruction.has_parallax)
+        agreement = compare_paths(estimate, target, self._tolerances(), has_parallax=reconstruction.has_parallax)
         relief = scene_relief(reconstruction)
         if translates(target):
             genuine = self._solidity(relief)
@@ -128,6 +149,16 @@ class TrajectoryReward(Reward):
         if relief is not None:
             details["relief"] = relief
         return Score(agreement.score * genuine, details={**details, "genuine": genuine})
+
+    def _tolerances(self) -> Tolerances:
+        options = self.config
+        return Tolerances(
+            direction=options.direction_scale,
+            rotation=options.rotation_scale,
+            drift=options.drift_scale,
+            travel=options.travel_half,
+            turn=options.turn_half,
+        )
 
     def _solidity(self, relief: float | None) -> float:
         """Factor in [0, 1] of the relief; 1 where the reconstructor has no depth to judge by."""
