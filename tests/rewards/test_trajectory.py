@@ -12,10 +12,12 @@ from worldr1_core.camera import CameraTrajectory, Move, detect_moves, trajectory
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, TrajectoryError, UserError
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import Evidence, Reward
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world.corruptions import shaken
 from worldr1_rewards.probes.world.paths import CHAINS, MOVES, camera_path, prompt_of, yaw
+from worldr1_rewards.rewards.consistency import ConsistencyReward
+from worldr1_rewards.rewards.reconstruction import ReconstructionReward
 from worldr1_rewards.rewards.trajectory import TrajectoryReward, inverse_depth_relief
 
 FRAMES = 17
@@ -397,3 +399,25 @@ def test_words_alone_still_ask_for_one_pose_a_frame() -> None:
     estimate = Estimated(trajectory=CameraTrajectory(camera_path("push in", 5, scene_depth=1.0)))
     with pytest.raises(TrajectoryError, match=r"17 poses.*5 frames"):
         TrajectoryReward().judge(words, estimate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Estimated):
+    """A path and a perfect re-render."""
+
+    frames: torch.Tensor
+
+    def rerender(self) -> Render:
+        return Render(self.frames, torch.ones_like(self.frames[:, 0]))
+
+
+@pytest.mark.parametrize("words_alone", [True, False])
+@pytest.mark.parametrize(("reward", "gate"), [(ReconstructionReward, "gate_trajectory"), (ConsistencyReward, "gate")])
+def test_the_gates_judge_a_clip_as_trajectory_does(reward: type[Reward], gate: str, words_alone: bool) -> None:
+    clip = clip_of("Camera pan right. A room.", words_alone=words_alone)
+    path = wide_pan().trajectory
+    depth = torch.full((FRAMES, 16, 16), DEPTH)
+    reconstruction = Shown(trajectory=path, depth=depth, frames=clip.video.frames)
+    expected = TrajectoryReward().judge(clip, reconstruction).value
+    assert reward().score(clip, Evidence(reconstruction)).details[gate] == expected
+    assert (expected > 0.7) == words_alone
