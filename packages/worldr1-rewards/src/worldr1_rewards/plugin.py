@@ -31,6 +31,7 @@ def worldr1_register_rewards() -> dict[str, str]:
 def worldr1_register_reconstructors() -> dict[str, str]:
     """The weights-free default, COLMAP, Depth Anything 3, and what fits a scene to the cameras of another one."""
     return {
+        "auto": "worldr1_rewards.reconstructors.auto:AutoReconstructor",
         "direct": "worldr1_rewards.reconstructors.direct:DirectReconstructor",
         "colmap": "worldr1_rewards.reconstructors.colmap:ColmapReconstructor",
         "da3": "worldr1_rewards.reconstructors.da3:DA3Reconstructor",

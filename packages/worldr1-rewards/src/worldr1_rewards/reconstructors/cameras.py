@@ -33,6 +33,8 @@ ITERATIONS = ((6, 4), (6, 6), (6,))
 FACING_ITERATIONS = (4, 3)
 FACING = 1.03
 """Ratio of costs up to which a camera that does not turn is believed."""
+SIMPLER = 1.1
+"""Ratio of costs up to which a simpler kind of motion is believed when cameras of different origin compete."""
 MAX_RIVALS = 2
 RIVAL = 1.3
 """Starts that go on to the next level: how many, and with how much of the best one's cost."""
@@ -151,6 +153,23 @@ def refine_cameras(
     poses = moving @ invert(moving[:1])
     confidence = aligner.evaluate(poses, rho).depth_depth
     return Cameras(poses, evidence, aligner.points, rho, confidence, {"noise": aligner.noise})
+
+
+def best_explained(levels: list[Level], rivals: list[Cameras]) -> int:
+    """Index of the cameras that explain a clip best, in one common calibration of noise.
+
+    Of cameras of different kinds the simpler one is believed unless the richer is clearly better.
+
+    Args:
+        levels: Grey levels that all rivals were refined on, full size first.
+        rivals: Cameras with the same points.
+    """
+    aligner = _aligner(levels, 0, POINTS_PER_HOST[0])
+    sharpest = min(rivals, key=lambda rival: float(rival.diagnostics["noise"]))
+    aligner.calibrate(sharpest.poses, sharpest.rho)
+    weights = {"resting": 1.0, "turning": SIMPLER, "moving": SIMPLER**2}
+    costs = [weights[rival.evidence.kind] * float(aligner.evaluate(rival.poses, rival.rho).cost) for rival in rivals]
+    return costs.index(min(costs))
 
 
 def _best_start(levels: list[Level], known: list[int], candidates: Candidates) -> tuple[Tensor, tuple[float, float]]:

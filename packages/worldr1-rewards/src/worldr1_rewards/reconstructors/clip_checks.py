@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.errors import ScoreUnavailable
+from worldr1_core.errors import ScoreUnavailable, TrajectoryError
 from worldr1_rewards.reconstructors.points import texture_strength
 from worldr1_rewards.reconstructors.pyramid import blur, luma
+from worldr1_rewards.reconstructors.rigid import default_intrinsics
 
 MIN_FRAMES = 3
 MIN_SIDE = 24
@@ -50,3 +52,20 @@ def check_texture(name: str, frames: Tensor, why: str) -> None:
             f"{name}: the frames show no texture (mean squared gradient {strength:.1e}, at least {MIN_TEXTURE:.0e} is "
             f"needed), {why}"
         )
+
+
+def clip_intrinsics(clip: Clip) -> Tensor:
+    """Known intrinsics, or the default guess, `(3, 3)` float64.
+
+    Raises:
+        TrajectoryError: The known ones are not a pinhole camera's.
+    """
+    if clip.intrinsics is None:
+        return default_intrinsics(*clip.video.size)
+    matrix = clip.intrinsics.double()
+    if matrix.shape != (3, 3) or not bool(torch.isfinite(matrix).all()) or float(matrix.diagonal()[:2].min()) <= 0:
+        raise TrajectoryError(
+            f"{clip.name}: intrinsics must be a finite 3x3 matrix with positive focal lengths, received "
+            f"{clip.intrinsics.tolist()!r}."
+        )
+    return matrix

@@ -15,15 +15,15 @@ from torch import Tensor
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import ScoreUnavailable, TrajectoryError
+from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction, Reconstructor, Render
 from worldr1_rewards.reconstructors.cameras import Cameras, estimate_cameras
-from worldr1_rewards.reconstructors.clip_checks import MIN_FRAMES, MIN_SIDE, check_texture
+from worldr1_rewards.reconstructors.clip_checks import MIN_FRAMES, MIN_SIDE, check_texture, clip_intrinsics
 from worldr1_rewards.reconstructors.dense_depth import key_depths
 from worldr1_rewards.reconstructors.depth_render import KeyFrames, enlarge, render_view, splat_depth
 from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.reconstructors.pyramid import limit_size, luma
-from worldr1_rewards.reconstructors.rigid import default_intrinsics, invert, resize_intrinsics
+from worldr1_rewards.reconstructors.rigid import invert, resize_intrinsics
 
 MIN_AGREEMENT = 0.6
 """By default, the least correlation of a frame's patches with those of other frames for it to show the same scene."""
@@ -105,13 +105,12 @@ class DirectReconstructor(Reconstructor):
             TrajectoryError: `clip.intrinsics` are not a pinhole camera's.
         """
         frames = clip.video.frames.to(self.device)
-        size = int(frames.shape[-2]), int(frames.shape[-1])
         _check_video(clip.name, frames)
-        intrinsics = _intrinsics(clip, size).to(self.device)
+        intrinsics = clip_intrinsics(clip).to(self.device)
         small, matrix = limit_size(frames, intrinsics.to(frames.dtype), self.config.max_side)
         check_texture(clip.name, small, "so neither camera nor depth can be seen.")
         cameras = estimate_cameras(small, matrix)
-        _check_agreement(clip.name, cameras, self.config.min_agreement)
+        check_agreement(clip.name, cameras, self.config.min_agreement)
         return _assemble(frames, intrinsics, small, matrix, cameras)
 
 
@@ -128,7 +127,17 @@ def _check_video(name: str, frames: Tensor) -> None:
         )
 
 
-def _check_agreement(name: str, cameras: Cameras, least: float) -> None:
+def check_agreement(name: str, cameras: Cameras, least: float) -> None:
+    """Refuse a clip more than a tenth of whose frames do not correlate with the others along the cameras.
+
+    Args:
+        name: How the reason calls the clip.
+        cameras: Estimated cameras.
+        least: Least correlation of a frame's patches with those of other frames.
+
+    Raises:
+        ScoreUnavailable: Too many frames fall short of it.
+    """
     agreement = cameras.evidence.agreement
     lost = (agreement < least).nonzero()[:, 0].tolist()
     if len(lost) > MAX_LOST_SHARE * len(agreement):
@@ -136,19 +145,6 @@ def _check_agreement(name: str, cameras: Cameras, least: float) -> None:
             f"{name}: frames {lost} do not show the same scene as the others (best correlation "
             f"{float(agreement.min()):.2f}, at least {least} is needed): noise, or a cut."
         )
-
-
-def _intrinsics(clip: Clip, size: tuple[int, int]) -> Tensor:
-    """Known intrinsics, or the default guess, `(3, 3)` float64."""
-    if clip.intrinsics is None:
-        return default_intrinsics(*size)
-    matrix = clip.intrinsics.double()
-    if matrix.shape != (3, 3) or not bool(torch.isfinite(matrix).all()) or float(matrix.diagonal()[:2].min()) <= 0:
-        raise TrajectoryError(
-            f"{clip.name}: intrinsics must be a finite 3x3 matrix with positive focal lengths, received "
-            f"{clip.intrinsics.tolist()!r}."
-        )
-    return matrix
 
 
 def _assemble(
@@ -179,7 +175,7 @@ def _assemble(
         trajectory=trajectory,
         depth=frame_depths(keys, poses.to(frames.dtype)),
         has_parallax=moves,
-        diagnostics=_diagnostics(cameras),
+        diagnostics=diagnose(cameras),
         keys=keys,
         key_indices=hosts,
     )
@@ -215,7 +211,8 @@ def points_relief(cameras: Cameras) -> float:
     return sorted(spreads)[len(spreads) // 2]
 
 
-def _diagnostics(cameras: Cameras) -> dict[str, Any]:
+def diagnose(cameras: Cameras) -> dict[str, Any]:
+    """Plain numbers about estimated cameras, for reports."""
     evidence = cameras.evidence
     return {
         "motion": evidence.kind,

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
@@ -19,6 +18,7 @@ from worldr1_core.reward import Evidence, Reads, Reward, Score
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.lpips_net import lpips_distance
 from worldr1_rewards.rewards.path_agreement import achieved
+from worldr1_rewards.rewards.rerender_quality import agreement, error_burst, within_reach
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
 
 PSNR_CEILING = 40.0
@@ -43,7 +43,11 @@ class ReconstructionReward(Reward):
 
     score = quality(metric) x coverage factor x sharpness factor x gate
 
-    - `photometric` (default, no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
+    - `local` (default, no weights): agreement x b0 / (b0 + burst); see `worldr1_rewards.rewards.rerender_quality`. The
+      agreement compares every pixel's error with what half a pixel of displacement and a little noise would cause
+      there, so that it means the same for rendered and for filmed clips; the burst sees what appears, vanishes or
+      jumps.
+    - `photometric` (no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
       variance of the frame, at a coarse size, of what no displacement by up to two pixels of a finer size explains,
       plus a small share of the plain error at both sizes. In units of the frame's contrast a soft scene is judged as
       strictly as a rich one. Depth that is a little wrong behind a silhouette moves content by a pixel or two, in every
@@ -71,14 +75,17 @@ class ReconstructionReward(Reward):
     class Config(ComponentConfig):
         """Options of `reconstruction`."""
 
-        metric: Literal["photometric", "lpips", "psnr", "ssim"] = Field(
-            "photometric", description="How re-render and frame are compared; only lpips needs weights."
+        metric: Literal["local", "photometric", "lpips", "psnr", "ssim"] = Field(
+            "local", description="How re-render and frame are compared; only lpips needs weights."
         )
         gate: Literal["trajectory", "static-gain", "none"] = Field(
             "trajectory", description="What keeps stillness from paying; trajectory needs a commanded path."
         )
         unexplained: float = Field(
             0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
+        )
+        burst: float = Field(
+            0.002, gt=0, le=1, description="b0: rise of one frame's squared error that earns half (local)."
         )
         sharpness: float = Field(
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
@@ -120,6 +127,10 @@ class ReconstructionReward(Reward):
     def _quality(self, render: Render, frames: Tensor) -> tuple[float, dict[str, float]]:
         """Value in [0, 1] of the chosen metric, and the metric in its own unit."""
         metric = self.config.metric
+        if metric == "local":
+            agreed = float(agreement(render.frames, frames, render.coverage).nanmean())
+            burst = error_burst(render.frames, frames, render.coverage)
+            return agreed * self.config.burst / (self.config.burst + burst), {"agreement": agreed, "burst": burst}
         if metric == "photometric":
             share = unexplained(render.frames, frames, render.coverage)
             return self.config.unexplained / (self.config.unexplained + share), {"unexplained": share}
@@ -182,22 +193,6 @@ def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
     fine = metrics.unexplained_share(shown, target, weight, side=FINE_SIDE)
     plain = metrics.unexplained_share(shown, target, weight, side=COARSE_SIDE)
     return float((coarse + PLAIN_WEIGHT * plain + DETAIL_WEIGHT * fine).nanmean())
-
-
-def within_reach(prediction: Tensor, target: Tensor, coverage: Tensor, reach: int) -> Tensor:
-    """The image nearest to the target whose values all lie between those found near the same place in the prediction.
-
-    Args:
-        prediction: `(N, C, h, w)`.
-        target: The same shape.
-        coverage: `(N, h, w)`; where it is 0 the prediction says nothing, and the target is returned.
-        reach: Half the side of the square neighbourhood, in pixels.
-    """
-    covered = coverage[:, None] > 0
-    side = 2 * reach + 1
-    high = functional.max_pool2d(prediction.masked_fill(~covered, -torch.inf), side, 1, reach)
-    low = -functional.max_pool2d(-prediction.masked_fill(~covered, torch.inf), side, 1, reach)
-    return torch.where(covered, torch.minimum(torch.maximum(target, low), high), target)
 
 
 def _checked(render: Render, frames: Tensor) -> Render:

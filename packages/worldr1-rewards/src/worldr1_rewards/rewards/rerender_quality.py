@@ -1,0 +1,93 @@
+"""How well a re-render shows the same scene as the frames, in units that mean the same for rendered and filmed clips.
+
+A squared error by itself depends on texture, contrast and noise. Two measures here do not:
+
+- *agreement*: every pixel's error relative to what a displacement by half a pixel of a 64-pixel picture, and noise of
+  two hundredths, would cause there. Fine texture is allowed larger errors than a plain wall.
+- *burst*: how far the error of one frame rises above that of its neighbours, after any displacement by up to two
+  pixels is forgiven. The errors of an honest clip change smoothly as its camera moves; what appears, vanishes or jumps
+  shows as a burst, whatever the clip's own level of errors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worldr1_rewards import metrics
+
+SIDE = 64
+"""Shorter side in pixels at which pictures are compared."""
+DISPLACEMENT = 0.5
+"""Pixels at that side by which content may be off before a pixel loses half."""
+NOISE = 0.02
+"""Standard deviation of each colour channel that costs a plain pixel half."""
+REACH = 2
+"""Pixels at that side by which content may be displaced in `error_burst`."""
+NEIGHBOURHOOD = 3
+"""Frames on either side whose median error is what is usual for a frame."""
+
+
+def agreement(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
+    """Mean over the covered pixels of 1 / (1 + e / (g d² + 3 n²)), `(T,)` in [0, 1]; NaN where nothing is covered.
+
+    e is the squared error of RGB, averaged over 3 × 3 pixels; g the larger squared gradient of frame and re-render
+    nearby, d = `DISPLACEMENT`, n = `NOISE`.
+
+    Args:
+        prediction: `(T, 3, H, W)` re-render.
+        frames: The same shape.
+        coverage: `(T, H, W)` in [0, 1].
+    """
+    target, weight = metrics.shrink(frames, coverage, SIDE)
+    shown, _ = metrics.shrink(prediction, coverage, SIDE)
+    energy = torch.maximum(_gradient_energy(target), _gradient_energy(shown))
+    energy = functional.max_pool2d(energy[:, None], 3, 1, 1)[:, 0]
+    error = (shown - target).square().sum(1) * (weight > 0)
+    padded = functional.pad(error[:, None], (1, 1, 1, 1), mode="replicate")
+    local = functional.avg_pool2d(padded, 3, 1)[:, 0]
+    share = 1 / (1 + local / (DISPLACEMENT**2 * energy + 3 * NOISE**2))
+    return metrics.masked_mean(share, weight)
+
+
+def _gradient_energy(images: Tensor) -> Tensor:
+    """Squared gradient per pixel, summed over channels, `(T, h, w)`."""
+    across = functional.pad(images[..., 2:] - images[..., :-2], (1, 1)) / 2
+    down = functional.pad(images[..., 2:, :] - images[..., :-2, :], (0, 0, 1, 1)) / 2
+    return (across.square() + down.square()).sum(1)
+
+
+def error_burst(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
+    """Largest rise of a frame's error, squared RGB difference, above the median of the frames around it; at least 0.
+
+    Args:
+        prediction: `(T, 3, H, W)` re-render.
+        frames: The same shape.
+        coverage: `(T, H, W)` in [0, 1].
+    """
+    target, weight = metrics.shrink(frames, coverage, SIDE)
+    shown, _ = metrics.shrink(prediction, coverage, SIDE)
+    reached = within_reach(shown, target, weight, REACH)
+    errors = metrics.masked_mean((reached - target).square().sum(1), weight)
+    rises = []
+    for frame, error in enumerate(errors):
+        around = errors[max(0, frame - NEIGHBOURHOOD) : frame + NEIGHBOURHOOD + 1]
+        rises.append(error - around.nanmedian())
+    return float(torch.stack(rises).nan_to_num(0.0).max().clamp(min=0))
+
+
+def within_reach(prediction: Tensor, target: Tensor, coverage: Tensor, reach: int) -> Tensor:
+    """The image nearest to the target whose values all lie between those found near the same place in the prediction.
+
+    Args:
+        prediction: `(N, C, h, w)`.
+        target: The same shape.
+        coverage: `(N, h, w)`; where it is 0 the prediction says nothing, and the target is returned.
+        reach: Half the side of the square neighbourhood, in pixels.
+    """
+    covered = coverage[:, None] > 0
+    side = 2 * reach + 1
+    high = functional.max_pool2d(prediction.masked_fill(~covered, -torch.inf), side, 1, reach)
+    low = -functional.max_pool2d(-prediction.masked_fill(~covered, torch.inf), side, 1, reach)
+    return torch.where(covered, torch.minimum(torch.maximum(target, low), high), target)
