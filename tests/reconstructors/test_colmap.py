@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
 from reconstructors.camera_errors import path_error, rotation_errors
 from worldr1_core.clip import Clip
-from worldr1_core.errors import MissingExtraError, ScoreUnavailable
+from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.testing import reconstructor_checks
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import WorldClip, render_world
@@ -60,12 +58,6 @@ def test_a_pan_is_refused(move):
 def test_a_clip_that_is_too_short_is_refused():
     with pytest.raises(ScoreUnavailable, match="at least 3 frames"):
         ColmapReconstructor().reconstruct(Clip(Video(world().frames[:2])))
-
-
-def test_without_the_extra_the_message_names_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(MissingExtraError, match=r"worldr1-rewards\[colmap\]"):
-        ColmapReconstructor().reconstruct(clip_of(world(size=(32, 32), frames=3)))
 
 
 @pytest.mark.slow

@@ -41,8 +41,10 @@ from worldr1_rewards.reconstructors.rigid import invert, rays_through, resize_in
 MIN_FEATURE_SIDE = 64
 """Shorter side in pixels from which features are sought at all."""
 SURE_SIDE = 160
-"""Shorter side in pixels from which features are trusted alone, and determine an unknown focal length: smaller frames
-have few of them, and the search is quick there, so both ways compete."""
+"""Shorter side in pixels from which features come first, and determine an unknown focal length: smaller frames have
+few of them, and the search is quick there."""
+CLEAR_AGREEMENT = 0.9
+"""Least correlation of every frame with the others from which the search alone decides about a small clip."""
 MIN_AGREEMENT = 0.3
 """By default, the least correlation of a frame's patches with other frames where features place the cameras."""
 DIRECT_AGREEMENT = 0.6
@@ -111,23 +113,47 @@ class AutoReconstructor(Reconstructor):
         return _assemble(frames, intrinsics, found)
 
     def _cameras(self, clip: Clip, small: Tensor, matrix: Tensor) -> _Found:
-        """By features where they explain the clip, else by the search of `direct`; small clips by the better of both."""
-        given = clip.intrinsics is not None
+        """By features where they explain the clip, else by the search; small clips by the search if that is clear."""
         sure = min(int(small.shape[-2]), int(small.shape[-1])) >= SURE_SIDE
-        found, reason = self._by_features(clip.name, small, matrix, focal_known=given or not sure)
-        if found is not None and sure:
-            return found
-        cameras = estimate_cameras(small, matrix.to(small.dtype))
-        focal = {"focal_source": "given" if given else "default", "focal_over_width": _focal_ratio(matrix, small)}
+        given = clip.intrinsics is not None
+        if sure:
+            found, reason = self._by_features(clip.name, small, matrix, focal_known=given)
+            return self._by_search(clip, small, matrix, reason) if found is None else found
+        searched = self._by_search(
+            clip, small, matrix, "the frames are small, and the search explains them", strict=False
+        )
+        if float(searched.cameras.evidence.agreement.min()) >= CLEAR_AGREEMENT:
+            return searched
+        found, reason = self._by_features(clip.name, small, matrix, focal_known=True)
         if found is not None:
             levels = grey_levels(small, matrix.to(small))
-            if best_explained(levels, [found.cameras, cameras]) == 0:
-                return replace(found, diagnostics={**found.diagnostics, **focal})
+            if best_explained(levels, [found.cameras, searched.cameras]) == 0:
+                kept = {key: searched.diagnostics[key] for key in ("focal_source", "focal_over_width")}
+                return replace(found, diagnostics={**found.diagnostics, **kept})
             reason = "the search explains the frames better"
-        least = min(1.0, self.config.min_agreement * DIRECT_AGREEMENT / MIN_AGREEMENT)
-        check_agreement(clip.name, cameras, least)
-        points = _world_points(cameras, matrix)
-        return _Found(cameras, matrix.cpu(), points, {"cameras_from": "search", "features": reason, **focal})
+        check_agreement(clip.name, searched.cameras, self._search_agreement)
+        return replace(searched, diagnostics={**searched.diagnostics, "features": reason})
+
+    @property
+    def _search_agreement(self) -> float:
+        return min(1.0, self.config.min_agreement * DIRECT_AGREEMENT / MIN_AGREEMENT)
+
+    def _by_search(self, clip: Clip, small: Tensor, matrix: Tensor, reason: str, *, strict: bool = True) -> _Found:
+        """Cameras by the search of `direct`.
+
+        Raises:
+            ScoreUnavailable: `strict`, and the frames do not show the same scene.
+        """
+        cameras = estimate_cameras(small, matrix.to(small.dtype))
+        if strict:
+            check_agreement(clip.name, cameras, self._search_agreement)
+        diagnostics = {
+            "cameras_from": "search",
+            "features": reason,
+            "focal_source": "default" if clip.intrinsics is None else "given",
+            "focal_over_width": float(matrix[0, 0]) / int(small.shape[-1]),
+        }
+        return _Found(cameras, matrix.cpu(), _world_points(cameras, matrix), diagnostics)
 
     def _by_features(self, name: str, small: Tensor, matrix: Tensor, *, focal_known: bool) -> tuple[_Found | None, str]:
         """Refined cameras from features, or the reason why there are none."""
@@ -151,7 +177,8 @@ def _refined(name: str, small: Tensor, found: FeatureCameras, least: float) -> _
     """
     matrix = found.intrinsics.to(small)
     levels = grey_levels(small, matrix)
-    all_keys = len(found.key_frames) == len(small)
+    sure = min(int(small.shape[-2]), int(small.shape[-1])) >= SURE_SIDE
+    exact = sure and found.moving is not None and len(found.key_frames) == len(small)
     turning = found.turning.to(small.device)
     moving = turning if found.moving is None else found.moving.to(small.device)
     bounds = (0.3, 2.0) if found.scene is None else _bounds(found)
@@ -163,8 +190,8 @@ def _refined(name: str, small: Tensor, found: FeatureCameras, least: float) -> _
         moving,
         (bounds[0] / unit, bounds[1] / unit),
         turning,
-        first_level=0 if all_keys and found.moving is not None else min(2, len(levels) - 1),
-        try_straight=False,
+        first_level=0 if exact else min(2, len(levels) - 1),
+        try_straight=not sure,
     )
     check_agreement(name, cameras, least)
     diagnostics = {
@@ -193,10 +220,6 @@ def _world_points(cameras: Cameras, matrix: Tensor) -> Tensor:
     world = local @ hosts[:, :3, :3].transpose(1, 2) + hosts[:, None, :3, 3]
     sure = (cameras.points.weight > 0) & (cameras.confidence >= cameras.confidence.flatten().quantile(0.25))
     return world[sure]
-
-
-def _focal_ratio(matrix: Tensor, frames: Tensor) -> float:
-    return float(matrix[0, 0]) / int(frames.shape[-1])
 
 
 def _assemble(frames: Tensor, intrinsics: Tensor, found: _Found) -> DenseReconstruction:

@@ -55,7 +55,6 @@ class ColmapReconstructor(Reconstructor):
 
         Raises:
             ScoreUnavailable: The clip is too short or too small, frames are not placed, or nothing shows parallax.
-            MissingExtraError: pycolmap is not installed.
         """
         video = clip.video
         check_clip_size(clip, "COLMAP")

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldr1_core.errors import ScoreUnavailable, require
+from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
+from worldr1_rewards.reconstructors.colmap_package import import_pycolmap
 
-EXTRA = "worldr1-rewards[colmap]"
 SEED = 0
 
 
@@ -45,10 +45,9 @@ def run_colmap(name: str, frames: Tensor, intrinsics: Tensor, max_features: int)
         max_features: Most features a frame.
 
     Raises:
-        MissingExtraError: pycolmap is not installed.
         ScoreUnavailable: There is no model of all frames; the reason counts what there is.
     """
-    colmap = require("pycolmap", extra=EXTRA)
+    colmap = import_pycolmap()
     level, colmap.logging.minloglevel = colmap.logging.minloglevel, 3
     try:
         with tempfile.TemporaryDirectory(prefix="worldr1-") as folder:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pycolmap
 import torch
 from torch import Tensor
 
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
+from worldr1_rewards.reconstructors.colmap_package import import_pycolmap
 from worldr1_rewards.reconstructors.rigid import rays_through
+
+pycolmap = import_pycolmap()
 
 SEED = 0
 SMALL_SIDE = 640

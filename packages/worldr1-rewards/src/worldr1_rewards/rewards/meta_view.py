@@ -151,7 +151,7 @@ def _required(evidence: Evidence) -> tuple[Reconstruction, Judge]:
     if evidence.reconstruction is None:
         raise UserError(
             "The meta-view reward needs a reconstruction. Name a reconstructor in the manifest, e.g. "
-            "`reconstructor: {name: direct}`."
+            "`reconstructor: {name: auto}`."
         )
     return evidence.reconstruction, evidence.judge
 
