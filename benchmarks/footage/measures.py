@@ -255,7 +255,8 @@ def _with_frames(clip: Clip, frames: Tensor, intrinsics: Tensor | None, order: S
     target = clip.target
     if target is not None:
         c2w = target.c2w if order is None else target.c2w[list(order)]
-        target = replace(target, c2w=c2w, intrinsics=intrinsics, image_size=tuple(frames.shape[-2:]))
+        size = int(frames.shape[-2]), int(frames.shape[-1])
+        target = replace(target, c2w=c2w, intrinsics=intrinsics, image_size=size)
     return replace(clip, video=Video(frames, clip.video.fps), intrinsics=intrinsics, target=target)
 
 

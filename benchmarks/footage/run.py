@@ -38,6 +38,8 @@ from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.reconstruction import ReconstructionReward
 from worldr1_rewards.scoring import manifest_text
 
+LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
+"""Torchvision's name for its AlexNet; asking torchvision takes seconds."""
 LONG = 81, (480, 832)
 """Frames and (H, W) of `--long`."""
 WARM_UP = (96, 128), 5
@@ -204,10 +206,7 @@ def _broken_row(bench: Bench, sample: FootageSample, lpips: ReconstructionReward
 
 def has_lpips_weights() -> bool:
     """Whether torch's cache holds AlexNet, which LPIPS compares with."""
-    from torchvision.models import AlexNet_Weights
-
-    name = AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
-    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return (Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS).is_file()
 
 
 def measure_long(bench: Bench, clip: Clip) -> dict[str, Any]:

@@ -88,10 +88,12 @@ def check_bars(summary: Row) -> dict[str, dict[str, Any]]:
     """Name -> value, bar in words, and whether it is passed (`None` where there is no value)."""
     checked = {}
     for name, (relation, bar) in BARS.items():
-        value = summary.get(name)
-        missing = value is None or math.isnan(value)
-        passed = None if missing else _COMPARE[relation](value, bar)
-        checked[name] = {"value": None if missing else value, "bar": f"{relation} {bar:g}", "passed": passed}
+        value: float | None = summary.get(name)
+        if value is None or math.isnan(value):
+            value, passed = None, None
+        else:
+            passed = _COMPARE[relation](value, bar)
+        checked[name] = {"value": value, "bar": f"{relation} {bar:g}", "passed": passed}
     return checked
 
 
