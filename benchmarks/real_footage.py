@@ -22,8 +22,9 @@ For each clip and reconstructor:
 - `--corruptions`: every kind of `worldr1_rewards.probes.footage_corruptions` at severity 1. Clean and broken clips
   alike go through an H.264 file. What ranks them is the total of the default manifest; the ranks by `reconstruction`
   with `metric: lpips` stand beside those of the weights-free metric where AlexNet's weights are in torch's cache.
-- `--long`: the first clip as 81 frames of 480x832. It runs there and back, frame by frame, enlarged and cropped to the
-  size: every frame was filmed.
+- `--long`: the first clip as 81 frames of 480x832 along the same path. The clip is enlarged and cropped; the frames
+  between are drawn by `auto`'s reconstruction of it, and what that does not cover is taken from the nearest filmed
+  frame. Seconds, and GiB beyond those of the frames.
 
 "bars" are those of the first reconstructor; each report has its own. A table goes to stdout, progress to stderr; the
 last line on stdout is JSON.
@@ -169,7 +170,7 @@ def report_lines(name: str, report: Mapping[str, Any]) -> list[str]:
         long = report["long"]
         spent = "; ".join(long["reasons"].values()) or (
             f"{_number(long.get('seconds'), 1)} s (CPU {_number(long.get('cpu_seconds'), 1)} s), "
-            f"{_number(long.get('gib'))} GiB above the frames' {_number(long['frames_gib'])} GiB, {_cameras(long)}"
+            f"{_number(long.get('gib'))} GiB beyond the frames' {_number(long.get('frames_gib'))} GiB, {_cameras(long)}"
         )
         lines.append(f"  long version of {long['clip']}: {spent}")
     for bar, found in report["bars"].items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_core.camera.geometry import scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
@@ -29,6 +29,9 @@ from worldr1_rewards.reconstructors.pyramid import limit_size
 from worldr1_rewards.reconstructors.rigid import default_intrinsics
 from worldr1_rewards.reconstructors.visibility import seen_share
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
+
+VISIBILITY_SIDE = 160
+"""Longer side in pixels at which is decided what other frames see: every frame is compared with every other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +171,25 @@ def render_figures(frames: Tensor, reconstruction: Reconstruction) -> dict[str, 
 def seen_by_others(reconstruction: Reconstruction) -> Tensor | None:
     """1 where the surface under a pixel is seen by at least one other frame, by the reconstruction's own geometry.
 
+    Larger depth maps are thinned out to `VISIBILITY_SIDE` pixels first.
+
     Returns:
         `(T, H, W)`, or `None` where the reconstructor gives no depth.
     """
     depth, path = reconstruction.depth, reconstruction.trajectory
     if depth is None:
         return None
-    depth = depth.float().cpu()
-    height, width = int(depth.shape[-2]), int(depth.shape[-1])
-    matrix = default_intrinsics(height, width) if path.intrinsics is None else path.intrinsics
-    if path.intrinsics is not None and path.image_size is not None:
-        matrix = scale_intrinsics(matrix, path.image_size, (height, width))
+    full = int(depth.shape[-2]), int(depth.shape[-1])
+    scale = min(1.0, VISIBILITY_SIDE / max(full))
+    size = max(1, round(scale * full[0])), max(1, round(scale * full[1]))
+    depth = functional.interpolate(depth.float().cpu()[:, None], size, mode="nearest-exact")[:, 0]
+    known = default_intrinsics(*full) if path.intrinsics is None else path.intrinsics
+    matrix = scale_intrinsics(known, full if path.intrinsics is None else path.image_size or full, size)
     views = []
     for frame in range(len(depth)):
         others = [index for index in range(len(depth)) if index != frame]
         views.append(seen_share(path.c2w[frame], matrix, depth[frame], path.c2w[others], matrix, depth[others]))
-    return torch.stack(views)
+    return functional.interpolate(torch.stack(views)[:, None], full, mode="nearest-exact")[:, 0]
 
 
 def judge_words(clip: Clip, reconstruction: Reconstruction) -> dict[str, Any]:
@@ -218,45 +224,43 @@ def shrunk(clip: Clip, max_side: int) -> Clip:
     return _with_frames(clip, frames.clamp(0, 1), None if clip.intrinsics is None else matrix)
 
 
-def there_and_back(num_frames: int, count: int) -> list[int]:
-    """Frame indices of a clip that runs forwards and backwards in turn.
+def lengthened(clip: Clip, scene: Reconstruction, count: int, size: tuple[int, int]) -> Clip:
+    """A longer and larger clip of the same scene along the same path, at an even pace.
 
-    Example:
-        >>> there_and_back(4, 9)
-        [0, 1, 2, 3, 2, 1, 0, 1, 2]
-    """
-    period = max(1, 2 * (num_frames - 1))
-    return [min(index % period, period - index % period) for index in range(count)]
-
-
-def lengthened(clip: Clip, count: int, size: tuple[int, int]) -> Clip:
-    """A longer and larger clip of the same scene: it runs there and back, enlarged and cropped to the size.
-
-    Every frame was filmed: frames blended in time would show everything twice, which no camera sees.
+    The frames between are drawn by the reconstruction, along the estimated path; what it does not cover is taken from
+    the filmed frame nearest in time. Blended frames would show everything twice, which no camera sees.
 
     Args:
         clip: With a target.
+        scene: Its reconstruction.
         count: Frames of the result.
-        size: (H, W) of the result.
+        size: (H, W) of the result; the clip is enlarged, and cropped to the aspect ratio.
     """
-    order, (height, width) = there_and_back(clip.video.num_frames, count), clip.video.size
-    frames = cropped_to(clip.video.frames, size)[order]
-    matrix = None
-    if clip.intrinsics is not None:
-        scale = max(size[0] / height, size[1] / width)
-        large = max(size[0], round(scale * height)), max(size[1], round(scale * width))
-        matrix = scale_intrinsics(clip.intrinsics, (height, width), large)
-        matrix[0, 2] -= (large[1] - size[1]) // 2
-        matrix[1, 2] -= (large[0] - size[0]) // 2
-    return _with_frames(clip, frames, matrix, order)
+    path = scene.trajectory
+    assert clip.target is not None
+    assert path.intrinsics is not None
+    nearest = torch.linspace(0, clip.video.num_frames - 1, count).round().long()
+    frames = cropped_to(clip.video.frames, size)[nearest]
+    views = scene.render(path.resample(count).c2w, _enlarged(path.intrinsics, clip.video.size, size), size)
+    frames = torch.where(views.coverage[:, None].to(frames) > 0.5, views.frames.to(frames), frames).clamp(0, 1)
+    known = None if clip.intrinsics is None else _enlarged(clip.intrinsics, clip.video.size, size)
+    return _with_frames(replace(clip, target=clip.target.resample(count)), frames, known)
 
 
-def _with_frames(clip: Clip, frames: Tensor, intrinsics: Tensor | None, order: Sequence[int] | None = None) -> Clip:
+def _enlarged(intrinsics: Tensor, size: tuple[int, int], to: tuple[int, int]) -> Tensor:
+    """Intrinsics of what `cropped_to` gives."""
+    scale = max(to[0] / size[0], to[1] / size[1])
+    large = max(to[0], round(scale * size[0])), max(to[1], round(scale * size[1]))
+    matrix = scale_intrinsics(intrinsics, size, large)
+    matrix[0, 2] -= (large[1] - to[1]) // 2
+    matrix[1, 2] -= (large[0] - to[0]) // 2
+    return matrix
+
+
+def _with_frames(clip: Clip, frames: Tensor, intrinsics: Tensor | None) -> Clip:
     target = clip.target
     if target is not None:
-        c2w = target.c2w if order is None else target.c2w[list(order)]
-        size = int(frames.shape[-2]), int(frames.shape[-1])
-        target = replace(target, c2w=c2w, intrinsics=intrinsics, image_size=size)
+        target = replace(target, intrinsics=intrinsics, image_size=(int(frames.shape[-2]), int(frames.shape[-1])))
     return replace(clip, video=Video(frames, clip.video.fps), intrinsics=intrinsics, target=target)
 
 

@@ -42,6 +42,8 @@ LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 """Torchvision's name for its AlexNet; asking torchvision takes seconds."""
 LONG = 81, (480, 832)
 """Frames and (H, W) of `--long`."""
+LONG_MAKER = "auto"
+"""Reconstructor that draws the frames between for `--long`."""
 WARM_UP = (96, 128), 5
 """(H, W) and frames of the clip that is reconstructed before any is measured."""
 
@@ -210,8 +212,13 @@ def has_lpips_weights() -> bool:
 
 
 def measure_long(bench: Bench, clip: Clip) -> dict[str, Any]:
-    """Cost and camera errors of a long and large version of a clip."""
-    long = lengthened(clip, *LONG)
+    """Cost and camera errors of a long and large version of a clip, which is the same for every reconstructor."""
+    maker = bench if bench.name == LONG_MAKER else Bench(LONG_MAKER)
+    made = maker.score(clip)
+    if made.reconstruction is None:
+        return {"clip": clip.name, "reasons": dict(made.reasons)}
+    long = lengthened(clip, made.reconstruction, *LONG)
+    del made
     result = bench.score(long)
     bench.report(f"{clip.name}, {LONG[0]} frames of {LONG[1][0]}x{LONG[1][1]}", result)
     return {"clip": clip.name, "frames_gib": long.video.frames.nbytes / 2**30, **_figures(long, result, bench)}

@@ -24,6 +24,7 @@ from worldr1_core.scoring import ClipScores
 from worldr1_core.video import Video
 from worldr1_rewards.probes.footage_corruptions import FOOTAGE_CORRUPTIONS, FOOTAGE_HACKS
 from worldr1_rewards.probes.world import render_world
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 
 HEIGHT, WIDTH = 24, 32
 MATRIX = torch.tensor([[32.0, 0, 16], [0, 32, 12], [0, 0, 1]], dtype=torch.float64)
@@ -146,21 +147,47 @@ def world_clip() -> Clip:
     return Clip(Video(world.frames), target=target, intrinsics=world.intrinsics)
 
 
-def test_a_long_version_keeps_rays_and_cameras() -> None:
+class Rays(Reconstruction):
+    """Draws the ray of every pixel (x, y) and the camera's x, and covers the upper half of a view."""
+
+    def render(self, c2w: torch.Tensor, intrinsics: torch.Tensor, size: tuple[int, int]) -> Render:
+        rays = pixel_rays(intrinsics, *size)
+        place = c2w[:, 0, 3, None, None].expand(-1, *size)
+        frames = torch.stack(
+            [0.5 + rays[..., 0].expand_as(place) / 4, 0.5 + rays[..., 1].expand_as(place) / 4, place], 1
+        )
+        coverage = torch.zeros(len(c2w), *size)
+        coverage[:, : size[0] // 2] = 1
+        return Render(frames.float(), coverage)
+
+    def rerender(self) -> Render:
+        raise NotImplementedError
+
+
+def test_a_long_version_sees_the_same_rays_along_the_same_path() -> None:
     clip = world_clip()
-    long = measures.lengthened(clip, 8, (90, 110))
-    assert long.video.frames.shape == (8, 3, 90, 110)
-    assert long.target is not None
     assert clip.target is not None
-    order = [0, 1, 2, 3, 2, 1, 0, 1]
-    assert torch.allclose(long.target.c2w, clip.target.c2w[order])
     assert clip.intrinsics is not None
+    path = replace(sideways([0.0, 0.3, 0.6, 0.9]), intrinsics=clip.intrinsics, image_size=(30, 40))
+    long = measures.lengthened(clip, Rays(trajectory=path), 7, (90, 110))
+    assert long.video.frames.shape == (7, 3, 90, 110)
+    assert long.target is not None
     assert long.intrinsics is not None
+    assert torch.allclose(long.target.c2w[::2], clip.target.c2w)
+    assert torch.allclose(long.video.frames[:, 2, 0, 0], torch.linspace(0, 0.9, 7))
     # Enlarged three times to 90x120, with five columns cut off on either side.
-    pixel = torch.tensor([12.5, 8.5, 1.0], dtype=torch.float64)
-    moved = torch.tensor([3 * 12.5 - 5, 3 * 8.5, 1.0], dtype=torch.float64)
-    before, after = (torch.linalg.inv(k.double()) @ p for k, p in ((clip.intrinsics, pixel), (long.intrinsics, moved)))
-    assert torch.allclose(before, after)
+    x, y = (10 + 0.5 + 5) / 3, (20 + 0.5) / 3
+    ray = torch.linalg.inv(clip.intrinsics) @ torch.tensor([x, y, 1.0], dtype=clip.intrinsics.dtype)
+    assert torch.allclose(long.video.frames[0, :2, 20, 10], 0.5 + ray[:2].float() / 4)
+    moved = torch.tensor([10.5, 20.5, 1.0], dtype=clip.intrinsics.dtype)
+    assert torch.allclose(torch.linalg.inv(long.intrinsics) @ moved, ray)
+
+
+def test_what_the_scene_does_not_cover_is_taken_from_the_nearest_filmed_frame() -> None:
+    clip = world_clip()
+    path = replace(sideways([0.0, 0.3, 0.6, 0.9]), intrinsics=clip.intrinsics, image_size=(30, 40))
+    long = measures.lengthened(clip, Rays(trajectory=path), 10, (30, 40))
+    assert torch.equal(long.video.frames[4, :, 15:], clip.video.frames[1, :, 15:])
 
 
 def test_a_shrunk_clip_keeps_its_field_of_view() -> None:
