@@ -136,7 +136,7 @@ def test_core_names_none_of_the_components_of_the_others():
     }
     assert "reconstruction" in names
     # Attributes and parts that core itself defines, and libraries.
-    interface_words = {"trajectory", "reconstruction", "score", "train", "transformers", "openai"}
+    interface_words = {"trajectory", "reconstruction", "score", "train", "transformers", "openai", "auto"}
     for path in sources("worldr1-core"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         text = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}

@@ -245,7 +245,7 @@ def test_section_tells_the_clip_s_form_camera_and_timings(tmp_path: Path) -> Non
     guessed, given = tree.find("article")
     assert "videos/room.mp4 · 5 frames, 40 × 24, 8 fps" in guessed.text
     facts = {row.find("dt")[0].text: row.find("dd")[0].text for row in guessed.find("details")[0].find("div")}
-    assert facts["intrinsics"] == "default guess, focal 1.2 × width"
+    assert facts["intrinsics"] == "unknown: estimated or guessed, see focal_source"
     assert facts["focal length"] == "48.0 × 48.0 px"
     assert facts["travel"] == "0.600 scene depths"
     assert facts["reconstructor"] == "500 ms"

@@ -46,7 +46,7 @@ LONG_CLIP_FRAMES = 100
 @click.option(
     "--intrinsics",
     type=_FilePath(),
-    help="Known intrinsics: JSON, npz, npy or text.  [default: those of --trajectory, else f = 1.2 width]",
+    help="Known intrinsics: JSON, npz, npy or text.  [default: those of --trajectory, else estimated]",
 )
 @click.option("--manifest", type=_FilePath(), help="Rewards to use.  [default: weights-free]")
 @click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")

@@ -12,7 +12,9 @@ import click
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--reconstructor", default="nerfstudio", show_default=True, help="Any registered one, with its defaults.")
 @click.option(
-    "--intrinsics", type=click.Path(path_type=Path), help="Known intrinsics (JSON).  [default: f = 1.2 width]"
+    "--intrinsics",
+    type=click.Path(path_type=Path),
+    help="Known intrinsics: JSON, npz, npy or text.  [default: the reconstructor's]",
 )
 @click.option("--device", default="auto", show_default=True, help="Torch device.")
 def export_nerfstudio(video: Path, out: Path, reconstructor: str, intrinsics: Path | None, device: str) -> None:

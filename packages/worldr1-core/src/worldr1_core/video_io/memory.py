@@ -78,8 +78,8 @@ def too_large(
     proposal = f", e.g. {side}," if side >= 16 else ""
     return VideoError(
         f"{source}: does not fit into memory: {num_frames} frames of {size[1]}x{size[0]} pixels need "
-        f"{(needed or kept) / _GIB:.1f} GiB, {state}. Read it smaller (max_side{proposal} of read_video), "
-        "shorten it, or use a machine with more memory."
+        f"{(needed or kept) / _GIB:.1f} GiB, {state}. Scale the video down, read it smaller (`read_video` with "
+        f"max_side{proposal}), shorten it, or use a machine with more memory."
     )
 
 

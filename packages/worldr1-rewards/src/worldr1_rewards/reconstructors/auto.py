@@ -25,6 +25,7 @@ from worldr1_rewards.reconstructors.cameras import (
     grey_levels,
     refine_cameras,
     spread_indices,
+    straightened,
 )
 from worldr1_rewards.reconstructors.clip_checks import check_clip_size, check_texture, clip_intrinsics
 from worldr1_rewards.reconstructors.dense_scene import (
@@ -185,10 +186,15 @@ def _refined(name: str, small: Tensor, found: FeatureCameras, least: float) -> _
     unit = 0.5 * (bounds[0] + bounds[1])
     moving = moving.clone()
     moving[:, :3, 3] *= unit
+    bounds = bounds[0] / unit, bounds[1] / unit
+    if exact:
+        # On a shallow scene the mapper may take a shift for a turn.
+        straight = straightened(levels, moving, bounds)
+        moving = moving if straight is None else straight
     cameras = refine_cameras(
         levels,
         moving,
-        (bounds[0] / unit, bounds[1] / unit),
+        bounds,
         turning,
         first_level=0 if exact else min(2, len(levels) - 1),
         try_straight=not sure,

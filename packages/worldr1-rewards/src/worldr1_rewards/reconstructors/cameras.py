@@ -248,6 +248,20 @@ def _move_simply(
     return moving, rho, False
 
 
+def straightened(levels: list[Level], poses: Tensor, bounds: tuple[float, float]) -> Tensor | None:
+    """Poses of a camera that does not turn, if they explain a clip as well as the given ones, else `None`.
+
+    Args:
+        levels: Grey levels, full size first.
+        poses: `(T, 4, 4)` float64 world-to-camera of a camera that moves.
+        bounds: Range of inverse depth that goes with them.
+    """
+    index = min(1, len(levels) - 1)
+    aligner = _aligner(levels, index, POINTS_PER_HOST[index])
+    straight, _, facing = _move_simply(aligner, poses, bounds, ITERATIONS[index], False, ask=True)
+    return straight if facing else None
+
+
 def _without_turn(poses: Tensor, rho: Tensor) -> Tensor:
     """World-to-camera poses with all rotations removed, shifted so that what is at the typical depth stays in place."""
     anchored = poses @ invert(poses[:1])

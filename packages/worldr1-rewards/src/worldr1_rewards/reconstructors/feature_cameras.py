@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from worldr1_rewards.reconstructors.features import (
     rotation_residual,
 )
 from worldr1_rewards.reconstructors.focal_prior import DETERMINED, FocalPrior
-from worldr1_rewards.reconstructors.rigid import invert
+from worldr1_rewards.reconstructors.rigid import invert, rotation_exp, rotation_log
 from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, residuals, soft_inliers
 
 MAX_KEY_FRAMES = 24
@@ -34,6 +34,9 @@ FOCAL_RATIOS = (0.42, 0.55, 0.72, 0.94, 1.23, 1.6)
 """Focal lengths over the width that are tried: the truth is within a seventh of one of them."""
 FOCAL_FRAMES = 8
 """About as many frames, evenly spaced, are enough to tell which."""
+TURN_SHARES = (0.5, 0.0)
+"""Shares of the mapper's turn that are tried beside the whole."""
+CLEARLY_BETTER = 1.03
 MAX_TRACKS = 400
 TRACKS_PER_FRAME = 40
 
@@ -102,7 +105,7 @@ def cameras_from_features(name: str, frames: Tensor, intrinsics: Tensor, *, foca
         turn_matrix = _with_focal(matrix, turn_focal, keep=focal_known)
         turn_pixels = rotation_residual(matches.pairs, turn_matrix)
         if turn_pixels < TURN_PIXELS:
-            focal = focal or _labelled(turn_focal, turn_deviation, width)
+            focal = focal or _focal_with_prior(turn_focal, turn_deviation, width)
             turning = chain_rotations(matches.pairs, _with_focal(matrix, focal.pixels, keep=focal_known), len(keys))
             return FeatureCameras(
                 _with_focal(matrix, focal.pixels, keep=focal_known),
@@ -117,7 +120,9 @@ def cameras_from_features(name: str, frames: Tensor, intrinsics: Tensor, *, foca
         if focal is None:
             length = float(scene.seen.sum() / max(len(scene.points), 1))
             deviation = FocalPrior.honest(scene.focal_deviation, length)
-            focal = _labelled(float(scene.intrinsics[0, 0]), deviation, width)
+            # The adjustment has met the prior already.
+            source = "estimated" if deviation <= DETERMINED else "prior"
+            focal = FocalEstimate(float(scene.intrinsics[0, 0]), source, deviation)
         turning = chain_rotations(matches.pairs, scene.intrinsics, len(keys))
     return FeatureCameras(
         scene.intrinsics,
@@ -143,7 +148,7 @@ def _with_focal(matrix: Tensor, focal: float, *, keep: bool) -> Tensor:
     return result
 
 
-def _labelled(focal: float, deviation: float, width: int) -> FocalEstimate:
+def _focal_with_prior(focal: float, deviation: float, width: int) -> FocalEstimate:
     """The clip's own estimate where it is sure enough, else drawn to the prior."""
     if deviation <= DETERMINED:
         return FocalEstimate(focal, "estimated", deviation)
@@ -172,10 +177,11 @@ def _mapped_scene(name: str, matches: FeatureMatches, matrix: Tensor, focal_know
     placed = 0 if model is None else len(model.poses)
     if model is None or placed < MIN_FRAMES_PLACED * matches.num_frames:
         raise ScoreUnavailable(f"{name}: the mapper placed {placed} of {matches.num_frames} frames")
-    scene = adjust(_long_tracks(_to_scene(model, matrix, matches.num_frames)))
+    scene = adjust(_best_of(_rivals(_long_tracks(_to_scene(model, matrix, matches.num_frames)))))
     if prior is not None:
         free = adjust(scene, focal=prior, num_rounds=2)
-        scene = free if soft_inliers(residuals(free)) > soft_inliers(residuals(scene)) else scene
+        better = soft_inliers(residuals(free)) > soft_inliers(residuals(scene))
+        scene = free if better else replace(scene, focal_deviation=free.focal_deviation)
     fewest = int(scene.seen[sorted(model.poses)].sum(1).min())
     if fewest < MIN_POINTS:
         raise ScoreUnavailable(f"{name}: a frame shares {fewest} points with the others, {MIN_POINTS} are needed")
@@ -193,6 +199,31 @@ def _to_scene(model: MappedModel, matrix: Tensor, num_frames: int) -> SparseScen
     first = poses[0]
     points = model.points @ first[:3, :3].T + first[:3, 3]
     return SparseScene(poses @ invert(first), points, model.observed, matrix, 0.0, 0.0)
+
+
+def _rivals(scene: SparseScene) -> list[SparseScene]:
+    """The scene, and others in which part of the turn is a shift that moves the points alike.
+
+    On a shallow scene the mapper may take a shift for a turn; no descent leads from one to the other.
+    """
+    turn = rotation_log(scene.poses[:, :3, :3])
+    distance = float(1 / torch.cat([scene.inverse_depths(t) for t in range(len(scene.poses))]).median())
+    rivals = [scene]
+    for share in TURN_SHARES:
+        poses = scene.poses.clone()
+        poses[:, :3, :3] = rotation_exp(share * turn)
+        poses[:, 0, 3] += (1 - share) * turn[:, 1] * distance
+        poses[:, 1, 3] -= (1 - share) * turn[:, 0] * distance
+        rivals.append(replace(scene, poses=poses))
+    return rivals
+
+
+def _best_of(rivals: list[SparseScene]) -> SparseScene:
+    """The rival that explains most observations after a short refinement; it must be clearly better than the first."""
+    refined = [adjust(rival, num_rounds=2, num_iterations=12) for rival in rivals]
+    support = [soft_inliers(residuals(rival)) for rival in refined]
+    best = support.index(max(support))
+    return refined[best] if support[best] > CLEARLY_BETTER * support[0] else refined[0]
 
 
 def _long_tracks(scene: SparseScene, count: int = MAX_TRACKS) -> SparseScene:

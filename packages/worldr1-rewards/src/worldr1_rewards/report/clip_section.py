@@ -159,7 +159,11 @@ def _more(result: ClipScores) -> str:
 
 
 def _camera(result: ClipScores) -> Mapping[str, str]:
-    facts = {"intrinsics": "known" if result.clip.intrinsics is not None else "default guess, focal 1.2 × width"}
+    facts = {
+        "intrinsics": "known"
+        if result.clip.intrinsics is not None
+        else "unknown: estimated or guessed, see focal_source"
+    }
     if result.reconstruction is not None:
         trajectory = result.reconstruction.trajectory
         if trajectory.intrinsics is not None:
