@@ -126,7 +126,7 @@ def test_a_clip_that_cannot_be_held_leaves_the_others(
 def test_a_clip_that_cannot_be_scored_for_lack_of_memory_says_so(
     clip_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worldr1_rewards.reconstructors.direct.DirectReconstructor.reconstruct", _exhausted)
+    monkeypatch.setattr("worldr1_rewards.reconstructors.auto.AutoReconstructor.reconstruct", _exhausted)
     (line,) = lines(run(clip_file, "--prompt", PROMPT))
     assert line["total"] is None
     assert "out of memory; take a smaller or shorter clip" in line["reasons"]["reconstruction"]

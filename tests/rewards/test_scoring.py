@@ -496,7 +496,7 @@ def registry(make_registry):
                 "trajectory": f"{MODULE}:Bright",
                 "reconstruction": f"{MODULE}:Bright",
             },
-            "reconstructor": {"steady": f"{MODULE}:Steady", "direct": f"{MODULE}:Steady"},
+            "reconstructor": dict.fromkeys(("steady", "direct", "auto"), f"{MODULE}:Steady"),
         }
     )
 

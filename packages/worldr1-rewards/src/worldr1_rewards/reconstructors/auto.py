@@ -130,7 +130,8 @@ class AutoReconstructor(Reconstructor):
             levels = grey_levels(small, matrix.to(small))
             if best_explained(levels, [found.cameras, searched.cameras]) == 0:
                 kept = {key: searched.diagnostics[key] for key in ("focal_source", "focal_over_width")}
-                return replace(found, diagnostics={**found.diagnostics, **kept})
+                told = {key: value for key, value in found.diagnostics.items() if key != "focal_deviation"}
+                return replace(found, diagnostics={**told, **kept})
             reason = "the search explains the frames better"
         check_agreement(clip.name, searched.cameras, self._search_agreement)
         return replace(searched, diagnostics={**searched.diagnostics, "features": reason})

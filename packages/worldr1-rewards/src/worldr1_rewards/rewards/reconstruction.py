@@ -43,8 +43,8 @@ class ReconstructionReward(Reward):
 
     score = quality(metric) x coverage factor x sharpness factor x gate
 
-    - `local` (default, no weights): agreement x b0 / (b0 + burst); see `worldr1_rewards.rewards.rerender_quality`. The
-      agreement compares every pixel's error with what half a pixel of displacement and a little noise would cause
+    - `local` (default, no weights): agreement² x b0 / (b0 + burst); see `worldr1_rewards.rewards.rerender_quality`. The
+      agreement compares every pixel's error with what a third of a pixel of displacement and a little noise would cause
       there, so that it means the same for rendered and for filmed clips; the burst sees what appears, vanishes or
       jumps.
     - `photometric` (no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
@@ -85,7 +85,7 @@ class ReconstructionReward(Reward):
             0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
         )
         burst: float = Field(
-            0.002, gt=0, le=1, description="b0: rise of one frame's squared error that earns half (local)."
+            0.0035, gt=0, le=1, description="b0: rise of one frame's squared error that earns half (local)."
         )
         sharpness: float = Field(
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
@@ -130,7 +130,7 @@ class ReconstructionReward(Reward):
         if metric == "local":
             agreed = float(agreement(render.frames, frames, render.coverage).nanmean())
             burst = error_burst(render.frames, frames, render.coverage)
-            return agreed * self.config.burst / (self.config.burst + burst), {"agreement": agreed, "burst": burst}
+            return agreed**2 * self.config.burst / (self.config.burst + burst), {"agreement": agreed, "burst": burst}
         if metric == "photometric":
             share = unexplained(render.frames, frames, render.coverage)
             return self.config.unexplained / (self.config.unexplained + share), {"unexplained": share}

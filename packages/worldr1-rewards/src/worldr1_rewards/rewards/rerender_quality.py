@@ -2,8 +2,8 @@
 
 A squared error by itself depends on texture, contrast and noise. Two measures here do not:
 
-- *agreement*: every pixel's error relative to what a displacement by half a pixel of a 64-pixel picture, and noise of
-  two hundredths, would cause there. Fine texture is allowed larger errors than a plain wall.
+- *agreement*: every pixel's error relative to what a displacement by a third of a pixel of a 64-pixel picture, and
+  noise of three hundredths, would cause there. Fine texture is allowed larger errors than a plain wall.
 - *burst*: how far the error of one frame rises above that of its neighbours, after any displacement by up to two
   pixels is forgiven. The errors of an honest clip change smoothly as its camera moves; what appears, vanishes or jumps
   shows as a burst, whatever the clip's own level of errors.
@@ -19,9 +19,9 @@ from worldr1_rewards import metrics
 
 SIDE = 64
 """Shorter side in pixels at which pictures are compared."""
-DISPLACEMENT = 0.5
+DISPLACEMENT = 0.35
 """Pixels at that side by which content may be off before a pixel loses half."""
-NOISE = 0.02
+NOISE = 0.03
 """Standard deviation of each colour channel that costs a plain pixel half."""
 REACH = 2
 """Pixels at that side by which content may be displaced in `error_burst`."""
