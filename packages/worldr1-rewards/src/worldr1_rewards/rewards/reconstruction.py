@@ -85,7 +85,7 @@ class ReconstructionReward(Reward):
             0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
         )
         burst: float = Field(
-            0.0035, gt=0, le=1, description="b0: rise of one frame's squared error that earns half (local)."
+            0.0028, gt=0, le=1, description="b0: rise of one frame's squared error that earns half (local)."
         )
         sharpness: float = Field(
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
