@@ -14,6 +14,7 @@ from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
 from worldr1_rewards.reconstructors.colmap_package import import_pycolmap
+from worldr1_rewards.reconstructors.features import quiet_colmap, read_model
 
 SEED = 0
 
@@ -48,12 +49,8 @@ def run_colmap(name: str, frames: Tensor, intrinsics: Tensor, max_features: int)
         ScoreUnavailable: There is no model of all frames; the reason counts what there is.
     """
     colmap = import_pycolmap()
-    level, colmap.logging.minloglevel = colmap.logging.minloglevel, 3
-    try:
-        with tempfile.TemporaryDirectory(prefix="worldr1-") as folder:
-            models = _map(colmap, Path(folder), frames, intrinsics, max_features)
-    finally:
-        colmap.logging.minloglevel = level
+    with quiet_colmap(), tempfile.TemporaryDirectory(prefix="worldr1-") as folder:
+        models = _map(colmap, Path(folder), frames, intrinsics, max_features)
     largest = max(models, key=lambda model: model.num_reg_images(), default=None)
     registered = 0 if largest is None else largest.num_reg_images()
     if largest is None or registered < len(frames):
@@ -101,15 +98,6 @@ def _map(colmap: Any, folder: Path, frames: Tensor, intrinsics: Tensor, max_feat
 
 
 def _read(model: Any, num_frames: int) -> SparseModel:
-    ids = sorted(model.points3D)
-    columns = {identity: column for column, identity in enumerate(ids)}
-    poses = torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1)
-    observed = torch.full((num_frames, len(ids), 2), torch.nan, dtype=torch.float64)
-    for image in model.images.values():
-        frame = int(Path(image.name).stem.rpartition("_")[2])
-        poses[frame, :3] = torch.from_numpy(image.cam_from_world().matrix())
-        for point in image.points2D:
-            if point.has_point3D() and point.point3D_id in columns:
-                observed[frame, columns[point.point3D_id]] = torch.from_numpy(point.xy)
-    points = torch.tensor([model.points3D[identity].xyz.tolist() for identity in ids], dtype=torch.float64)
-    return SparseModel(poses, points.reshape(-1, 3), observed, float(model.compute_mean_reprojection_error()))
+    found = read_model(model, num_frames)
+    poses = torch.stack([found.poses[frame] for frame in range(num_frames)])
+    return SparseModel(poses, found.points, found.observed, float(model.compute_mean_reprojection_error()))

@@ -7,7 +7,7 @@ with the points eliminated (Schur complement).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -113,7 +113,7 @@ def adjust(
         far = ~(residuals(scene) < OUTLIER_KERNELS * kernel)
         observed = scene.observed.masked_fill(far[..., None], torch.nan)
         keep = observed[..., 0].isfinite().sum(0) >= MIN_VIEWS
-        scene = _replace(scene, scene.points[keep], observed[:, keep])
+        scene = replace(scene, points=scene.points[keep], observed=observed[:, keep])
     return scene
 
 
@@ -122,10 +122,6 @@ def kernel_width(distances: Tensor) -> float:
     seen = distances[distances.isfinite()]
     middle = float(seen.median()) if seen.numel() else 0.0
     return max(KERNEL_SIGMAS * middle, MIN_KERNEL)
-
-
-def _replace(scene: SparseScene, points: Tensor, observed: Tensor) -> SparseScene:
-    return SparseScene(scene.poses, points, observed, scene.intrinsics, scene.error, scene.cost, scene.focal_deviation)
 
 
 def _descend(scene: SparseScene, kernel: float, focal: FocalPrior | None, num_iterations: int) -> SparseScene:
