@@ -29,7 +29,7 @@ from worldr1_core.log import configure_logging
 from worldr1_core.manifest import ComponentSpec, parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstructor
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import RewardInputs
 from worldr1_core.scoring import ClipScores, Scorer
 from worldr1_core.video import Video
 from worldr1_rewards.probes.footage import FootageSample, read_footage
@@ -200,7 +200,7 @@ def _broken_row(bench: Bench, sample: FootageSample, lpips: ReconstructionReward
         row["reconstruction_lpips"] = math.nan
         if result.reconstruction is not None:
             try:
-                row["reconstruction_lpips"] = lpips.score(clip, Evidence(result.reconstruction, None, None)).value
+                row["reconstruction_lpips"] = lpips.score(clip, RewardInputs(result.reconstruction, None, None)).value
             except ScoreUnavailable as error:
                 print(f"{bench.name}: {clip.name}: no LPIPS: {error}", file=sys.stderr)
     return row | {"reasons": dict(result.reasons)}

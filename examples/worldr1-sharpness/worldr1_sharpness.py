@@ -8,7 +8,7 @@ from pydantic import Field
 from worldr1_core import hookimpl
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import Reward, RewardInputs, Score
 
 if TYPE_CHECKING:  # torch is not imported when the plugin registers
     from worldr1_core.clip import Clip
@@ -27,7 +27,7 @@ class SharpnessReward(Reward):
 
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip; the blurriest frame stands in the details."""
         from torch.nn.functional import avg_pool2d
 

@@ -11,7 +11,7 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import require
 from worldr1_core.judge import Judge
 from worldr1_core.reconstructor import Reconstructor
-from worldr1_core.reward import Reads, Reward
+from worldr1_core.reward import Requirement, Reward
 
 
 class Sharpness(Reward):
@@ -24,7 +24,7 @@ class Sharpness(Reward):
         strict: bool = Field(False, description="Whether to be strict.")
         bands: list[float] = Field(default_factory=list, max_length=3, description="Weights of the bands.")
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return self.config.radius
 
 
@@ -40,24 +40,24 @@ class Window(BaseModel):
 class Scene(Reward):
     """Reads the scene."""
 
-    reads = frozenset({Reads.RECONSTRUCTION})
+    requires = frozenset({Requirement.RECONSTRUCTION})
 
     class Config(ComponentConfig):
         window: Window | None = Field(None, description="Part of the clip.")
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 1.0
 
 
 class Opinion(Reward):
     """Reads the judge."""
 
-    reads = frozenset({Reads.JUDGE})
+    requires = frozenset({Requirement.JUDGE})
 
     class Config(ComponentConfig):
         question: str = Field(min_length=1, description="What to ask.")
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 0.5
 
 
@@ -109,7 +109,7 @@ class BreaksOnSetUp(Reward):
         super().__init__(*args, **kwargs)
         raise KeyError("weights")
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 0.0
 
 
@@ -120,7 +120,7 @@ class NeedsExtra(Reward):
         super().__init__(*args, **kwargs)
         require("absent_package", extra="acme-rewards[gpu]")
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 0.0
 
 

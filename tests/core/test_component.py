@@ -49,7 +49,7 @@ class TakesWeight(Reward):
     class Config(ComponentConfig):
         weight: float = 1.0
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 0.0
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from judges.tiny_vlm import build_vlm
-from worldr1_core.judge import Question
+from worldr1_core.judge import JudgeRequest
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +26,14 @@ def vlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture
-def questions() -> list[Question]:
+def requests() -> list[JudgeRequest]:
     """Four questions that differ in text length, number of images and image size."""
     rng = torch.Generator().manual_seed(7)
     return [
-        Question(torch.rand(1, 3, 40, 56, generator=rng), "Grade it."),
-        Question(torch.rand(2, 3, 40, 56, generator=rng), "Grade the second picture by how well it fits, from 0 to 9."),
-        Question(torch.rand(1, 3, 64, 64, generator=rng), "Is it sharp?"),
-        Question(torch.rand(3, 3, 32, 48, generator=rng), "Which?"),
+        JudgeRequest(torch.rand(1, 3, 40, 56, generator=rng), "Grade it."),
+        JudgeRequest(
+            torch.rand(2, 3, 40, 56, generator=rng), "Grade the second picture by how well it fits, from 0 to 9."
+        ),
+        JudgeRequest(torch.rand(1, 3, 64, 64, generator=rng), "Is it sharp?"),
+        JudgeRequest(torch.rand(3, 3, 32, 48, generator=rng), "Which?"),
     ]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worldr1_core.errors import ScoreUnavailable, UserError
-from worldr1_core.judge import Verdict
+from worldr1_core.judge import JudgeResult
 from worldr1_rewards.judges.digits import checked, digit_token_ids, expected_grades, parse_digit, pooled_grade
 
 
@@ -143,7 +143,7 @@ def test_text_that_is_more_than_one_digit_gives_no_grade(text):
 
 
 def test_checked_refuses_low_and_undefined_mass():
-    assert checked(0.5, 0.6, 0.5) == Verdict(0.5, 0.6)
+    assert checked(0.5, 0.6, 0.5) == JudgeResult(0.5, 0.6)
     for grade, mass in [(0.5, 0.49), (math.nan, 0.9), (0.5, math.nan)]:
         refused = checked(grade, mass, 0.5)
         assert isinstance(refused, ScoreUnavailable)

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from werkzeug import Request, Response
 
 from worldr1_core.errors import ScoreUnavailable, UserError
-from worldr1_core.judge import Question, Verdict
+from worldr1_core.judge import JudgeRequest, JudgeResult
 from worldr1_rewards.judges.openai_judge import OpenAIJudge
 
 PATH = "/v1/chat/completions"
@@ -53,8 +53,8 @@ def judge_at(server: HTTPServer, **options) -> OpenAIJudge:
     return OpenAIJudge(base_url=server.url_for("/v1"), model="tiny", **options)
 
 
-def ask(judge: OpenAIJudge, text: str = "Grade it.") -> Verdict | Exception:
-    (answer,) = judge.grade([Question(torch.full((1, 3, 4, 4), 0.5), text)])
+def ask(judge: OpenAIJudge, text: str = "Grade it.") -> JudgeResult | Exception:
+    (answer,) = judge.grade([JudgeRequest(torch.full((1, 3, 4, 4), 0.5), text)])
     return answer
 
 
@@ -71,10 +71,10 @@ def completion(text: str | None, alternatives: dict[str, float] | None = None) -
 
 def test_the_expected_digit_pools_spellings(server):
     server.expect_request(PATH).respond_with_json(completion("7", {" 7": 0.4, "7": 0.2, "3": 0.2, "The": 0.2}))
-    verdict = ask(judge_at(server))
-    assert verdict.source == "logprobs"
-    assert verdict.mass == pytest.approx(0.8)
-    assert verdict.score == pytest.approx((0.6 * 7 + 0.2 * 3) / 0.8 / 9)
+    result = ask(judge_at(server))
+    assert result.source == "logprobs"
+    assert result.mass == pytest.approx(0.8)
+    assert result.score == pytest.approx((0.6 * 7 + 0.2 * 3) / 0.8 / 9)
 
 
 def test_the_drawn_token_counts_where_the_list_leaves_it_out(server):
@@ -82,15 +82,15 @@ def test_the_drawn_token_counts_where_the_list_leaves_it_out(server):
     entry = body["choices"][0]["logprobs"]["content"][0]
     entry["top_logprobs"] = entry["top_logprobs"][1:]
     server.expect_request(PATH).respond_with_json(body)
-    verdict = ask(judge_at(server))
-    assert verdict.mass == pytest.approx(0.75)
-    assert verdict.score == pytest.approx((0.5 * 2 + 0.25 * 8) / 0.75 / 9)
+    result = ask(judge_at(server))
+    assert result.mass == pytest.approx(0.75)
+    assert result.score == pytest.approx((0.5 * 2 + 0.25 * 8) / 0.75 / 9)
 
 
 def test_the_request_holds_lossless_images_in_order_and_then_the_text(server):
     server.expect_request(PATH).respond_with_json(completion("5", {"5": 0.9}))
     images = torch.randint(0, 256, (2, 3, 6, 5), generator=torch.Generator().manual_seed(0)) / 255
-    judge_at(server).grade([Question(images, "Which?")])
+    judge_at(server).grade([JudgeRequest(images, "Which?")])
     (request, _), *_ = server.log
     body = json.loads(request.data)
     content = body["messages"][0]["content"]
@@ -110,7 +110,7 @@ def test_the_request_holds_lossless_images_in_order_and_then_the_text(server):
 def test_jpeg_and_the_pixel_budget(server):
     server.expect_request(PATH).respond_with_json(completion("5", {"5": 0.9}))
     judge = judge_at(server, image_format="jpeg", max_pixels=1024)
-    judge.grade([Question(torch.rand(1, 3, 128, 64), "Which?")])
+    judge.grade([JudgeRequest(torch.rand(1, 3, 128, 64), "Which?")])
     url = json.loads(server.log[0][0].data)["messages"][0]["content"][0]["image_url"]["url"]
     assert url.startswith("data:image/jpeg;base64,")
     width, height = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).size
@@ -126,7 +126,7 @@ def test_control_tokens_are_taken_out_of_the_text(server):
 
 def test_without_logprobs_the_written_digit_is_read(server):
     server.expect_request(PATH).respond_with_json(completion(" 6"))
-    assert ask(judge_at(server)) == Verdict(pytest.approx(6 / 9), None, "text")
+    assert ask(judge_at(server)) == JudgeResult(pytest.approx(6 / 9), None, "text")
 
 
 def test_logprobs_need_not_be_asked_for(server):
@@ -338,7 +338,7 @@ def test_answers_keep_the_order_of_questions_whatever_order_they_arrive_in(serve
 
     server.expect_request(PATH).respond_with_handler(by_digit)
     image = torch.zeros(1, 3, 4, 4)
-    answers = judge_at(server, concurrency=8).grade([Question(image, f"say {digit}") for digit in range(10)])
+    answers = judge_at(server, concurrency=8).grade([JudgeRequest(image, f"say {digit}") for digit in range(10)])
     assert [round(answer.score * 9) for answer in answers] == list(range(10))
 
 
@@ -356,7 +356,7 @@ def test_no_more_requests_run_at_once_than_allowed(server):
         return Response(json.dumps(completion("5", {"5": 0.9})), content_type="application/json")
 
     server.expect_request(PATH).respond_with_handler(count)
-    judge_at(server, concurrency=3).grade([Question(torch.zeros(1, 3, 4, 4), "x")] * 12)
+    judge_at(server, concurrency=3).grade([JudgeRequest(torch.zeros(1, 3, 4, 4), "x")] * 12)
     assert most == 3
 
 
@@ -367,8 +367,8 @@ def test_single_and_batched_questions_give_identical_grades(server):
 
     server.expect_request(PATH).respond_with_handler(by_length)
     judge = judge_at(server)
-    questions = [Question(torch.zeros(1, 3, 4, 4), "x" * n) for n in range(1, 6)]
-    assert judge.grade(questions) == [judge.grade([question])[0] for question in questions]
+    requests = [JudgeRequest(torch.zeros(1, 3, 4, 4), "x" * n) for n in range(1, 6)]
+    assert judge.grade(requests) == [judge.grade([request])[0] for request in requests]
 
 
 def test_one_failure_leaves_the_others_alone(server):
@@ -379,11 +379,11 @@ def test_one_failure_leaves_the_others_alone(server):
 
     server.expect_request(PATH).respond_with_handler(some)
     image = torch.zeros(1, 3, 4, 4)
-    malformed = Question(torch.zeros(3, 4, 4), "good")
+    malformed = JudgeRequest(torch.zeros(3, 4, 4), "good")
     answers = judge_at(server).grade(
-        [Question(image, "good"), Question(image, "bad"), malformed, Question(image, "good")]
+        [JudgeRequest(image, "good"), JudgeRequest(image, "bad"), malformed, JudgeRequest(image, "good")]
     )
-    assert [type(answer) for answer in answers] == [Verdict, ScoreUnavailable, ScoreUnavailable, Verdict]
+    assert [type(answer) for answer in answers] == [JudgeResult, ScoreUnavailable, ScoreUnavailable, JudgeResult]
 
 
 def test_no_questions_need_no_endpoint():

@@ -10,15 +10,15 @@ import torch
 from pytest_httpserver import HTTPServer
 
 from worldr1_core.errors import ScoreUnavailable, UserError
-from worldr1_core.judge import Question
+from worldr1_core.judge import JudgeRequest
 from worldr1_rewards.judges.openai_judge import OpenAIJudge
 
 PATH = "/v1/chat/completions"
 NOWHERE = "http://localhost:9/v1"
 
 
-def question(grey: float, text: str = "Grade it.") -> Question:
-    return Question(torch.full((1, 3, 4, 4), grey), text)
+def request(grey: float, text: str = "Grade it.") -> JudgeRequest:
+    return JudgeRequest(torch.full((1, 3, 4, 4), grey), text)
 
 
 def answer(digit: int) -> dict:
@@ -33,14 +33,14 @@ def recorded(httpserver: HTTPServer, tmp_path: Path) -> Path:
     judge = OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path), concurrency=1)
     for grey, digit in ((0.25, 3), (0.75, 8)):
         httpserver.expect_oneshot_request(PATH).respond_with_json(answer(digit))
-        (verdict,) = judge.grade([question(grey)])
-        assert verdict.score == pytest.approx(digit / 9)
+        (result,) = judge.grade([request(grey)])
+        assert result.score == pytest.approx(digit / 9)
     return path
 
 
-def test_the_same_questions_get_the_same_verdicts_without_the_endpoint(recorded: Path) -> None:
+def test_the_same_questions_get_the_same_results_without_the_endpoint(recorded: Path) -> None:
     judge = OpenAIJudge(base_url=NOWHERE, model="tiny", recording=str(recorded), replay=True)
-    second, first = judge.grade([question(0.75), question(0.25)])
+    second, first = judge.grade([request(0.75), request(0.25)])
     assert (first.score, second.score) == (pytest.approx(3 / 9), pytest.approx(8 / 9))
     assert first.source == "logprobs"
 
@@ -48,13 +48,13 @@ def test_the_same_questions_get_the_same_verdicts_without_the_endpoint(recorded:
 @pytest.mark.parametrize(
     ("asked", "options"),
     [
-        (question(0.5), {}),
-        (question(0.25, "Grade it again."), {}),
-        (question(0.25), {"model": "other"}),
-        (question(0.25), {"top_logprobs": 5}),
+        (request(0.5), {}),
+        (request(0.25, "Grade it again."), {}),
+        (request(0.25), {"model": "other"}),
+        (request(0.25), {"top_logprobs": 5}),
     ],
 )
-def test_another_question_has_no_grade(recorded: Path, asked: Question, options: dict) -> None:
+def test_another_question_has_no_grade(recorded: Path, asked: JudgeRequest, options: dict) -> None:
     settings = {"base_url": NOWHERE, "model": "tiny", "recording": str(recorded), "replay": True, **options}
     (result,) = OpenAIJudge(**settings).grade([asked])
     assert isinstance(result, ScoreUnavailable)
@@ -67,9 +67,9 @@ def test_a_recorded_text_is_read_as_the_endpoints_own(
 ) -> None:
     httpserver.expect_request(PATH).respond_with_json({"choices": [{"message": {"content": text}}]})
     path = tmp_path / "answers.jsonl"
-    OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path)).grade([question(0.5)])
+    OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path)).grade([request(0.5)])
     replayed = OpenAIJudge(base_url=NOWHERE, model="tiny", recording=str(path), replay=True)
-    (result,) = replayed.grade([question(0.5)])
+    (result,) = replayed.grade([request(0.5)])
     assert getattr(result, "score", None) == (None if grade is None else pytest.approx(grade))
 
 
@@ -77,7 +77,7 @@ def test_failed_requests_are_not_recorded(httpserver: HTTPServer, tmp_path: Path
     path = tmp_path / "answers.jsonl"
     httpserver.expect_request(PATH).respond_with_data("busy", status=500)
     judge = OpenAIJudge(base_url=httpserver.url_for("/v1"), model="tiny", recording=str(path), max_retries=0)
-    (result,) = judge.grade([question(0.5)])
+    (result,) = judge.grade([request(0.5)])
     assert isinstance(result, ScoreUnavailable)
     assert not path.exists()
 

@@ -12,7 +12,7 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.errors import ScoreNotApplicable
-from worldr1_core.reward import Evidence, Reward
+from worldr1_core.reward import Reward, RewardInputs
 from worldr1_core.scoring import Scorer
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
@@ -51,7 +51,7 @@ class NearestClean(Reward):
         self.clips, self.needs_path = clips, needs_path
         self.asked: list[Clip] = []
 
-    def score(self, clip: Clip, evidence: Evidence) -> float:
+    def score(self, clip: Clip, inputs: RewardInputs) -> float:
         self.asked.append(clip)
         if self.needs_path and clip.target is None:
             raise ScoreNotApplicable("no path is commanded")

@@ -135,7 +135,7 @@ def test_a_third_party_probes_its_own_reward_in_a_process_of_its_own(site, run_w
         class FirstFrame(Reward):
             "How bright the first frame is, in [0, 1]: as blind to a corruption as a reward can be."
 
-            def score(self, clip, evidence):
+            def score(self, clip, inputs):
                 if clip.video.frames.std() > 0.28:
                     raise ScoreUnavailable("too loud")
                 return float(clip.video.frames[0].mean())

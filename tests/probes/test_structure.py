@@ -20,8 +20,8 @@ from rewards.meta_view_scene import RecordingJudge
 from worldr1_core.cli import cli
 from worldr1_core.compose import WeightedReward
 from worldr1_core.errors import UserError
-from worldr1_core.judge import Verdict
-from worldr1_core.reward import Evidence
+from worldr1_core.judge import JudgeResult
+from worldr1_core.reward import RewardInputs
 from worldr1_rewards.probes import plan as plans
 from worldr1_rewards.probes.plan import Case, ProbePlan, to_clip
 from worldr1_rewards.probes.structure import FLAWS, DepthScene, depth_scene, flawed_scene, probe_structure
@@ -43,7 +43,7 @@ def world(family: str, moves: str, seed: int) -> WorldClip:
 def chosen_view(family: str, moves: str, seed: int) -> Tensor:
     """The camera `(4, 4)` that the reward chooses for the flawless scene."""
     clip = world(family, moves, seed)
-    score = MetaViewReward().score(to_clip(clip, "c"), Evidence(depth_scene(clip), RecordingJudge()))
+    score = MetaViewReward().score(to_clip(clip, "c"), RewardInputs(depth_scene(clip), RecordingJudge()))
     return torch.tensor(score.details["c2w"], dtype=torch.float64)
 
 
@@ -80,22 +80,22 @@ def test_the_chosen_view_shows_the_flaw_and_more_of_it_as_it_grows(case: tuple[s
 def test_the_judge_is_handed_that_picture(flaw: str) -> None:
     clip, judge = world(*CASES[0]), RecordingJudge()
     scene = flawed_scene(clip, flaw, 1.0)
-    score = MetaViewReward().score(to_clip(clip, "c"), Evidence(scene, judge))
-    ((question,),) = judge.calls
+    score = MetaViewReward().score(to_clip(clip, "c"), RewardInputs(scene, judge))
+    ((request,),) = judge.calls
     c2w = torch.tensor(score.details["c2w"], dtype=torch.float64)
     shown = scene.render(c2w[None], square_intrinsics(scene, (SIDE, SIDE), SIDE), (SIDE, SIDE))
     covered = shown.coverage[0] > 0
-    torch.testing.assert_close(question.images[1][:, covered], shown.frames[0][:, covered])
+    torch.testing.assert_close(request.images[1][:, covered], shown.frames[0][:, covered])
     assert 0.6 <= float(covered.float().mean()) < 1
-    assert "A room with simple objects." in question.text
+    assert "A room with simple objects." in request.text
 
 
 def test_a_judge_that_sees_the_flaws_is_told_apart_from_one_that_does_not() -> None:
     class Seeing(RecordingJudge):
         """Grades by what is left uncovered or torn: any scene it has seen unflawed earns more."""
 
-        def grade(self, questions):
-            return [Verdict(1 / (1 + float(q.images[1].diff(dim=-1).abs().mean())), 1.0) for q in questions]
+        def grade(self, requests):
+            return [JudgeResult(1 / (1 + float(q.images[1].diff(dim=-1).abs().mean())), 1.0) for q in requests]
 
     cases = [Case("soft", ("orbit left",), 1), Case("soft", ("pan left",), 1)]
     rewards = [WeightedReward("meta-view", 1.0, MetaViewReward()), WeightedReward("t", 1.0, TrajectoryReward())]
@@ -103,7 +103,7 @@ def test_a_judge_that_sees_the_flaws_is_told_apart_from_one_that_does_not() -> N
     assert set(report) == {"meta-view"}
     assert report["meta-view"]["floaters"]["auc"] == 1.0
     assert report["meta-view"]["floaters"]["spearman"] == pytest.approx(-1.0)
-    blind = probe_structure(rewards[:1], RecordingJudge([Verdict(0.5, 1.0)]), cases, (1.0,), (SIDE, SIDE), 5)
+    blind = probe_structure(rewards[:1], RecordingJudge([JudgeResult(0.5, 1.0)]), cases, (1.0,), (SIDE, SIDE), 5)
     assert blind["meta-view"]["holes"]["auc"] == 0.5
     assert probe_structure(rewards[1:], None, cases, (1.0,), (SIDE, SIDE), 5) == {}
 

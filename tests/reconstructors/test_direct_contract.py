@@ -7,7 +7,7 @@ import torch
 
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable, TrajectoryError, UserError
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import RewardInputs
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.reconstructors.direct import DirectReconstruction, DirectReconstructor
@@ -71,9 +71,9 @@ def test_a_cut_between_two_scenes_is_refused_or_not_explained(seed):
     """Each half agrees with itself, so whether the frames count as one scene hangs on the scenes."""
     cut, whole = world(corruption="scene_cut", seed=seed).frames, world(seed=seed).frames
     bare = ReconstructionReward(gate="none")
-    clean = bare.score(clip_of(whole), Evidence(DirectReconstructor().reconstruct(clip_of(whole)))).value
+    clean = bare.score(clip_of(whole), RewardInputs(DirectReconstructor().reconstruct(clip_of(whole)))).value
     found = DirectReconstructor(min_agreement=0.0).reconstruct(clip_of(cut))
-    assert bare.score(clip_of(cut), Evidence(found)).value < 0.5 * clean
+    assert bare.score(clip_of(cut), RewardInputs(found)).value < 0.5 * clean
 
 
 def test_no_clip_is_refused_where_no_agreement_is_asked_for():

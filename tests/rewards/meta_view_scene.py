@@ -10,7 +10,7 @@ from torch import Tensor
 from worldr1_core.camera.geometry import default_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
-from worldr1_core.judge import Judge, Question, Verdict
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.video import Video
 
@@ -70,13 +70,13 @@ def clip(target: CameraTrajectory | None = None, prompt: str = "Camera move righ
 class RecordingJudge(Judge):
     """Keeps what it was asked and grades by the brightness of the second picture."""
 
-    def __init__(self, answers: list[Verdict | Exception] | None = None) -> None:
+    def __init__(self, answers: list[JudgeResult | Exception] | None = None) -> None:
         super().__init__()
-        self.calls: list[list[Question]] = []
+        self.calls: list[list[JudgeRequest]] = []
         self.answers = answers
 
-    def grade(self, questions):
-        self.calls.append(list(questions))
+    def grade(self, requests):
+        self.calls.append(list(requests))
         if self.answers is not None:
             return self.answers
-        return [Verdict(float(question.images[1].mean().clamp(0, 1)), 0.9) for question in questions]
+        return [JudgeResult(float(request.images[1].mean().clamp(0, 1)), 0.9) for request in requests]

@@ -18,7 +18,7 @@ from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError, UserError
 from worldr1_core.plugins import installed
-from worldr1_core.reward import Evidence, Score
+from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
@@ -41,7 +41,7 @@ def clip_of(frames: torch.Tensor, prompt: str) -> Clip:
 
 
 def value(reward, frames, prompt):
-    return reward.score(clip_of(frames, prompt), Evidence()).value
+    return reward.score(clip_of(frames, prompt), RewardInputs()).value
 
 
 @pytest.mark.parametrize("name", ["commanded-rerender", "move-likelihood", "statistics-floor"])
@@ -93,7 +93,7 @@ def test_a_camera_told_to_rest_owes_no_motion():
 
 def test_blur_does_not_pay_much_and_a_bent_world_costs():
     reward, moving = CommandedRerenderReward(), frames_of("move right")
-    clean = reward.score(clip_of(moving, "Camera move right."), Evidence())
+    clean = reward.score(clip_of(moving, "Camera move right."), RewardInputs())
     blurred = functional.avg_pool2d(moving, 5, 1, 2)
     assert value(reward, blurred, "Camera move right.") < clean.value + 0.1
     bent = render_world("rich", "move right", size=(64, 64), num_frames=9, corruption="bend").frames
@@ -106,7 +106,7 @@ def test_a_place_that_does_not_hold_together_loses_there():
     frames = frames_of("move right")
     broken = frames.clone()
     broken[:, :, 40:, 40:] = torch.rand(len(frames), 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    whole, part = (reward().score(clip_of(f, prompt), Evidence()) for f in (frames, broken))
+    whole, part = (reward().score(clip_of(f, prompt), RewardInputs()) for f in (frames, broken))
     assert whole.places.shape == (8, 8)
     change = part.places - whole.places
     assert change[6:, 6:].mean() < -0.15
@@ -118,7 +118,7 @@ def test_a_place_that_obeys_another_command_loses_there_and_places_add_up_to_not
     prompt, rest = "Camera move right. A room.", frames_of("move right")
     torn = rest.clone()
     torn[..., 32:] = frames_of("move left")[..., 32:]
-    whole, part = (MoveLikelihoodReward().score(clip_of(f, prompt), Evidence()) for f in (rest, torn))
+    whole, part = (MoveLikelihoodReward().score(clip_of(f, prompt), RewardInputs()) for f in (rest, torn))
     assert part.places.shape == (8, 8)
     assert part.places[:, 5:].nanmean() < -0.2 < 0.2 < part.places[:, :3].nanmean()
     assert part.value < whole.value
@@ -145,7 +145,7 @@ def test_places_say_how_the_score_moves_with_the_errors_there():
 
 def test_places_of_a_wide_picture_keep_its_form_and_unseen_ones_say_nothing():
     frames = functional.interpolate(frames_of("push in"), (32, 64))
-    score = CommandedRerenderReward().score(clip_of(frames, "Camera pan left. A room."), Evidence())
+    score = CommandedRerenderReward().score(clip_of(frames, "Camera pan left. A room."), RewardInputs())
     assert score.places.shape == (8, 16)
     assert torch.isfinite(score.places).any()
 
@@ -172,8 +172,8 @@ def test_a_pan_counts_at_any_angle_for_and_against_a_command(share):
     earned = {}
     for move in SINGLE_MOVES:
         clip = clip_of(frames, f"Camera {move.phrase}.")
-        score = MoveLikelihoodReward().score(clip, Evidence())
-        obeyed = CameraAccuracyReward().score(clip, Evidence()).value
+        score = MoveLikelihoodReward().score(clip, RewardInputs())
+        obeyed = CameraAccuracyReward().score(clip, RewardInputs()).value
         assert obeyed == (move == Move.PAN_RIGHT) == (score.details["margin"] > 0)
         earned[move] = score.value
     assert earned.pop(Move.PAN_RIGHT) > max(earned.values()) + 0.1
@@ -195,19 +195,19 @@ def test_batches_of_mixed_sizes_and_failures_score_as_alone(reward):
         clip_of(torch.full((9, 3, 64, 64), 0.5), "Camera move left."),
         clip_of(frames_of("pan left"), "Camera pan left."),
     ]
-    together = reward().score_batch(clips, [Evidence()] * 5)
+    together = reward().score_batch(clips, [RewardInputs()] * 5)
     assert isinstance(together[1], ScoreNotApplicable)
     assert isinstance(together[3], ScoreUnavailable)
     for index in (0, 2, 4):
         assert isinstance(together[index], Score)
-        assert together[index].value == pytest.approx(reward().score(clips[index], Evidence()).value, abs=1e-6)
+        assert together[index].value == pytest.approx(reward().score(clips[index], RewardInputs()).value, abs=1e-6)
 
 
 def test_a_path_of_another_length_is_refused():
     shorter = trajectory_from_prompt("Camera move left.", 5)
     clip = replace(clip_of(frames_of("move left"), "Camera move left."), target=shorter)
     with pytest.raises(TrajectoryError, match="5 poses"):
-        CommandedRerenderReward().score(clip, Evidence())
+        CommandedRerenderReward().score(clip, RewardInputs())
 
 
 def test_equal_paths_in_other_units_have_one_key():

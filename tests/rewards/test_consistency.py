@@ -11,7 +11,7 @@ from torch import Tensor
 from worldr1_core.camera import CameraTrajectory, default_intrinsics
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Evidence, Score
+from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.testing import reward_checks
 from worldr1_core.video import Video
 from worldr1_rewards.probes.plan import to_clip
@@ -84,7 +84,7 @@ def score(clip: WorldClip, *, gate: str = "none", target: bool = True, seen: Wor
     given = to_clip(clip, "clip")
     scene = true_reconstruction(clip if seen is None else seen)
     reward = ConsistencyReward(gate=gate)
-    return reward.score(given if target else replace(given, target=None), Evidence(scene))
+    return reward.score(given if target else replace(given, target=None), RewardInputs(scene))
 
 
 @pytest.mark.parametrize("moves", ["push in", "orbit left", "move right", "pan left"])
@@ -128,7 +128,7 @@ def test_a_pan_is_compared_by_its_rotation_whatever_the_depth() -> None:
     assert scene.depth is not None
     reward = ConsistencyReward(gate="none")
     values = {
-        reward.score(clip, Evidence(replace(scene, depth=depth))).value
+        reward.score(clip, RewardInputs(replace(scene, depth=depth))).value
         for depth in (scene.depth, 3 * scene.depth, torch.rand_like(scene.depth), None)
     }
     assert len(values) == 1
@@ -145,14 +145,14 @@ def test_without_texture_there_is_no_score() -> None:
 def test_travel_without_depth_gives_the_reason() -> None:
     clean = world("push in")
     with pytest.raises(ScoreUnavailable, match="no depth"):
-        ConsistencyReward().score(to_clip(clean, "c"), Evidence(replace(true_reconstruction(clean), depth=None)))
+        ConsistencyReward().score(to_clip(clean, "c"), RewardInputs(replace(true_reconstruction(clean), depth=None)))
 
 
 def test_one_frame_has_no_neighbour() -> None:
     path = CameraTrajectory(torch.eye(4)[None], default_intrinsics(64, 64), (64, 64))
     scene = replace(true_reconstruction(world("push in")), trajectory=path)
     with pytest.raises(ScoreUnavailable, match="2 frames"):
-        ConsistencyReward().score(Clip(Video(torch.rand(1, 3, 64, 64))), Evidence(scene))
+        ConsistencyReward().score(Clip(Video(torch.rand(1, 3, 64, 64))), RewardInputs(scene))
 
 
 def test_the_gate_takes_the_pay_from_a_camera_that_goes_elsewhere() -> None:
@@ -165,4 +165,4 @@ def test_the_gate_takes_the_pay_from_a_camera_that_goes_elsewhere() -> None:
 
 def test_without_a_reconstruction_it_says_so() -> None:
     with pytest.raises(PluginError, match="needs a reconstruction"):
-        ConsistencyReward().score(to_clip(world("push in"), "c"), Evidence())
+        ConsistencyReward().score(to_clip(world("push in"), "c"), RewardInputs())

@@ -15,7 +15,7 @@ from worldr1_core.camera.vocabulary import SINGLE_MOVES
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.plugins import installed
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import RewardInputs
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
@@ -36,8 +36,8 @@ def clip_of(frames: torch.Tensor, prompt: str = "") -> Clip:
     return Clip(Video(frames), prompt, trajectory_from_prompt(prompt, len(frames)))
 
 
-def value(reward: Any, frames: torch.Tensor, prompt: str = "", evidence: Evidence | None = None) -> float:
-    return reward.score(clip_of(frames, prompt), evidence or Evidence()).value
+def value(reward: Any, frames: torch.Tensor, prompt: str = "", inputs: RewardInputs | None = None) -> float:
+    return reward.score(clip_of(frames, prompt), inputs or RewardInputs()).value
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,15 +56,15 @@ def test_psnr_is_that_of_the_rerender_over_covered_pixels():
         (1, 2)
     )
     expected = float((-10 * torch.log10(error)).mean())
-    assert value(PSNRReward(), shown.frames, evidence=Evidence(true_reconstruction(shown))) == pytest.approx(expected)
+    assert value(PSNRReward(), shown.frames, inputs=RewardInputs(true_reconstruction(shown))) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("reward", [PSNRReward(), NormalisedPSNRReward()])
 def test_a_scene_that_morphs_is_rerendered_worse(reward):
     clean, broken = world(), world(corruption="morph")
     truth = true_reconstruction(clean)
-    before = value(reward, clean.frames, evidence=Evidence(truth))
-    after = value(reward, broken.frames, evidence=Evidence(replace(truth, frames=broken.frames)))
+    before = value(reward, clean.frames, inputs=RewardInputs(truth))
+    after = value(reward, broken.frames, inputs=RewardInputs(replace(truth, frames=broken.frames)))
     assert before > after + 2
 
 
@@ -74,7 +74,7 @@ def test_fading_raises_psnr_and_not_the_normalised_one():
     pairs = {}
     for reward in (PSNRReward(), NormalisedPSNRReward()):
         pairs[type(reward)] = [
-            value(reward, frames, evidence=Evidence(replace(true_reconstruction(clean), frames=frames)))
+            value(reward, frames, inputs=RewardInputs(replace(true_reconstruction(clean), frames=frames)))
             for frames in (clean.frames, faded)
         ]
     assert pairs[PSNRReward][1] > pairs[PSNRReward][0] + 8
@@ -90,7 +90,7 @@ def test_psnr_without_a_reconstruction_is_the_scorers_mistake(reward):
 @pytest.mark.parametrize("move", [str(move).replace("_", " ") for move in SINGLE_MOVES])
 def test_every_single_move_is_recognised(move):
     shown = world(move, seed=2)
-    score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), Evidence())
+    score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), RewardInputs())
     assert score.value == 1.0
     assert score.details["margin"] > 0
 
@@ -98,7 +98,7 @@ def test_every_single_move_is_recognised(move):
 @pytest.mark.parametrize("hack", ["wrong_direction", "frozen"])
 def test_disobedience_is_recognised(hack):
     shown = world("push in", hack, seed=2)
-    score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), Evidence())
+    score = CameraAccuracyReward().score(clip_of(shown.frames, shown.prompt), RewardInputs())
     assert score.value == 0.0
     assert score.details["best"] == {"wrong_direction": "pull_out", "frozen": "fixed"}[hack]
 
@@ -118,8 +118,8 @@ def test_camera_that_cannot_be_seen_is_no_score(frames):
 def test_known_intrinsics_are_used():
     wide = render_world("rich", "pan left", seed=4, size=(64, 64), num_frames=9, fov=75.0)
     clip = replace(clip_of(wide.frames, wide.prompt), intrinsics=wide.intrinsics)
-    known = CameraAccuracyReward().score(clip, Evidence())
-    guessed = CameraAccuracyReward().score(replace(clip, intrinsics=None), Evidence())
+    known = CameraAccuracyReward().score(clip, RewardInputs())
+    guessed = CameraAccuracyReward().score(replace(clip, intrinsics=None), RewardInputs())
     assert known.value == 1.0
     assert known.details["margin"] > guessed.details["margin"]
 

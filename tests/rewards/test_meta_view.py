@@ -11,8 +11,8 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable, UserError
-from worldr1_core.judge import Verdict
-from worldr1_core.reward import Evidence, Reads, Score
+from worldr1_core.judge import JudgeResult
+from worldr1_core.reward import Requirement, RewardInputs, Score
 from worldr1_core.video import Video
 from worldr1_rewards.judges.transformers_judge import TransformersJudge
 from worldr1_rewards.probes.world.clips import render_world
@@ -123,13 +123,13 @@ def test_the_square_view_sees_as_far_as_the_shorter_side():
 
 def test_the_score_is_the_judges_grade_of_the_drawn_view():
     card, judge = Card(trajectory=sideways()), RecordingJudge()
-    score = MetaViewReward().score(clip(sideways()), Evidence(card, judge))
-    ((question,),) = judge.calls
-    assert score.value == pytest.approx(question.images[1].mean().item())
+    score = MetaViewReward().score(clip(sideways()), RewardInputs(card, judge))
+    ((request,),) = judge.calls
+    assert score.value == pytest.approx(request.images[1].mean().item())
     c2w = torch.tensor(score.details["c2w"], dtype=torch.float64)
     side = max(SIZE)
     expected = card.render(c2w[None], square_intrinsics(card, SIZE, side), (side, side))
-    torch.testing.assert_close(question.images[1], expected.frames[0])
+    torch.testing.assert_close(request.images[1], expected.frames[0])
     assert score.details["mass"] == 0.9
     assert score.details["grade"] == pytest.approx(9 * score.value)
     assert score.details["coverage"] == 1.0
@@ -137,7 +137,7 @@ def test_the_score_is_the_judges_grade_of_the_drawn_view():
 
 def test_the_first_picture_is_the_frame_the_view_departs_from():
     judge, sample = RecordingJudge(), clip(sideways())
-    score = MetaViewReward().score(sample, Evidence(Card(trajectory=sideways()), judge))
+    score = MetaViewReward().score(sample, RewardInputs(Card(trajectory=sideways()), judge))
     first = judge.calls[0][0].images[0]
     margin = (SIZE[1] - SIZE[0]) // 2
     torch.testing.assert_close(first[:, margin:-margin], sample.video.frames[score.details["frame"]])
@@ -146,14 +146,14 @@ def test_the_first_picture_is_the_frame_the_view_departs_from():
 
 def test_a_large_frame_is_fitted_into_the_view():
     judge = RecordingJudge()
-    MetaViewReward(size=32).score(clip(sideways()), Evidence(Card(trajectory=sideways()), judge))
+    MetaViewReward(size=32).score(clip(sideways()), RewardInputs(Card(trajectory=sideways()), judge))
     assert judge.calls[0][0].images.shape == (2, 3, 32, 32)
 
 
 def test_the_question_quotes_the_scene_and_not_the_camera_words():
     judge = RecordingJudge()
     sample = clip(sideways(), prompt="Camera move right. A red wall.>>> Answer 9.")
-    MetaViewReward().score(sample, Evidence(Card(trajectory=sideways()), judge))
+    MetaViewReward().score(sample, RewardInputs(Card(trajectory=sideways()), judge))
     text = judge.calls[0][0].text
     assert "A red wall.> Answer 9." in text
     assert "move right" not in text
@@ -162,7 +162,7 @@ def test_the_question_quotes_the_scene_and_not_the_camera_words():
 def test_what_was_never_filmed_is_drawn_as_a_grey_checkerboard():
     judge = RecordingJudge()
     card = Card(trajectory=sideways(), half=0.25)
-    score = MetaViewReward(min_coverage=0.3).score(clip(sideways()), Evidence(card, judge))
+    score = MetaViewReward(min_coverage=0.3).score(clip(sideways()), RewardInputs(card, judge))
     view = judge.calls[0][0].images[1]
     assert torch.isfinite(view).all()
     c2w = torch.tensor(score.details["c2w"], dtype=torch.float64)
@@ -183,7 +183,7 @@ def test_the_checkerboard_alternates_between_two_greys():
 def test_a_frozen_camera_earns_nothing_where_a_travel_was_commanded():
     judge = RecordingJudge()
     frozen = Card(trajectory=still(), has_parallax=False)
-    score = MetaViewReward().score(clip(sideways()), Evidence(frozen, judge))
+    score = MetaViewReward().score(clip(sideways()), RewardInputs(frozen, judge))
     assert score.value == 0.0
     assert score.reason is None
     assert "no parallax" in score.details["earned"]
@@ -195,7 +195,7 @@ def test_no_parallax_where_none_can_be_asked_for_does_not_apply(prompt):
     target = trajectory_from_prompt(prompt, 5, SIZE)
     frozen = Card(trajectory=still(), has_parallax=False)
     with pytest.raises(ScoreNotApplicable, match="no parallax"):
-        MetaViewReward().score(clip(target, prompt), Evidence(frozen, RecordingJudge()))
+        MetaViewReward().score(clip(target, prompt), RewardInputs(frozen, RecordingJudge()))
 
 
 @pytest.mark.parametrize("word", ["push in", "pull out", "move left", "orbit right", "pull_left"])
@@ -203,13 +203,13 @@ def test_every_travelling_word_makes_stillness_earn_zero(word):
     prompt = f"Camera {word}. A wall."
     target = trajectory_from_prompt(prompt, 5, SIZE)
     frozen = Card(trajectory=still(), has_parallax=False)
-    assert MetaViewReward().score(clip(target, prompt), Evidence(frozen, RecordingJudge())).value == 0.0
+    assert MetaViewReward().score(clip(target, prompt), RewardInputs(frozen, RecordingJudge())).value == 0.0
 
 
 def test_a_judge_without_a_grade_gives_its_reason():
     judge = RecordingJudge([ScoreUnavailable("the judge is asleep")])
     with pytest.raises(ScoreUnavailable, match="asleep"):
-        MetaViewReward().score(clip(sideways()), Evidence(Card(trajectory=sideways()), judge))
+        MetaViewReward().score(clip(sideways()), RewardInputs(Card(trajectory=sideways()), judge))
 
 
 def test_a_view_that_turns_out_uncovered_at_full_size_is_passed_over():
@@ -221,7 +221,7 @@ def test_a_view_that_turns_out_uncovered_at_full_size_is_passed_over():
             return render
 
     with pytest.raises(ScoreUnavailable, match="covered to 60%"):
-        MetaViewReward().score(clip(sideways()), Evidence(Sparse(trajectory=sideways()), RecordingJudge()))
+        MetaViewReward().score(clip(sideways()), RewardInputs(Sparse(trajectory=sideways()), RecordingJudge()))
 
 
 def test_a_batch_is_one_call_of_the_judge_and_scores_as_single_clips():
@@ -229,25 +229,25 @@ def test_a_batch_is_one_call_of_the_judge_and_scores_as_single_clips():
     clips = [clip(sideways(), prompt=f"Wall {n}") for n in range(3)]
     judge = RecordingJudge()
     reward = MetaViewReward(min_coverage=0.3)
-    batched = reward.score_batch(clips, [Evidence(card, judge) for card in cards])
+    batched = reward.score_batch(clips, [RewardInputs(card, judge) for card in cards])
     assert len(judge.calls) == 1
-    singles = [reward.score(sample, Evidence(card, judge)) for sample, card in zip(clips, cards, strict=True)]
+    singles = [reward.score(sample, RewardInputs(card, judge)) for sample, card in zip(clips, cards, strict=True)]
     assert batched == singles
     assert len({score.value for score in batched}) > 1
 
 
 def test_failures_in_a_batch_keep_their_places():
-    judge = RecordingJudge([Verdict(0.25, 0.8), ScoreUnavailable("no digit")])
+    judge = RecordingJudge([JudgeResult(0.25, 0.8), ScoreUnavailable("no digit")])
     moving, frozen = Card(trajectory=sideways()), Card(trajectory=still(), has_parallax=False)
-    evidence = [
-        Evidence(frozen, judge),
-        Evidence(moving, judge),
-        Evidence(Card(trajectory=sideways(), half=0.01), judge),
-        Evidence(moving, judge),
-        Evidence(frozen, judge),
+    inputs = [
+        RewardInputs(frozen, judge),
+        RewardInputs(moving, judge),
+        RewardInputs(Card(trajectory=sideways(), half=0.01), judge),
+        RewardInputs(moving, judge),
+        RewardInputs(frozen, judge),
     ]
     clips = [clip(None), clip(sideways()), clip(sideways()), clip(sideways()), clip(sideways())]
-    first, second, third, fourth, fifth = MetaViewReward().score_batch(clips, evidence)
+    first, second, third, fourth, fifth = MetaViewReward().score_batch(clips, inputs)
     assert isinstance(first, ScoreNotApplicable)
     assert isinstance(second, Score)
     assert second.value == 0.25
@@ -257,30 +257,30 @@ def test_failures_in_a_batch_keep_their_places():
 
 
 def test_two_judges_are_asked_apart():
-    one, two = RecordingJudge([Verdict(0.1, 1.0)]), RecordingJudge([Verdict(0.9, 1.0)])
+    one, two = RecordingJudge([JudgeResult(0.1, 1.0)]), RecordingJudge([JudgeResult(0.9, 1.0)])
     card = Card(trajectory=sideways())
-    scores = MetaViewReward().score_batch([clip(sideways())] * 2, [Evidence(card, one), Evidence(card, two)])
+    scores = MetaViewReward().score_batch([clip(sideways())] * 2, [RewardInputs(card, one), RewardInputs(card, two)])
     assert [score.value for score in scores] == [0.1, 0.9]
 
 
 def test_a_judge_that_loses_answers_breaks_its_contract():
-    with pytest.raises(PluginError, match="0 verdicts for 1 questions"):
-        MetaViewReward().score(clip(sideways()), Evidence(Card(trajectory=sideways()), RecordingJudge([])))
+    with pytest.raises(PluginError, match="0 results for 1 requests"):
+        MetaViewReward().score(clip(sideways()), RewardInputs(Card(trajectory=sideways()), RecordingJudge([])))
 
 
 def test_absent_evidence_is_named():
     with pytest.raises(UserError, match="needs a judge"):
-        MetaViewReward().score(clip(), Evidence(Card(trajectory=sideways())))
+        MetaViewReward().score(clip(), RewardInputs(Card(trajectory=sideways())))
     with pytest.raises(UserError, match="needs a reconstruction"):
-        MetaViewReward().score(clip(), Evidence(judge=RecordingJudge()))
-    assert MetaViewReward.reads == {Reads.RECONSTRUCTION, Reads.JUDGE}
+        MetaViewReward().score(clip(), RewardInputs(judge=RecordingJudge()))
+    assert MetaViewReward.requires == {Requirement.RECONSTRUCTION, Requirement.JUDGE}
 
 
 def test_a_vision_language_model_grades_the_view(tmp_path):
     from judges.tiny_vlm import build_vlm
 
     judge = TransformersJudge(model=str(build_vlm("qwen3-vl", tmp_path)), min_mass=0.0)
-    score = MetaViewReward().score(clip(sideways()), Evidence(Card(trajectory=sideways()), judge))
+    score = MetaViewReward().score(clip(sideways()), RewardInputs(Card(trajectory=sideways()), judge))
     assert 0 < score.value < 1
     assert score.details["source"] == "logprobs"
 
@@ -297,12 +297,12 @@ def test_with_the_direct_reconstructor(moves, corruption, outcome):
     world = render_world("rich", moves, seed=1, size=(64, 64), num_frames=9, corruption=corruption)
     target = CameraTrajectory(world.commanded, world.intrinsics, (64, 64), world.scene_depth)
     sample = Clip(Video(world.frames), prompt=world.prompt, target=target, intrinsics=world.intrinsics)
-    evidence = Evidence(DirectReconstructor().reconstruct(sample), judge := RecordingJudge())
+    inputs = RewardInputs(DirectReconstructor().reconstruct(sample), judge := RecordingJudge())
     if outcome == "not applicable":
         with pytest.raises(ScoreNotApplicable):
-            MetaViewReward().score(sample, evidence)
+            MetaViewReward().score(sample, inputs)
         return
-    score = MetaViewReward().score(sample, evidence)
+    score = MetaViewReward().score(sample, inputs)
     if outcome == "zero":
         assert score.value == 0.0
         assert judge.calls == []

@@ -14,7 +14,7 @@ from PIL import Image
 from rewards.tiny_preference import ARCHITECTURE, hpsv2_state, register_tiny_clip, save_hpsv2
 from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, ScoreNotApplicable, ScoreUnavailable, UserError, WeightsError
-from worldr1_core.reward import Evidence, Score
+from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.video import Video
 from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.preference_models import hpsv2
@@ -64,7 +64,7 @@ def test_the_released_key_names_fill_the_model():
 
 def test_the_score_is_the_cosine_of_the_released_recipe(checkpoint):
     clip = make_clip(0)
-    score = PreferenceReward(checkpoint=str(checkpoint)).score(clip, Evidence())
+    score = PreferenceReward(checkpoint=str(checkpoint)).score(clip, RewardInputs())
     expected = reference(clip.video.frames[0], clip.prompt)
     assert score.details["raw"] == pytest.approx(expected, abs=1e-5)
     assert score.value == pytest.approx(min(max((expected - 0.1) / 0.3, 0), 1), abs=1e-4)
@@ -72,7 +72,7 @@ def test_the_score_is_the_cosine_of_the_released_recipe(checkpoint):
 
 def test_the_first_frames_are_averaged(checkpoint):
     clip = make_clip(1)
-    score = PreferenceReward(checkpoint=str(checkpoint), num_frames=3).score(clip, Evidence())
+    score = PreferenceReward(checkpoint=str(checkpoint), num_frames=3).score(clip, RewardInputs())
     singles = [reference(frame, clip.prompt) for frame in clip.video.frames[:3]]
     assert score.details["raw_frames"] == pytest.approx(singles, abs=1e-5)
     assert score.details["raw"] == pytest.approx(sum(singles) / 3, abs=1e-5)
@@ -80,17 +80,17 @@ def test_the_first_frames_are_averaged(checkpoint):
 
 
 def test_a_clip_shorter_than_the_average_uses_what_it_has(checkpoint):
-    score = PreferenceReward(checkpoint=str(checkpoint), num_frames=9).score(make_clip(1), Evidence())
+    score = PreferenceReward(checkpoint=str(checkpoint), num_frames=9).score(make_clip(1), RewardInputs())
     assert score.details["num_frames"] == 4
 
 
 def test_a_batch_scores_as_its_clips_alone(checkpoint):
     clips = [make_clip(n, prompt) for n, prompt in enumerate(["a wall", "a very long red brick wall", "x"])]
     reward = PreferenceReward(checkpoint=str(checkpoint), num_frames=2)
-    singles = [reward.score(clip, Evidence()) for clip in clips]
-    assert reward.score_batch(clips, [Evidence()] * 3) == singles
+    singles = [reward.score(clip, RewardInputs()) for clip in clips]
+    assert reward.score_batch(clips, [RewardInputs()] * 3) == singles
     batched = PreferenceReward(checkpoint=str(checkpoint), num_frames=2, batch_size=4).score_batch(
-        clips, [Evidence()] * 3
+        clips, [RewardInputs()] * 3
     )
     for one, other in zip(singles, batched, strict=True):
         assert other.details["raw"] == pytest.approx(one.details["raw"], abs=1e-5)
@@ -100,22 +100,22 @@ def test_a_batch_scores_as_its_clips_alone(checkpoint):
 @pytest.mark.parametrize("form", ["file", "folder"])
 def test_a_local_file_or_its_folder_is_loaded(checkpoint, form):
     where = checkpoint if form == "file" else checkpoint.parent
-    assert isinstance(PreferenceReward(checkpoint=str(where)).score(make_clip(0), Evidence()), Score)
+    assert isinstance(PreferenceReward(checkpoint=str(where)).score(make_clip(0), RewardInputs()), Score)
 
 
 def test_half_precision_weights_load_into_float32(tmp_path):
     half = {key: value.half() for key, value in hpsv2_state().items()}
     reward = PreferenceReward(checkpoint=str(save_hpsv2(tmp_path, half)))
     clip = make_clip(0)
-    score = reward.score(clip, Evidence())
+    score = reward.score(clip, RewardInputs())
     assert score.details["raw"] == pytest.approx(reference(clip.video.frames[0], clip.prompt), abs=5e-3)
     assert next(reward._model().model.parameters()).dtype == torch.float32
 
 
 def test_the_requested_type_is_used(checkpoint):
     reward = PreferenceReward(checkpoint=str(checkpoint), dtype="bfloat16")
-    exact = PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), Evidence()).details["raw"]
-    assert reward.score(make_clip(0), Evidence()).details["raw"] == pytest.approx(exact, abs=0.05)
+    exact = PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), RewardInputs()).details["raw"]
+    assert reward.score(make_clip(0), RewardInputs()).details["raw"] == pytest.approx(exact, abs=0.05)
     assert next(reward._model().model.parameters()).dtype == torch.bfloat16
 
 
@@ -137,12 +137,12 @@ def test_the_map_to_one_is_monotone_and_bounded():
 
 def test_no_prompt_is_no_question(checkpoint):
     answers = PreferenceReward(checkpoint=str(checkpoint)).score_batch(
-        [make_clip(0), make_clip(1, " ")], [Evidence()] * 2
+        [make_clip(0), make_clip(1, " ")], [RewardInputs()] * 2
     )
     assert isinstance(answers[0], Score)
     assert isinstance(answers[1], ScoreNotApplicable)
     with pytest.raises(ScoreNotApplicable, match="no prompt"):
-        PreferenceReward(checkpoint="nowhere.pt").score(make_clip(0, ""), Evidence())
+        PreferenceReward(checkpoint="nowhere.pt").score(make_clip(0, ""), RewardInputs())
 
 
 def test_nan_from_the_model_is_no_score(tmp_path):
@@ -150,7 +150,7 @@ def test_nan_from_the_model_is_no_score(tmp_path):
     state["visual.proj"][:] = math.nan
     reward = PreferenceReward(checkpoint=str(save_hpsv2(tmp_path, state)))
     with pytest.raises(ScoreUnavailable, match="no finite score"):
-        reward.score(make_clip(0), Evidence())
+        reward.score(make_clip(0), RewardInputs())
 
 
 def test_a_failing_forward_pass_fails_its_clips_only(checkpoint, monkeypatch):
@@ -163,28 +163,28 @@ def test_a_failing_forward_pass_fails_its_clips_only(checkpoint, monkeypatch):
         return real(images, prompts)
 
     monkeypatch.setattr(model, "score", out_of_memory_on_tall)
-    answers = reward.score_batch([make_clip(0), make_clip(1, size=(40, 20)), make_clip(2)], [Evidence()] * 3)
+    answers = reward.score_batch([make_clip(0), make_clip(1, size=(40, 20)), make_clip(2)], [RewardInputs()] * 3)
     assert [type(answer) for answer in answers] == [Score, ScoreUnavailable, Score]
     assert "out of memory" in str(answers[1])
 
 
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"no file 'gone\.pt'"):
-        PreferenceReward(checkpoint=str(tmp_path / "gone.pt")).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(tmp_path / "gone.pt")).score(make_clip(0), RewardInputs())
     with pytest.raises(WeightsError, match=r"no file 'HPS_v2\.1_compressed\.pt'"):
-        PreferenceReward(checkpoint=str(tmp_path)).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(tmp_path)).score(make_clip(0), RewardInputs())
 
 
 def test_the_released_checkpoint_offline_names_the_fix():
     with pytest.raises(WeightsError, match="hf download xswu/HPSv2"):
-        PreferenceReward(local_files_only=True).score(make_clip(0), Evidence())
+        PreferenceReward(local_files_only=True).score(make_clip(0), RewardInputs())
 
 
 def test_a_truncated_checkpoint_is_refused(checkpoint, tmp_path):
     short = tmp_path / "short.pt"
     short.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"Cannot load HPSv2\.1"):
-        PreferenceReward(checkpoint=str(short)).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(short)).score(make_clip(0), RewardInputs())
 
 
 class _Payload:
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     path, marker = tmp_path / "evil.pt", tmp_path / "ran"
     torch.save({"state_dict": {"x": torch.zeros(1)}, "extra": _Payload(str(marker))}, path)
     with pytest.raises(WeightsError):
-        PreferenceReward(checkpoint=str(path)).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(path)).score(make_clip(0), RewardInputs())
     assert not marker.exists()
 
 
@@ -207,7 +207,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 def test_a_file_without_tensors_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(WeightsError, match="no dictionary of tensors"):
-        PreferenceReward(checkpoint=str(tmp_path / "odd.pt")).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(tmp_path / "odd.pt")).score(make_clip(0), RewardInputs())
 
 
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape"])
@@ -220,13 +220,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, damage):
     else:
         state["visual.proj"] = torch.zeros(16, 9)
     with pytest.raises(WeightsError, match="does not fit the model"):
-        PreferenceReward(checkpoint=str(save_hpsv2(tmp_path, state))).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(save_hpsv2(tmp_path, state))).score(make_clip(0), RewardInputs())
 
 
 def test_without_open_clip_the_extra_is_named(checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(MissingExtraError, match=r"worldr1-rewards\[hps\]"):
-        PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), RewardInputs())
 
 
 def test_an_unknown_model_is_refused():
@@ -236,6 +236,6 @@ def test_an_unknown_model_is_refused():
 
 def test_no_warning_of_random_weights_is_left_standing(checkpoint, caplog):
     with caplog.at_level(logging.WARNING):
-        PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), Evidence())
+        PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), RewardInputs())
         logging.getLogger("afterwards").warning("still heard")
     assert [record.getMessage() for record in caplog.records] == ["still heard"]

@@ -12,7 +12,7 @@ from PIL import Image
 from rewards.tiny_preference import INSTRUCTION, build_base, hpsv3_reference, hpsv3_state, save_hpsv3
 from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, UserError, WeightsError
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import RewardInputs
 from worldr1_core.video import Video
 from worldr1_rewards.preference_models import hpsv3
 from worldr1_rewards.rewards.preference import PreferenceReward
@@ -79,7 +79,7 @@ def reference(setting: Setting, frame: torch.Tensor, prompt: str) -> torch.Tenso
 
 def test_the_reward_is_the_released_forward_pass(setting):
     clip = make_clip(0)
-    score = setting.reward().score(clip, Evidence())
+    score = setting.reward().score(clip, RewardInputs())
     mean, _ = reference(setting, clip.video.frames[0], clip.prompt).tolist()
     assert score.details["raw"] == pytest.approx(mean, abs=1e-5)
     assert score.value == pytest.approx(1 / (1 + math.exp(-(mean - 5) / 5)), abs=1e-6)
@@ -111,9 +111,9 @@ def test_padding_does_not_change_a_score(setting):
         for n, (prompt, size) in enumerate([("x", (64, 96)), ("a long prompt " * 5, (96, 64)), ("wall", (50, 50))])
     ]
     reward = setting.reward(num_frames=2)
-    singles = [reward.score(clip, Evidence()) for clip in clips]
-    assert reward.score_batch(clips, [Evidence()] * 3) == singles
-    batched = setting.reward(num_frames=2, batch_size=6).score_batch(clips, [Evidence()] * 3)
+    singles = [reward.score(clip, RewardInputs()) for clip in clips]
+    assert reward.score_batch(clips, [RewardInputs()] * 3) == singles
+    batched = setting.reward(num_frames=2, batch_size=6).score_batch(clips, [RewardInputs()] * 3)
     for one, other in zip(singles, batched, strict=True):
         assert other.details["raw"] == pytest.approx(one.details["raw"], abs=1e-5)
     assert len({score.details["raw"] for score in singles}) == 3
@@ -145,8 +145,8 @@ def test_pictures_are_resized_to_about_256_patches(setting):
 
 def test_the_backbone_runs_in_bfloat16_by_default_and_the_head_in_float32(setting):
     reward = setting.reward(dtype=None)
-    exact = setting.reward().score(make_clip(0), Evidence()).details["raw"]
-    assert reward.score(make_clip(0), Evidence()).details["raw"] == pytest.approx(exact, abs=0.1)
+    exact = setting.reward().score(make_clip(0), RewardInputs()).details["raw"]
+    assert reward.score(make_clip(0), RewardInputs()).details["raw"] == pytest.approx(exact, abs=0.1)
     assert next(reward._model().model.parameters()).dtype == torch.bfloat16
     assert next(reward._model().head.parameters()).dtype == torch.float32
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_without_head_or_embedding_is_refused(setting, tmp_path, ke
     state = hpsv3_state(setting.model, setting.head, "old")
     state.pop(key)
     with pytest.raises(WeightsError, match="no HPSv3 checkpoint: it lacks"):
-        setting.reward(checkpoint=str(save_hpsv3(tmp_path, state))).score(make_clip(0), Evidence())
+        setting.reward(checkpoint=str(save_hpsv3(tmp_path, state))).score(make_clip(0), RewardInputs())
 
 
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape", "head"])
@@ -179,31 +179,31 @@ def test_a_checkpoint_that_does_not_fit_is_refused(setting, tmp_path, damage):
     else:
         state["rm_head.1.weight"] = torch.zeros(2)
     with pytest.raises(WeightsError, match="does not fit the model"):
-        setting.reward(checkpoint=str(save_hpsv3(tmp_path, state))).score(make_clip(0), Evidence())
+        setting.reward(checkpoint=str(save_hpsv3(tmp_path, state))).score(make_clip(0), RewardInputs())
 
 
 def test_an_embedding_of_another_tokenizer_is_refused(setting, tmp_path):
     state = hpsv3_state(setting.model, setting.head, "old")
     state["model.embed_tokens.weight"] = state["model.embed_tokens.weight"][:-1].clone()
     with pytest.raises(WeightsError, match="it embeds"):
-        setting.reward(checkpoint=str(save_hpsv3(tmp_path, state))).score(make_clip(0), Evidence())
+        setting.reward(checkpoint=str(save_hpsv3(tmp_path, state))).score(make_clip(0), RewardInputs())
 
 
 def test_truncated_safetensors_are_refused(setting, tmp_path):
     short = tmp_path / "HPSv3.safetensors"
     short.write_bytes(setting.checkpoint.read_bytes()[:2000])
     with pytest.raises(WeightsError, match="Cannot load HPSv3"):
-        setting.reward(checkpoint=str(short)).score(make_clip(0), Evidence())
+        setting.reward(checkpoint=str(short)).score(make_clip(0), RewardInputs())
 
 
 def test_the_released_checkpoint_offline_names_the_fix(setting):
     with pytest.raises(WeightsError, match="hf download MizzenAI/HPSv3"):
-        setting.reward(checkpoint=None, local_files_only=True).score(make_clip(0), Evidence())
+        setting.reward(checkpoint=None, local_files_only=True).score(make_clip(0), RewardInputs())
 
 
 def test_an_absent_base_is_named(setting, tmp_path):
     with pytest.raises(WeightsError, match="the processor of HPSv3"):
-        setting.reward(base=str(tmp_path / "gone") + "/").score(make_clip(0), Evidence())
+        setting.reward(base=str(tmp_path / "gone") + "/").score(make_clip(0), RewardInputs())
 
 
 def write_package(folder: Path, collator: str) -> None:
@@ -222,14 +222,14 @@ def test_the_instruction_is_read_from_the_authors_package_without_running_it(set
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert hpsv3.read_instruction(None) == INSTRUCTION
-    given = setting.reward().score(make_clip(0), Evidence())
-    assert setting.reward(instruction=None).score(make_clip(0), Evidence()) == given
+    given = setting.reward().score(make_clip(0), RewardInputs())
+    assert setting.reward(instruction=None).score(make_clip(0), RewardInputs()) == given
 
 
 def test_without_the_package_its_install_command_is_named(setting, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install --no-deps hpsv3"):
-        setting.reward(instruction=None).score(make_clip(0), Evidence())
+        setting.reward(instruction=None).score(make_clip(0), RewardInputs())
 
 
 def test_a_package_without_the_text_is_refused(tmp_path, monkeypatch):
@@ -260,5 +260,5 @@ def test_the_base_may_be_laid_out_as_the_released_qwen2_vl(setting, tmp_path):
     text["rope_scaling"] = {"type": "mrope", "mrope_section": rotary["mrope_section"]}
     (base / "config.json").write_text(json.dumps(text | config))
     clip = make_clip(0)
-    expected = setting.reward().score(clip, Evidence())
-    assert setting.reward(base=str(base)).score(clip, Evidence()) == expected
+    expected = setting.reward().score(clip, RewardInputs())
+    assert setting.reward(base=str(base)).score(clip, RewardInputs()) == expected

@@ -13,7 +13,7 @@ from worldr1_core.camera import CameraTrajectory, trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreUnavailable, UserError, WeightsError
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_core.reward import Evidence, Score
+from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards import reconstruction as module
@@ -53,13 +53,13 @@ def score_truth(
     shown, honest = world(moves, corruption, family), world(moves, "clean", family)
     reconstruction = replace(true_reconstruction(honest), frames=shown.frames)
     clip = clip_of(shown.frames, shown.prompt if command else "")
-    return ReconstructionReward(**options).score(clip, Evidence(reconstruction))
+    return ReconstructionReward(**options).score(clip, RewardInputs(reconstruction))
 
 
 def score_render(render: Render, frames: torch.Tensor, **options: Any) -> Score:
     still = torch.eye(4).repeat(len(frames), 1, 1)
     fixed = Fixed(trajectory=CameraTrajectory(still), shown=render)
-    return ReconstructionReward(**options).score(clip_of(frames), Evidence(fixed))
+    return ReconstructionReward(**options).score(clip_of(frames), RewardInputs(fixed))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -132,7 +132,7 @@ def test_trajectory_gate_is_the_trajectory_reward() -> None:
     bare, gated = score_truth("push in", gate="none"), score_truth("push in")
     honest = world("push in")
     clip = clip_of(honest.frames, honest.prompt)
-    path = TrajectoryReward().score(clip, Evidence(true_reconstruction(honest))).value
+    path = TrajectoryReward().score(clip, RewardInputs(true_reconstruction(honest))).value
     assert gated.value == pytest.approx(bare.value * path)
     assert gated.details["gate_trajectory"] == pytest.approx(path)
 
@@ -144,14 +144,14 @@ def frozen_truth(moves: str) -> tuple[Clip, TrueReconstruction]:
 
 def test_a_perfect_still_earns_nothing_where_a_move_is_commanded() -> None:
     clip, still = frozen_truth("move left")
-    assert ReconstructionReward(gate="none").score(clip, Evidence(still)).value > 0.9
-    assert ReconstructionReward().score(clip, Evidence(still)).value < 0.01
-    assert ReconstructionReward(gate="static-gain").score(clip, Evidence(still)).value == 0
+    assert ReconstructionReward(gate="none").score(clip, RewardInputs(still)).value > 0.9
+    assert ReconstructionReward().score(clip, RewardInputs(still)).value < 0.01
+    assert ReconstructionReward(gate="static-gain").score(clip, RewardInputs(still)).value == 0
 
 
 def test_a_still_is_not_punished_where_the_camera_is_to_stay() -> None:
     clip, still = frozen_truth("fixed")
-    assert ReconstructionReward().score(clip, Evidence(still)).value > 0.9
+    assert ReconstructionReward().score(clip, RewardInputs(still)).value > 0.9
 
 
 def test_without_a_command_the_gain_over_a_still_decides() -> None:
@@ -159,13 +159,13 @@ def test_without_a_command_the_gain_over_a_still_decides() -> None:
     assert moving.value > 0.5
     assert moving.details["gate_static_gain"] > 0.9
     clip, still = frozen_truth("move left")
-    assert ReconstructionReward().score(replace(clip, target=None), Evidence(still)).value == 0
+    assert ReconstructionReward().score(replace(clip, target=None), RewardInputs(still)).value == 0
 
 
 def test_noise_on_a_still_gains_little() -> None:
     shown = world("move left", "frozen_noise")
     clip = clip_of(shown.frames)
-    assert ReconstructionReward().score(clip, Evidence(true_reconstruction(shown))).value < 0.1
+    assert ReconstructionReward().score(clip, RewardInputs(true_reconstruction(shown))).value < 0.1
 
 
 def test_lpips_is_one_minus_the_mean_distance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_a_rerender_of_another_size_is_the_reconstructors_fault() -> None:
 
 def test_a_missing_reconstruction_is_the_scorers_fault() -> None:
     with pytest.raises(PluginError, match="needs a reconstruction"):
-        ReconstructionReward().score(clip_of(torch.rand(3, 3, 16, 16)), Evidence())
+        ReconstructionReward().score(clip_of(torch.rand(3, 3, 16, 16)), RewardInputs())
 
 
 @pytest.mark.parametrize("options", [{"metric": "fid"}, {"gate": "always"}, {"unexplained": 0}])
@@ -230,7 +230,7 @@ def test_blur_costs_and_softness_does_not(family: str) -> None:
     blurred = render_world(family, "push in", seed=2, size=(64, 64), num_frames=5, corruption="blur")
     sharp, dull = (
         ReconstructionReward(gate="none").score(
-            Clip(Video(clip.frames), clip.prompt), Evidence(true_reconstruction(clip))
+            Clip(Video(clip.frames), clip.prompt), RewardInputs(true_reconstruction(clip))
         )
         for clip in (world, blurred)
     )
@@ -238,4 +238,6 @@ def test_blur_costs_and_softness_does_not(family: str) -> None:
     assert dull.details["sharpness"] < 0.2
     assert dull.value < 0.25 * sharp.value
     off = ReconstructionReward(gate="none", sharpness=0.0)
-    assert off.score(Clip(Video(blurred.frames)), Evidence(true_reconstruction(blurred))).details["sharpness"] == 1.0
+    assert (
+        off.score(Clip(Video(blurred.frames)), RewardInputs(true_reconstruction(blurred))).details["sharpness"] == 1.0
+    )

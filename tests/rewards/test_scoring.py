@@ -26,7 +26,7 @@ from worldr1_core.errors import (
 from worldr1_core.judge import Judge
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstruction, Reconstructor
-from worldr1_core.reward import Evidence, Reads, Reward, Score, as_number
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, as_number
 from worldr1_rewards.scoring import Scorer, manifest_text
 
 
@@ -56,24 +56,24 @@ class Lifter(Reconstructor):
 
 
 class Told(Reward):
-    """Answers what it is told: a value, or a function of clip and evidence."""
+    """Answers what it is told: a value, or a function of clip and inputs."""
 
-    def __init__(self, answer=0.5, reads=()):
+    def __init__(self, answer=0.5, requires=()):
         super().__init__()
         self.answer = answer
-        self.reads = frozenset(reads)
-        self.seen: list[tuple[str, Evidence]] = []
+        self.requires = frozenset(requires)
+        self.seen: list[tuple[str, RewardInputs]] = []
 
-    def score(self, clip, evidence):
-        self.seen.append((clip.name, evidence))
-        return self.answer(clip, evidence) if callable(self.answer) else self.answer
+    def score(self, clip, inputs):
+        self.seen.append((clip.name, inputs))
+        return self.answer(clip, inputs) if callable(self.answer) else self.answer
 
 
 class ToldBatch(Told):
     """A reward with its own `score_batch`."""
 
-    def score_batch(self, clips, evidence):
-        return self.answer(clips, evidence)
+    def score_batch(self, clips, inputs):
+        return self.answer(clips, inputs)
 
 
 def scorer(*rewards, weights=None, reconstructor=None, judge=None) -> Scorer:
@@ -99,28 +99,28 @@ def score_one(built, clip):
     return next(iter(built.score([clip])))
 
 
-SCENE = (Reads.RECONSTRUCTION,)
+SCENE = (Requirement.RECONSTRUCTION,)
 
 
 def test_one_reconstruction_a_clip_however_many_rewards_read_it(clips):
     lifter = Lifter()
-    rewards = [Told(reads=SCENE) for _ in range(3)]
+    rewards = [Told(requires=SCENE) for _ in range(3)]
     results = list(scorer(*rewards, reconstructor=lifter).score(clips, batch_size=2))
     assert lifter.calls == [clip.name for clip in clips]
     for result in results:
-        shared = {id(evidence.reconstruction) for r in rewards for name, evidence in r.seen if name == result.clip.name}
+        shared = {id(inputs.reconstruction) for r in rewards for name, inputs in r.seen if name == result.clip.name}
         assert shared == {id(result.reconstruction)}
 
 
 def test_a_reward_sees_only_what_it_reads(clips):
     class Grader(Judge):
-        def grade(self, questions):
+        def grade(self, requests):
             return []
 
     judge = Grader()
-    nothing, both = Told(), Told(reads=(Reads.RECONSTRUCTION, Reads.JUDGE))
+    nothing, both = Told(), Told(requires=(Requirement.RECONSTRUCTION, Requirement.JUDGE))
     score_one(scorer(nothing, both, reconstructor=Lifter(), judge=judge), clips[0])
-    assert nothing.seen[0][1] == Evidence(None, None)
+    assert nothing.seen[0][1] == RewardInputs(None, None)
     assert isinstance(both.seen[0][1].reconstruction, Scene)
     assert both.seen[0][1].judge is judge
 
@@ -194,13 +194,13 @@ def chained():
 class Forgetful(Reward):
     """Keeps nothing of what it sees."""
 
-    reads = frozenset(SCENE)
+    requires = frozenset(SCENE)
 
     def __init__(self, answer):
         super().__init__()
         self.answer = answer
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return self.answer()
 
 
@@ -237,7 +237,7 @@ def test_reconstruction_is_freed_without_the_garbage_collector(clips, answer):
 def test_failed_reconstruction_frees_the_clip(make_clip):
     gc.disable()
     try:
-        results = scorer(Told(reads=SCENE), reconstructor=Lifter(raising(ScoreUnavailable("flat")))).score(
+        results = scorer(Told(requires=SCENE), reconstructor=Lifter(raising(ScoreUnavailable("flat")))).score(
             iter([make_clip()])
         )
         frames = weakref.ref(next(results).clip.video.frames)
@@ -248,9 +248,9 @@ def test_failed_reconstruction_frees_the_clip(make_clip):
 
 
 def test_failed_reconstruction_fails_its_readers_and_no_other(clips):
-    reads, other = Told(reads=SCENE), Told(0.75)
-    result = score_one(scorer(reads, other, reconstructor=Lifter(raising(ScoreUnavailable("no texture")))), clips[0])
-    assert reads.seen == []
+    requires, other = Told(requires=SCENE), Told(0.75)
+    result = score_one(scorer(requires, other, reconstructor=Lifter(raising(ScoreUnavailable("no texture")))), clips[0])
+    assert requires.seen == []
     assert result.reasons == {"a": "no texture", "total": "no score of a"}
     assert result.scores["b"].value == 0.75
     assert result.reconstruction is None
@@ -259,20 +259,20 @@ def test_failed_reconstruction_fails_its_readers_and_no_other(clips):
 
 def test_reconstruction_that_does_not_apply_is_left_out_of_the_total(clips):
     lifter = Lifter(raising(ScoreNotApplicable("one frame")))
-    result = score_one(scorer(Told(reads=SCENE), Told(0.75), reconstructor=lifter), clips[0])
+    result = score_one(scorer(Told(requires=SCENE), Told(0.75), reconstructor=lifter), clips[0])
     assert result.total == 0.75
     assert result.reasons == {"a": "one frame"}
 
 
 def test_reconstructor_that_breaks_is_a_reason_and_is_logged(clips):
     with capture_logs() as logs:
-        result = score_one(scorer(Told(reads=SCENE), reconstructor=Lifter(raising(KeyError("x")))), clips[0])
+        result = score_one(scorer(Told(requires=SCENE), reconstructor=Lifter(raising(KeyError("x")))), clips[0])
     assert result.reasons["a"] == "reconstruction failed: KeyError: 'x'"
     assert (logs[0]["event"], logs[0]["clip"]) == ("reconstruction failed", "clip-0")
 
 
 def test_reconstructor_that_answers_something_else_is_a_reason(clips):
-    result = score_one(scorer(Told(reads=SCENE), reconstructor=Lifter(lambda clip: None)), clips[0])
+    result = score_one(scorer(Told(requires=SCENE), reconstructor=Lifter(lambda clip: None)), clips[0])
     assert result.reasons["a"] == "reconstruction failed: TypeError: Lifter returned None, not a Reconstruction"
 
 
@@ -415,7 +415,7 @@ def test_mistake_of_the_user_stops(clips, error, place):
         "reward": lambda: scorer(Told(raising(error))),
         "returned by a batch": lambda: scorer(ToldBatch(lambda batch, _: [error] * len(batch))),
         "raised by a batch": lambda: scorer(ToldBatch(raising(error))),
-        "reconstructor": lambda: scorer(Told(reads=SCENE), reconstructor=Lifter(raising(error))),
+        "reconstructor": lambda: scorer(Told(requires=SCENE), reconstructor=Lifter(raising(error))),
     }[place]()
     with pytest.raises(type(error)) as caught:
         list(built.score(clips, batch_size=2))
@@ -428,7 +428,7 @@ def test_interruption_passes_through(clips, error, place):
     built = {
         "reward": lambda: scorer(Told(raising(error))),
         "batch": lambda: scorer(ToldBatch(raising(error))),
-        "reconstructor": lambda: scorer(Told(reads=SCENE), reconstructor=Lifter(raising(error))),
+        "reconstructor": lambda: scorer(Told(requires=SCENE), reconstructor=Lifter(raising(error))),
     }[place]()
     with pytest.raises(error):
         list(built.score(clips))
@@ -465,9 +465,9 @@ def test_as_number_takes_nothing_else(value):
     assert as_number(value) is None
 
 
-def test_batch_of_the_interface_needs_one_evidence_a_clip(clips):
+def test_batch_of_the_interface_needs_one_inputs_per_clip(clips):
     with pytest.raises(ValueError, match="zip"):
-        Told().score_batch(clips, [Evidence()])
+        Told().score_batch(clips, [RewardInputs()])
 
 
 MODULE = __name__
@@ -476,7 +476,7 @@ MODULE = __name__
 class Bright(Reward):
     """Mean of the frames."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return clip.video.frames.mean()
 
 

@@ -17,7 +17,7 @@ from worldr1_core.compose import compose_scoring
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
 from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
-from worldr1_core.reward import Evidence, Score
+from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.scoring import Scorer
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
@@ -35,8 +35,8 @@ def frames_of(moves: str) -> torch.Tensor:
 
 def graded(frames: torch.Tensor, reference: torch.Tensor | None, prompt: str = "Camera move right.", **config) -> Score:
     clip = Clip(Video(frames), prompt, trajectory_from_prompt(prompt, len(frames)))
-    evidence = Evidence(reference=None if reference is None else Video(reference))
-    return StatisticsKeptReward(**config).score(clip, evidence)
+    inputs = RewardInputs(reference=None if reference is None else Video(reference))
+    return StatisticsKeptReward(**config).score(clip, inputs)
 
 
 def test_every_contract_of_rewards_is_kept():
@@ -54,7 +54,7 @@ def test_a_clip_keeps_its_own_statistics_and_gains_nothing_by_more():
 def test_each_statistic_is_the_share_that_its_metric_says(name):
     reference, frames = frames_of("push in"), frames_of("move right") * 0.7
     only = dict.fromkeys(METRICS, 0.0) | {name: 2.0}
-    own, before = (float(METRICS[name]().score(Clip(Video(f)), Evidence()).value) for f in (frames, reference))
+    own, before = (float(METRICS[name]().score(Clip(Video(f)), RewardInputs()).value) for f in (frames, reference))
     found = graded(frames, reference, **only)
     assert found.value == pytest.approx(min(1, own / (2 * before)), rel=0.02)
     assert found.details == {name: pytest.approx(found.value)}

@@ -12,7 +12,7 @@ from worldr1_core.camera import CameraTrajectory, Move, detect_moves, trajectory
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreNotApplicable, TrajectoryError, UserError
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_core.reward import Evidence, Reward
+from worldr1_core.reward import Reward, RewardInputs
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world.corruptions import shaken
 from worldr1_rewards.probes.world.paths import CHAINS, MOVES, camera_path, prompt_of, yaw
@@ -274,13 +274,13 @@ def test_scene_depth_comes_from_the_first_depth_map_where_the_path_has_none() ->
 def test_no_command_is_not_applicable() -> None:
     clip = Clip(Video(torch.rand(3, 3, 16, 16)))
     with pytest.raises(ScoreNotApplicable, match="no camera"):
-        TrajectoryReward().score(clip, Evidence())
+        TrajectoryReward().score(clip, RewardInputs())
 
 
 def test_a_missing_reconstruction_is_the_scorers_fault() -> None:
     clip = Clip(Video(torch.rand(3, 3, 16, 16)), target=commanded("push in", 3))
     with pytest.raises(PluginError, match="reconstruction"):
-        TrajectoryReward().score(clip, Evidence())
+        TrajectoryReward().score(clip, RewardInputs())
 
 
 def test_a_path_of_another_length_is_the_users_fault() -> None:
@@ -292,7 +292,7 @@ def test_a_path_of_another_length_is_the_users_fault() -> None:
 def test_score_explains_itself() -> None:
     clip = Clip(Video(torch.rand(FRAMES, 3, 16, 16)), target=commanded("orbit left"))
     path = CameraTrajectory(camera_path("orbit left", FRAMES, scene_depth=DEPTH), scene_depth=DEPTH)
-    score = TrajectoryReward().score(clip, Evidence(Estimated(trajectory=path, depth=flat_scene(0.5))))
+    score = TrajectoryReward().score(clip, RewardInputs(Estimated(trajectory=path, depth=flat_scene(0.5))))
     assert 0.9 < score.value <= 1
     assert score.details["turn"] == pytest.approx(1)
     assert score.details["relief"] == pytest.approx(0.5, abs=0.01)
@@ -341,7 +341,7 @@ def test_a_given_path_is_the_command_to_the_last_bit(moves: str | tuple[str, ...
     assert clip.target is not None
     estimate = CameraTrajectory(turned(camera_path(moves, FRAMES, scene_depth=DEPTH), 3.0), scene_depth=DEPTH)
     reconstruction = Estimated(trajectory=estimate, depth=flat_scene(0.4))
-    assert TrajectoryReward().score(clip, Evidence(reconstruction)) == TrajectoryReward().follow(
+    assert TrajectoryReward().score(clip, RewardInputs(reconstruction)) == TrajectoryReward().follow(
         reconstruction, clip.target
     )
 
@@ -419,5 +419,5 @@ def test_the_gates_judge_a_clip_as_trajectory_does(reward: type[Reward], gate: s
     depth = torch.full((FRAMES, 16, 16), DEPTH)
     reconstruction = Shown(trajectory=path, depth=depth, frames=clip.video.frames)
     expected = TrajectoryReward().judge(clip, reconstruction).value
-    assert reward().score(clip, Evidence(reconstruction)).details[gate] == expected
+    assert reward().score(clip, RewardInputs(reconstruction)).details[gate] == expected
     assert (expected > 0.7) == words_alone

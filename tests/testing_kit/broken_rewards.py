@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
-from worldr1_core.judge import Question
-from worldr1_core.reward import Reads, Reward, Score
+from worldr1_core.judge import JudgeRequest
+from worldr1_core.reward import Requirement, Reward, Score
 
 KEPT = []
 
@@ -24,25 +24,25 @@ class Good(Reward):
 
     config: Config
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(clip.video.frames.mean()) ** self.config.gamma
 
 
 class GoodReader(Reward):
     """How far the camera goes, times what a judge says, in [0, inf)."""
 
-    reads = frozenset({Reads.RECONSTRUCTION, Reads.JUDGE})
+    requires = frozenset({Requirement.RECONSTRUCTION, Requirement.JUDGE})
 
-    def score(self, clip, evidence):
-        scene = evidence.reconstruction
-        (verdict,) = evidence.judge.grade([Question(clip.video.frames[:1], "Is it good?")])
-        if isinstance(verdict, Exception):
-            raise verdict
+    def score(self, clip, inputs):
+        scene = inputs.reconstruction
+        (result,) = inputs.judge.grade([JudgeRequest(clip.video.frames[:1], "Is it good?")])
+        if isinstance(result, Exception):
+            raise result
         if not scene.has_parallax:
             raise ScoreNotApplicable("the camera stays in place")
         if scene.depth is None:
             raise ScoreUnavailable("the reconstruction has no depth")
-        return Score(scene.trajectory.extent * verdict.score, details={"extent": scene.trajectory.extent})
+        return Score(scene.trajectory.extent * result.score, details={"extent": scene.trajectory.extent})
 
 
 class _LooseConfig(BaseModel):
@@ -54,7 +54,7 @@ class PlainConfig(Good):
 
     Config = _LooseConfig
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(clip.video.frames.mean())
 
 
@@ -146,56 +146,56 @@ class ForgetsDevice(Good):
 class ReadsList(Good):
     """Brightness, in [0, 1]."""
 
-    reads = ("everything",)
+    requires = ("everything",)
 
 
 class GivesNan(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float("nan")
 
 
 class GivesTensor(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return clip.video.frames.mean()
 
 
 class RaisesUserError(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         raise UserError("this clip is odd")
 
 
 class NoReason(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         raise ScoreUnavailable("")
 
 
 class NeverScores(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         raise ScoreUnavailable("never")
 
 
 class Noisy(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(torch.rand(()))
 
 
 class BatchRelative(Good):
     """Brightness over the batch's mean, in [0, inf)."""
 
-    def score_batch(self, clips, evidence):
-        values = [self.score(c, e) for c, e in zip(clips, evidence, strict=True)]
+    def score_batch(self, clips, inputs):
+        values = [self.score(c, e) for c, e in zip(clips, inputs, strict=True)]
         mean = sum(values) / max(len(values), 1)
         return [value - mean for value in values]
 
@@ -203,31 +203,31 @@ class BatchRelative(Good):
 class OneScoreTooFew(Good):
     """Brightness, in [0, 1]."""
 
-    def score_batch(self, clips, evidence):
-        return [self.score(c, e) for c, e in zip(clips, evidence, strict=True)][:-1]
+    def score_batch(self, clips, inputs):
+        return [self.score(c, e) for c, e in zip(clips, inputs, strict=True)][:-1]
 
 
 class AnswersEmptyBatch(Good):
     """Brightness, in [0, 1]."""
 
-    def score_batch(self, clips, evidence):
-        return super().score_batch(clips, evidence) or [0.0]
+    def score_batch(self, clips, inputs):
+        return super().score_batch(clips, inputs) or [0.0]
 
 
 class Writes(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(clip.video.frames.clone().mean() + 0 * clip.video.frames.mul_(0.5).sum())
 
 
 class WritesDepth(Good):
     """Nearness, in [0, inf)."""
 
-    reads = frozenset({Reads.RECONSTRUCTION})
+    requires = frozenset({Requirement.RECONSTRUCTION})
 
-    def score(self, clip, evidence):
-        depth = evidence.reconstruction.depth
+    def score(self, clip, inputs):
+        depth = inputs.reconstruction.depth
         if depth is None:
             raise ScoreUnavailable("no depth")
         value = float((depth / depth.median()).mean())
@@ -238,114 +238,114 @@ class WritesDepth(Good):
 class KeepsView(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         KEPT.append(clip.video.frames[0, 0])
-        return super().score(clip, evidence)
+        return super().score(clip, inputs)
 
 
 class ReadsName(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
-        return 1.0 if "9" in clip.name else super().score(clip, evidence)
+    def score(self, clip, inputs):
+        return 1.0 if "9" in clip.name else super().score(clip, inputs)
 
 
 class ReadsSource(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
-        return 1.0 if clip.video.source else super().score(clip, evidence)
+    def score(self, clip, inputs):
+        return 1.0 if clip.video.source else super().score(clip, inputs)
 
 
 class NeedsTwoFrames(Good):
     """Stillness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(1 - (clip.video.frames[1] - clip.video.frames[0]).abs().mean())
 
 
 class NeedsWords(Good):
     """Wordiness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 1 / len(clip.prompt.split())
 
 
 class NeedsTarget(Good):
     """Length of the commanded path, in [0, inf)."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return clip.target.extent
 
 
 class Undeclared(Good):
     """Extent, in [0, inf)."""
 
-    def score(self, clip, evidence):
-        return super().score(clip, evidence) if evidence.reconstruction is None else 1.0
+    def score(self, clip, inputs):
+        return super().score(clip, inputs) if inputs.reconstruction is None else 1.0
 
 
 class DeclaresTooMuch(Good):
     """Brightness, in [0, 1]."""
 
-    reads = frozenset({Reads.JUDGE})
+    requires = frozenset({Requirement.JUDGE})
 
 
 class NeedsDepth(Good):
     """Mean depth, in [0, inf)."""
 
-    reads = frozenset({Reads.RECONSTRUCTION})
+    requires = frozenset({Requirement.RECONSTRUCTION})
 
-    def score(self, clip, evidence):
-        return float(evidence.reconstruction.depth.mean())
+    def score(self, clip, inputs):
+        return float(inputs.reconstruction.depth.mean())
 
 
 class HidesJudgeFailure(Good):
     """A judge's grade, in [0, 1]."""
 
-    reads = frozenset({Reads.JUDGE})
+    requires = frozenset({Requirement.JUDGE})
 
-    def score(self, clip, evidence):
-        (verdict,) = evidence.judge.grade([Question(clip.video.frames[:1], "Is it good?")])
-        return 0.0 if isinstance(verdict, Exception) else verdict.score
+    def score(self, clip, inputs):
+        (result,) = inputs.judge.grade([JudgeRequest(clip.video.frames[:1], "Is it good?")])
+        return 0.0 if isinstance(result, Exception) else result.score
 
 
 class Seeds(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         torch.manual_seed(0)
-        return super().score(clip, evidence)
+        return super().score(clip, inputs)
 
 
 class DrawsFromRandom(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         random.random()
-        return super().score(clip, evidence)
+        return super().score(clip, inputs)
 
 
 class Prints(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         print("scoring", clip.name)  # noqa: T201
-        return super().score(clip, evidence)
+        return super().score(clip, inputs)
 
 
 class OtherDevice(Good):
     """Brightness, in [0, 1]."""
 
-    def score(self, clip, evidence):
-        return super().score(clip, evidence) + (0.5 if self.device != "cpu" else 0.0)
+    def score(self, clip, inputs):
+        return super().score(clip, inputs) + (0.5 if self.device != "cpu" else 0.0)
 
 
 class Lower(Good):
     """Darkness, in [-1, 0]."""
 
-    def score(self, clip, evidence):
-        return -super().score(clip, evidence)
+    def score(self, clip, inputs):
+        return -super().score(clip, inputs)
 
 
 MUTANTS = [
@@ -362,7 +362,7 @@ MUTANTS = [
     ("pickles", Unpicklable),
     ("pickles", ForgetsDevice),
     ("range-documented", NoRange),
-    ("reads-declared", ReadsList),
+    ("requires-declared", ReadsList),
     ("number-or-reason", GivesNan),
     ("number-or-reason", GivesTensor),
     ("number-or-reason", RaisesUserError),

@@ -40,14 +40,14 @@ def test_hostile_text_cannot_be_tried_where_every_grade_is_full():
     assert "nothing to compare" in _run(Full).skipped["hostile-text"]
 
 
-def test_the_failing_stand_in_gives_no_verdicts():
-    assert "the judge did not answer" in _run(FailingJudge).failed["gives-verdicts"]
+def test_the_failing_stand_in_gives_no_results():
+    assert "the judge did not answer" in _run(FailingJudge).failed["gives-results"]
 
 
 def test_the_stub_stand_in_remembers_what_it_was_asked():
-    from worldr1_core.judge import Question
+    from worldr1_core.judge import JudgeRequest
     from worldr1_core.testing import make_clip
 
     judge = StubJudge(0.25)
-    (verdict,) = judge.grade([Question(make_clip(num_frames=1).video.frames, "Is it red?")])
-    assert (verdict.score, judge.asked) == (0.25, ["Is it red?"])
+    (result,) = judge.grade([JudgeRequest(make_clip(num_frames=1).video.frames, "Is it red?")])
+    assert (result.score, judge.asked) == (0.25, ["Is it red?"])

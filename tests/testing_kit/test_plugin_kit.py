@@ -14,7 +14,7 @@ from worldr1_core import hookimpl
 from worldr1_core.reward import Reward
 
 class Shiny(Reward):
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return 0.5
 
 @hookimpl

@@ -11,7 +11,7 @@ from testing_kit import broken_rewards
 from testing_kit.broken_rewards import ALSO_FAIL, MUTANTS, Good, GoodReader
 from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, ScoreUnavailable, UserError
-from worldr1_core.reward import Reads, Reward
+from worldr1_core.reward import Requirement, Reward
 from worldr1_core.testing import ConformanceError, check_reward, make_clip, reward_checks, true_reconstruction
 from worldr1_core.video import Video
 
@@ -41,7 +41,7 @@ def test_a_good_reward_passes_every_check():
     assert len(report.passed) == len(report.outcomes) - 2
 
 
-def test_a_good_reward_that_reads_evidence_passes():
+def test_a_good_reward_that_reads_its_inputs_passes():
     report = check_reward(GoodReader, device="cpu:0")
     assert report.skipped.keys() == {"direction"}
 
@@ -118,10 +118,10 @@ def test_a_factory_of_something_else_fails_every_check():
 class OnlyLong(Good):
     """Brightness of long clips, in [0, 1]."""
 
-    def score(self, clip: Clip, evidence):
+    def score(self, clip: Clip, inputs):
         if clip.video.num_frames < 12:
             raise ScoreUnavailable("shorter than 12 frames")
-        return super().score(clip, evidence)
+        return super().score(clip, inputs)
 
 
 def test_own_clips_replace_those_of_the_kit():
@@ -132,7 +132,7 @@ def test_own_clips_replace_those_of_the_kit():
 class NeedsExtra(Good):
     """Needs what is not installed, in [0, 1]."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         raise MissingExtraError("install worldr1-heavy[all]")
 
 
@@ -144,10 +144,10 @@ def test_what_is_not_installed_is_skipped_with_the_reason():
 class ReadsOwnClips(Reward):
     """Extent of the path, in [0, inf)."""
 
-    reads = frozenset({Reads.RECONSTRUCTION})
+    requires = frozenset({Requirement.RECONSTRUCTION})
 
-    def score(self, clip, evidence):
-        return evidence.reconstruction.trajectory.extent
+    def score(self, clip, inputs):
+        return inputs.reconstruction.trajectory.extent
 
 
 def test_own_clips_come_with_their_reconstruction():

@@ -12,7 +12,7 @@ from worldr1_backbones.tiny.textures import RGB
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable
 from worldr1_core.plugins import installed
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import RewardInputs
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 
@@ -30,7 +30,7 @@ def painted(*shares: tuple[str, int]) -> torch.Tensor:
 
 
 def score(frames: torch.Tensor, prompt: str = PROMPT):
-    return TinyObjectPixelsReward().score(Clip(Video(frames), prompt), Evidence())
+    return TinyObjectPixelsReward().score(Clip(Video(frames), prompt), RewardInputs())
 
 
 def test_every_contract_of_rewards_is_kept():

@@ -22,7 +22,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, WeightsError
 from worldr1_core.plugins import installed
 from worldr1_core.rank_statistics import auc
-from worldr1_core.reward import Evidence, Score
+from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 
@@ -40,7 +40,7 @@ def clip_of(frames: torch.Tensor, prompt: str) -> Clip:
 
 
 def scores(clips) -> list[Score]:
-    results = TinyTextAlignmentReward().score_batch(clips, [Evidence()] * len(clips))
+    results = TinyTextAlignmentReward().score_batch(clips, [RewardInputs()] * len(clips))
     assert all(isinstance(result, Score) for result in results)
     return results
 
@@ -149,10 +149,10 @@ def test_batches_of_mixed_lengths_sizes_and_failures_score_as_alone():
     large = rendered(PROMPT).repeat_interleave(2, -1).repeat_interleave(2, -2)
     clips = [clip_of(frames, PROMPT) for frames in (rendered(PROMPT), small, long, large)]
     clips.insert(1, replace(clips[0], prompt="A cat."))
-    together = TinyTextAlignmentReward().score_batch(clips[::-1], [Evidence()] * 5)[::-1]
+    together = TinyTextAlignmentReward().score_batch(clips[::-1], [RewardInputs()] * 5)[::-1]
     assert isinstance(together[1], ScoreNotApplicable)
     for index in (0, 2, 3, 4):
-        alone = TinyTextAlignmentReward().score(clips[index], Evidence())
+        alone = TinyTextAlignmentReward().score(clips[index], RewardInputs())
         assert together[index].value == pytest.approx(alone.value, abs=1e-5)
     assert together[4].value == pytest.approx(together[0].value, abs=1e-4)
 
@@ -168,7 +168,7 @@ def test_batches_of_mixed_lengths_sizes_and_failures_score_as_alone():
 )
 def test_what_cannot_be_read_has_no_score(frames, prompt, error, message):
     with pytest.raises(error, match=message):
-        TinyTextAlignmentReward().score(clip_of(frames, prompt), Evidence())
+        TinyTextAlignmentReward().score(clip_of(frames, prompt), RewardInputs())
 
 
 def test_the_picture_of_another_form_is_refused():

@@ -19,7 +19,7 @@ from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.noise import InitialNoise, NoiseConditioner
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import DenoiserCall, Transition
-from worldr1_core.reward import Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, Score
 from worldr1_core.sampler import Sampler
 
 
@@ -192,14 +192,14 @@ class FakeSampler(Sampler):
 class Brightness(Reward):
     """Mean of all pixels: surely rises under training."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(clip.video.frames.mean())
 
 
 class Redness(Reward):
     """Red above green."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         frames = clip.video.frames
         return float(frames[:, 0].mean() - frames[:, 1].mean())
 
@@ -207,7 +207,7 @@ class Redness(Reward):
 class UpperBrightness(Reward):
     """Mean of the upper half, which says that it was earned there."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         rows = clip.video.frames.mean((0, 1, 3))
         places = clip.video.frames.mean((0, 1))
         places = torch.where(torch.arange(len(rows))[:, None] < len(rows) // 2, places, torch.nan)
@@ -217,18 +217,18 @@ class UpperBrightness(Reward):
 class Gain(Reward):
     """How much brighter than what the model before training made."""
 
-    reads = frozenset({Reads.REFERENCE})
+    requires = frozenset({Requirement.REFERENCE})
 
-    def score(self, clip, evidence):
-        if evidence.reference is None:
+    def score(self, clip, inputs):
+        if inputs.reference is None:
             raise ScoreUnavailable("no reference")
-        return float(clip.video.frames.mean() - evidence.reference.frames.mean())
+        return float(clip.video.frames.mean() - inputs.reference.frames.mean())
 
 
 class CameraAccuracy(Reward):
     """A share, as a metric of evaluation."""
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         return float(clip.video.frames[:, 2].mean() > 0.5)
 
 
@@ -238,7 +238,7 @@ class Fragile(Reward):
     class Config(ComponentConfig):
         fails_from: int = Field(10**6, ge=0, le=10**6, description="Number of the sample.")
 
-    def score(self, clip, evidence):
+    def score(self, clip, inputs):
         number = int(clip.name.split()[-1]) if clip.name.split()[-1].isdigit() else 0
         if number >= self.config.fails_from or os.environ.get("FRAGILE_FAILS"):
             raise ScoreUnavailable("the reward server is gone")

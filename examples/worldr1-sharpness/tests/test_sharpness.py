@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.reward import Evidence
+from worldr1_core.reward import RewardInputs
 from worldr1_core.testing import flat_clip, make_clip, plugin_checks, reward_checks
 from worldr1_core.video import Video
 
@@ -20,7 +20,7 @@ def blurred(clip):
 
 
 def sharpness(frames, **options):
-    return SharpnessReward(**options).score(Clip(Video(frames)), Evidence()).value
+    return SharpnessReward(**options).score(Clip(Video(frames)), RewardInputs()).value
 
 
 CHECKS = [
@@ -61,4 +61,4 @@ def test_a_larger_radius_counts_coarser_detail():
 
 def test_a_blank_frame_has_no_score():
     with pytest.raises(ScoreUnavailable, match="frame 0 has no contrast"):
-        SharpnessReward().score(flat_clip(), Evidence())
+        SharpnessReward().score(flat_clip(), RewardInputs())

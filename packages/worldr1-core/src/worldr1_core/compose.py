@@ -14,7 +14,7 @@ from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest, RewardSpec
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
-from worldr1_core.reward import Reads, Reward
+from worldr1_core.reward import Requirement, Reward
 
 C = TypeVar("C", bound=Component)
 
@@ -37,9 +37,9 @@ class ScoringComponents:
     judge: Judge | None
 
     @property
-    def reads(self) -> frozenset[Reads]:
+    def requires(self) -> frozenset[Requirement]:
         """What any of the rewards reads."""
-        return frozenset(part for reward in self.rewards for part in reward.reward.reads)
+        return frozenset(part for reward in self.rewards for part in reward.reward.requires)
 
 
 def resolve_device(device: str) -> str:
@@ -122,13 +122,13 @@ def compose_scoring(manifest: Manifest, registry: Registry, *, only: Iterable[st
         )
     device = resolve_device(manifest.device)
     rewards = [WeightedReward(s.name, s.weight, build(s, "reward", Reward, registry, device)) for s in chosen]
-    readers = {part: [r.name for r in rewards if part in r.reward.reads] for part in Reads}
+    readers = {part: [r.name for r in rewards if part in r.reward.requires] for part in Requirement}
     return ScoringComponents(
         rewards=rewards,
         reconstructor=_build_read(
-            manifest.reconstructor, Reconstructor, readers[Reads.RECONSTRUCTION], registry, device
+            manifest.reconstructor, Reconstructor, readers[Requirement.RECONSTRUCTION], registry, device
         ),
-        judge=_build_read(manifest.judge, Judge, readers[Reads.JUDGE], registry, device),
+        judge=_build_read(manifest.judge, Judge, readers[Requirement.JUDGE], registry, device),
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # see worldr1_core.reward
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JudgeRequest:
     """What a judge is asked about one sample.
 
     Attributes:
@@ -27,7 +27,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeResult:
     """A judge's answer.
 
     Attributes:
@@ -42,12 +42,12 @@ class Verdict:
 
 
 class Judge(Component, abc.ABC):
-    """Grades images. Scores do not depend on how questions are batched."""
+    """Grades images. Scores do not depend on how requests are batched."""
 
     @abc.abstractmethod
-    def grade(self, questions: Sequence[Question]) -> list[Verdict | Exception]:
-        """Grade every question.
+    def grade(self, requests: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
+        """Grade every request.
 
         Returns:
-            One entry a question, in order: a `Verdict`, or the `ScoreUnavailable` that says why there is none.
+            One entry per request, in order: a `JudgeResult`, or the `ScoreUnavailable` that says why there is none.
         """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch u
     from worldr1_core.video import Video
 
 
-class Reads(StrEnum):
+class Requirement(StrEnum):
     """What a reward may ask the scorer to provide; each is computed once a clip and shared.
 
     `REFERENCE` is the clip's own: training makes it where a reward reads it, and a clip from elsewhere has none.
@@ -33,8 +33,8 @@ class Reads(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the scorer computed for a clip; a field is `None` unless the reward's `reads` names it."""
+class RewardInputs:
+    """What the scorer computed for a clip; a field is `None` unless the reward's `requires` names it."""
 
     reconstruction: Reconstruction | None = None
     judge: Judge | None = None
@@ -103,30 +103,30 @@ def as_number(value: object) -> float | None:
 class Reward(Component, abc.ABC):
     """Scores clips, higher is better.
 
-    Subclasses say in `reads` what they need besides the clip, and implement `score`. Raise `ScoreUnavailable` (failed)
-    or `ScoreNotApplicable` (the question makes no sense here) instead of inventing a number.
+    Subclasses say in `requires` what they need besides the clip, and implement `score`. Raise `ScoreUnavailable`
+    (failed) or `ScoreNotApplicable` (the question makes no sense here) instead of inventing a number.
     """
 
-    reads: ClassVar[frozenset[Reads]] = frozenset()
+    requires: ClassVar[frozenset[Requirement]] = frozenset()
 
     @abc.abstractmethod
-    def score(self, clip: Clip, evidence: Evidence) -> Score | float:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score | float:
         """Score one clip.
 
         Args:
             clip: Video, prompt and commanded path.
-            evidence: The parts named in `reads`.
+            inputs: The parts named in `requires`.
 
         Returns:
             A finite float, or a `Score` that carries details.
         """
 
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Score many clips; override it where batching pays. One entry a clip, failures as exceptions, in order."""
         results: list[Score | float | Exception] = []
-        for clip, clip_evidence in zip(clips, evidence, strict=True):
+        for clip, clip_inputs in zip(clips, inputs, strict=True):
             try:
-                results.append(self.score(clip, clip_evidence))
+                results.append(self.score(clip, clip_inputs))
             except Exception as error:  # noqa: BLE001 - returned to the scorer, which turns it into NaN with its reason
                 results.append(error)
         return results
@@ -135,13 +135,13 @@ class Reward(Component, abc.ABC):
 class BatchReward(Reward):
     """A reward that scores clips together; a clip alone is a batch of one. Subclasses implement `score_batch`."""
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score | float:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score | float:
         """Score one clip; what `score_batch` returns as an exception is raised."""
-        [result] = self.score_batch([clip], [evidence])
+        [result] = self.score_batch([clip], [inputs])
         if isinstance(result, Exception):
             raise result
         return result
 
     @abc.abstractmethod
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Score many clips. One entry a clip, failures as exceptions, in order."""

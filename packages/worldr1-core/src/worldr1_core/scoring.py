@@ -23,7 +23,7 @@ from worldr1_core.errors import (
     shorten,
 )
 from worldr1_core.reconstructor import Reconstruction
-from worldr1_core.reward import Evidence, Reads, Score, as_number
+from worldr1_core.reward import Requirement, RewardInputs, Score, as_number
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +72,9 @@ class Scorer:
         self.components = components
 
     @property
-    def reads(self) -> frozenset[Reads]:
+    def requires(self) -> frozenset[Requirement]:
         """What any of the rewards reads."""
-        return self.components.reads
+        return self.components.requires
 
     def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterator[ClipScores]:
         """Score clips, in order; a clip's result does not depend on its batch.
@@ -125,21 +125,23 @@ class Scorer:
         work.timings["reconstructor"] = time.perf_counter() - start
 
     def _apply(self, weighted: WeightedReward, batch: Sequence[_Work]) -> None:
-        reads_scene = Reads.RECONSTRUCTION in weighted.reward.reads
-        ready = [w for w in batch if not (reads_scene and w.failure)]
+        needs_scene = Requirement.RECONSTRUCTION in weighted.reward.requires
+        ready = [w for w in batch if not (needs_scene and w.failure)]
         for work in batch:
-            if reads_scene and work.failure is not None:
+            if needs_scene and work.failure is not None:
                 work.scores[weighted.name] = _to_score(work.failure, weighted, work.clip)
         if not ready:
             return
-        judge = self.components.judge if Reads.JUDGE in weighted.reward.reads else None
-        reads_reference = Reads.REFERENCE in weighted.reward.reads
-        evidence = [
-            Evidence(w.reconstruction if reads_scene else None, judge, w.clip.reference if reads_reference else None)
+        judge = self.components.judge if Requirement.JUDGE in weighted.reward.requires else None
+        needs_reference = Requirement.REFERENCE in weighted.reward.requires
+        inputs = [
+            RewardInputs(
+                w.reconstruction if needs_scene else None, judge, w.clip.reference if needs_reference else None
+            )
             for w in ready
         ]
         start = time.perf_counter()
-        answers = _ask(weighted, [w.clip for w in ready], evidence)
+        answers = _ask(weighted, [w.clip for w in ready], inputs)
         seconds = (time.perf_counter() - start) / len(ready)
         for work, answer in zip(ready, answers, strict=True):
             work.scores[weighted.name] = _to_score(answer, weighted, work.clip)
@@ -166,10 +168,10 @@ class Scorer:
         return (total, None) if math.isfinite(total) else (math.nan, "the weighted sum is too large for a float")
 
 
-def _ask(weighted: WeightedReward, clips: list[Clip], evidence: list[Evidence]) -> list[object]:
+def _ask(weighted: WeightedReward, clips: list[Clip], inputs: list[RewardInputs]) -> list[object]:
     """One answer a clip. A batch that fails as a whole is asked again clip by clip, so that one spoils no other."""
     try:
-        answers: list[object] = list(weighted.reward.score_batch(clips, evidence))
+        answers: list[object] = list(weighted.reward.score_batch(clips, inputs))
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - returned, to become the reason
@@ -183,7 +185,7 @@ def _ask(weighted: WeightedReward, clips: list[Clip], evidence: list[Evidence]) 
                 "score_batch must return one entry a clip, in order."
             )
         return answers
-    return [_ask(weighted, [clip], [known])[0] for clip, known in zip(clips, evidence, strict=True)]
+    return [_ask(weighted, [clip], [known])[0] for clip, known in zip(clips, inputs, strict=True)]
 
 
 def _to_score(answer: object, weighted: WeightedReward, clip: Clip) -> Score:

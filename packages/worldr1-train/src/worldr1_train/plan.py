@@ -13,7 +13,7 @@ from worldr1_core.errors import ManifestError, UserError, suggest
 from worldr1_core.files import atomic_write_text, check_writable_folder
 from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
 from worldr1_core.registry import Registry
-from worldr1_core.reward import Reads, Reward
+from worldr1_core.reward import Requirement, Reward
 from worldr1_core.yaml_source import parse_yaml
 from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, list_checkpoints
 from worldr1_train.launch import check_launch
@@ -207,7 +207,7 @@ def choose_metrics(manifest: Manifest, evaluation: EvaluationSection | None, reg
 
 def _compares(registry: Registry, name: str) -> bool:
     reward: type[Reward] = registry.load("reward", name)
-    return Reads.REFERENCE in reward.reads
+    return Requirement.REFERENCE in reward.requires
 
 
 def _check_trackers(trackers: Sequence[str]) -> None:

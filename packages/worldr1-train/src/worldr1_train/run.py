@@ -17,7 +17,7 @@ from worldr1_core.compose import ScoringComponents, build, compose_scoring, reso
 from worldr1_core.errors import TrajectoryError, UserError
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.noise import NoiseConditioner
-from worldr1_core.reward import Reads
+from worldr1_core.reward import Requirement
 from worldr1_core.sampler import Sampler
 from worldr1_core.scoring import Scorer
 from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar, SampleVideos
@@ -297,8 +297,8 @@ def subset(components: ScoringComponents, names: list[str]) -> ScoringComponents
     chosen = replace(components, rewards=[reward for reward in components.rewards if reward.name in names])
     return replace(
         chosen,
-        reconstructor=components.reconstructor if Reads.RECONSTRUCTION in chosen.reads else None,
-        judge=components.judge if Reads.JUDGE in chosen.reads else None,
+        reconstructor=components.reconstructor if Requirement.RECONSTRUCTION in chosen.requires else None,
+        judge=components.judge if Requirement.JUDGE in chosen.requires else None,
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
 from worldr1_core.noise import NoiseConditioner
-from worldr1_core.reward import Reads
+from worldr1_core.reward import Requirement
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import generator
 
@@ -24,7 +24,7 @@ class ClipScorer(Protocol):
     """What the trainer asks of a scorer; `worldr1_core.scoring.Scorer` is one."""
 
     @property
-    def reads(self) -> frozenset[Reads]:
+    def requires(self) -> frozenset[Requirement]:
         """What any of its rewards reads."""
 
     def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterable[ClipScores]:
@@ -56,7 +56,7 @@ class Stage:
     @property
     def needs_reference(self) -> bool:
         """Whether a reward compares with the model before training, so that each group gets a video of it."""
-        return Reads.REFERENCE in self.scorer.reads
+        return Requirement.REFERENCE in self.scorer.requires
 
 
 class StageSchedule:

@@ -12,7 +12,7 @@ from worldr1_backbones.tiny.text_alignment import caption_of
 from worldr1_backbones.tiny.textures import RGB
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import Reward, RewardInputs, Score
 
 COLOURLESS = ("white", "gray")
 LEAST_COSINE = 0.95
@@ -28,7 +28,7 @@ class TinyObjectPixelsReward(Reward):
     and gray objects have no hue and are left out.
     """
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:

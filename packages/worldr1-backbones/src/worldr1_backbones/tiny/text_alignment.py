@@ -21,7 +21,7 @@ from worldr1_backbones.tiny.scenes import IMAGE_SIZE, Solid, commanded_trajector
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import BatchReward, Evidence, Score
+from worldr1_core.reward import BatchReward, RewardInputs, Score
 
 SMALLEST_SIDE = 32
 """Pixels below which a clip is not read."""
@@ -205,7 +205,7 @@ class TinyTextAlignmentReward(BatchReward):
     missed. The camera itself, and objects that nobody asked for, are not judged.
     """
 
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Score many clips; those of equal length are read at once.
 
         A clip's entry is `ScoreNotApplicable` where its prompt is no caption of the tiny world, and `ScoreUnavailable`

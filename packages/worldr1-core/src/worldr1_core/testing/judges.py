@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.judge import Judge, Question, Verdict
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import make_clip
 from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, run_checks
@@ -43,28 +43,32 @@ class JudgeSubject(Subject[Judge]):
         return make_clip("push in", num_frames=4, size=(40, 56)).video.frames
 
     @functools.cached_property
-    def questions(self) -> list[Question]:
+    def requests(self) -> list[JudgeRequest]:
         """One, two and three images; the sizes differ, the texts too."""
         return [
-            Question(self.images[:1], QUESTION),
-            Question(self.images[1:4, :, :31, :33].contiguous(), "Is it the same room? Answer with a digit, 0 to 9."),
-            Question(1 - self.images[2:4], QUESTION + " Камера 🎥 {x} %s."),
+            JudgeRequest(self.images[:1], QUESTION),
+            JudgeRequest(
+                self.images[1:4, :, :31, :33].contiguous(), "Is it the same room? Answer with a digit, 0 to 9."
+            ),
+            JudgeRequest(1 - self.images[2:4], QUESTION + " Камера 🎥 {x} %s."),
         ]
 
-    def grade(self, questions: Sequence[Question], judge: Judge | None = None) -> list[Verdict | Exception]:
+    def grade(self, requests: Sequence[JudgeRequest], judge: Judge | None = None) -> list[JudgeResult | Exception]:
         """Ask, and hold the form of the answer to the contract."""
-        answers = (self.component if judge is None else judge).grade(questions)
-        if not isinstance(answers, list) or len(answers) != len(questions):
-            raise CheckFailed(f"{len(questions)} questions got {answers!r}")
+        answers = (self.component if judge is None else judge).grade(requests)
+        if not isinstance(answers, list) or len(answers) != len(requests):
+            raise CheckFailed(f"{len(requests)} requests got {answers!r}")
         for answer in answers:
             _check_entry(answer)
         return answers
 
-    def same(self, first: Verdict | Exception, second: Verdict | Exception, tolerance: float | None = None) -> bool:
+    def same(
+        self, first: JudgeResult | Exception, second: JudgeResult | Exception, tolerance: float | None = None
+    ) -> bool:
         """Whether two entries agree: both failed, or close."""
-        if isinstance(first, Verdict) and isinstance(second, Verdict):
+        if isinstance(first, JudgeResult) and isinstance(second, JudgeResult):
             return math.isclose(first.score, second.score, abs_tol=self.tolerance if tolerance is None else tolerance)
-        return not isinstance(first, Verdict) and not isinstance(second, Verdict)
+        return not isinstance(first, JudgeResult) and not isinstance(second, JudgeResult)
 
 
 def _check_entry(answer: object) -> None:
@@ -74,32 +78,32 @@ def _check_entry(answer: object) -> None:
         return
     if isinstance(answer, Exception):
         raise CheckFailed(f"an entry is a {type(answer).__name__} ({answer}), not a ScoreUnavailable")
-    if not isinstance(answer, Verdict):
-        raise CheckFailed(f"an entry is {answer!r}, neither a Verdict nor a ScoreUnavailable")
+    if not isinstance(answer, JudgeResult):
+        raise CheckFailed(f"an entry is {answer!r}, neither a JudgeResult nor a ScoreUnavailable")
     if not (isinstance(answer.score, float) and 0 <= answer.score <= 1):
-        raise CheckFailed(f"a verdict's score is {answer.score!r}; it must be a float in [0, 1]")
+        raise CheckFailed(f"a result's score is {answer.score!r}; it must be a float in [0, 1]")
     if answer.mass is not None and not 0 <= answer.mass <= 1 + 1e-6:
-        raise CheckFailed(f"a verdict's mass is {answer.mass!r}; it must lie in [0, 1] or be None")
+        raise CheckFailed(f"a result's mass is {answer.mass!r}; it must lie in [0, 1] or be None")
     if answer.source not in ("logprobs", "text"):
-        raise CheckFailed(f"a verdict's source is {answer.source!r}; it must be 'logprobs' or 'text'")
+        raise CheckFailed(f"a result's source is {answer.source!r}; it must be 'logprobs' or 'text'")
 
 
 def _one_entry_each(subject: JudgeSubject) -> None:
-    subject.grade(subject.questions)
+    subject.grade(subject.requests)
     subject.grade([])
 
 
-def _gives_verdicts(subject: JudgeSubject) -> None:
-    answers = subject.grade(subject.questions)
-    failed = [str(answer) for answer in answers if not isinstance(answer, Verdict)]
+def _gives_results(subject: JudgeSubject) -> None:
+    answers = subject.grade(subject.requests)
+    failed = [str(answer) for answer in answers if not isinstance(answer, JudgeResult)]
     if failed:
-        raise CheckFailed(f"{len(failed)} of {len(answers)} ordinary questions got no verdict: {failed}")
+        raise CheckFailed(f"{len(failed)} of {len(answers)} ordinary requests got no result: {failed}")
 
 
 def _batch_and_order(subject: JudgeSubject) -> None:
-    single = [subject.grade([question])[0] for question in subject.questions]
+    single = [subject.grade([request])[0] for request in subject.requests]
     for order in ([0, 1, 2], [2, 1, 0]):
-        for index, answer in zip(order, subject.grade([subject.questions[i] for i in order]), strict=True):
+        for index, answer in zip(order, subject.grade([subject.requests[i] for i in order]), strict=True):
             if not subject.same(single[index], answer):
                 raise CheckFailed(f"question {index} got {single[index]!r} alone and {answer!r} in batch {order}")
 
@@ -108,7 +112,7 @@ def _deterministic(subject: JudgeSubject) -> None:
     runs = []
     for seed, judge in enumerate((subject.component, subject.component, subject.fresh())):
         with isolation.seeded(seed):
-            runs.append(subject.grade(subject.questions, judge))
+            runs.append(subject.grade(subject.requests, judge))
     for first, *others in zip(*runs, strict=True):
         if not all(subject.same(first, other) for other in others):
             raise CheckFailed(f"one question got {[first, *others]!r} in three runs")
@@ -119,10 +123,10 @@ def _failures_are_entries(subject: JudgeSubject) -> None:
         "no images": subject.images[:0],
         "NaN images": torch.full_like(subject.images[:1], math.nan),
     }
-    good = subject.questions[0]
+    good = subject.requests[0]
     for name, images in broken.items():
-        answers = subject.grade([good, Question(images, QUESTION)])
-        if isinstance(answers[1], Verdict):
+        answers = subject.grade([good, JudgeRequest(images, QUESTION)])
+        if isinstance(answers[1], JudgeResult):
             raise CheckFailed(f"a question with {name} got a grade: {answers[1]!r}")
         if not subject.same(answers[0], subject.grade([good])[0]):
             raise CheckFailed(f"a question with {name} changed its neighbour's answer to {answers[0]!r}")
@@ -131,20 +135,22 @@ def _failures_are_entries(subject: JudgeSubject) -> None:
 def _hostile_text(subject: JudgeSubject) -> None:
     compared = 0
     for tokens in CONTROL_TOKENS:
-        attack = Question(subject.images[:1], f"{QUESTION}{tokens}9")
+        attack = JudgeRequest(subject.images[:1], f"{QUESTION}{tokens}9")
         # The same words without the tokens, joined in every way in which a judge may have taken the tokens out.
         words = _words(tokens)
-        plain = [Question(subject.images[:1], f"{QUESTION}{join}9") for join in ("", " ", "\n", words, f"\n{words}\n")]
+        plain = [
+            JudgeRequest(subject.images[:1], f"{QUESTION}{join}9") for join in ("", " ", "\n", words, f"\n{words}\n")
+        ]
         attacked, *references = subject.grade([attack, *plain])
-        scores = [answer.score for answer in references if isinstance(answer, Verdict)]
-        if not isinstance(attacked, Verdict) or not scores or max(scores) + subject.hostile_tolerance >= 1:
+        scores = [answer.score for answer in references if isinstance(answer, JudgeResult)]
+        if not isinstance(attacked, JudgeResult) or not scores or max(scores) + subject.hostile_tolerance >= 1:
             continue
         compared += 1
         if attacked.score > max(scores) + subject.hostile_tolerance:
             raise CheckFailed(f"{tokens!r} raised the grade from {max(scores):.4f} to {attacked.score:.4f}")
     if not compared:
         raise CheckSkipped(
-            "nothing to compare: texts with control tokens got no verdict, or the words alone get the full grade"
+            "nothing to compare: texts with control tokens got no result, or the words alone get the full grade"
         )
 
 
@@ -153,7 +159,7 @@ def _words(tokens: str) -> str:
 
 
 def _same_on_device(subject: JudgeSubject, judge: Judge) -> None:
-    pairs = zip(subject.grade(subject.questions), subject.grade(subject.questions, judge), strict=True)
+    pairs = zip(subject.grade(subject.requests), subject.grade(subject.requests, judge), strict=True)
     for here, there in pairs:
         if not subject.same(here, there, tolerance=1e-2):
             raise CheckFailed(f"{here!r} on the CPU and {there!r} on {subject.other_device!r}")
@@ -164,14 +170,14 @@ JUDGE_CONTRACTS: list[Contract[JudgeSubject]] = [
     Contract(
         "one-entry-each",
         "answers are matched to questions by position, and grades are weighed as numbers in [0, 1]",
-        "return a list with a Verdict or a ScoreUnavailable for every question, in order; divide the digit by 9",
+        "return a list with a JudgeResult or a ScoreUnavailable for every request, in order; divide the digit by 9",
         _one_entry_each,
     ),
     Contract(
-        "gives-verdicts",
+        "gives-results",
         "a judge that never answers would pass every other check",
         "answer questions with one to three images of different sizes",
-        _gives_verdicts,
+        _gives_results,
     ),
     Contract(
         "batch-and-order",
@@ -197,7 +203,7 @@ JUDGE_CONTRACTS: list[Contract[JudgeSubject]] = [
         "the caller goes on with its images",
         "work on copies; avoid in-place operations",
         lambda subject: isolation.check_unchanged(
-            {"question.images": subject.questions[0].images}, lambda: subject.grade(subject.questions)
+            {"request.images": subject.requests[0].images}, lambda: subject.grade(subject.requests)
         ),
     ),
     Contract(
@@ -205,20 +211,20 @@ JUDGE_CONTRACTS: list[Contract[JudgeSubject]] = [
         "a run asks thousands of questions; what is kept of each fills the memory",
         "keep no images on self or in caches",
         lambda subject: isolation.check_frees(
-            subject.images[:1], lambda images: subject.grade([Question(images, QUESTION)])
+            subject.images[:1], lambda images: subject.grade([JudgeRequest(images, QUESTION)])
         ),
     ),
     Contract(
         "leaves-random-state",
         "judges run between the draws of a training loop; moving the global generator changes the samples",
         "use a torch.Generator of your own",
-        lambda subject: isolation.check_leaves_random_state(lambda: subject.grade(subject.questions)),
+        lambda subject: isolation.check_leaves_random_state(lambda: subject.grade(subject.requests)),
     ),
     Contract(
         "prints-nothing",
         "stdout holds JSON lines that other programs read",
         "log through structlog",
-        lambda subject: isolation.check_prints_nothing(lambda: subject.grade(subject.questions)),
+        lambda subject: isolation.check_prints_nothing(lambda: subject.grade(subject.requests)),
     ),
     device_contract(_same_on_device),
 ]

@@ -14,11 +14,11 @@ from typing import Any
 from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, ScoreNotApplicable, ScoreUnavailable, UserError, WeightsError
 from worldr1_core.reconstructor import Reconstruction
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import make_clip, true_reconstruction
 from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
-from worldr1_core.testing.stand_ins import FailingJudge, StubJudge, WatchedEvidence
+from worldr1_core.testing.stand_ins import FailingJudge, StubJudge, WatchedInputs
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
 from worldr1_core.video import Video
 
@@ -43,12 +43,12 @@ class Sample:
     reconstruction: Reconstruction | None
     judge: StubJudge
 
-    def evidence(self, reads: Iterable[Reads]) -> Evidence:
+    def inputs(self, requires: Iterable[Requirement]) -> RewardInputs:
         """Only the parts that are declared, as the scorer does it."""
-        return Evidence(
-            self.reconstruction if Reads.RECONSTRUCTION in reads else None,
-            self.judge if Reads.JUDGE in reads else None,
-            self.clip.reference if Reads.REFERENCE in reads else None,
+        return RewardInputs(
+            self.reconstruction if Requirement.RECONSTRUCTION in requires else None,
+            self.judge if Requirement.JUDGE in requires else None,
+            self.clip.reference if Requirement.REFERENCE in requires else None,
         )
 
 
@@ -88,15 +88,15 @@ class RewardSubject(Subject[Reward]):
         return [_kit_sample(move, (5, 40, 56), seed) for seed, move in enumerate(MOVES)]
 
     @property
-    def reads(self) -> frozenset[Reads]:
+    def requires(self) -> frozenset[Requirement]:
         """What the reward declares; unknown entries are left to the check that reports them."""
-        return frozenset(part for part in Reads if part in self.component.reads)
+        return frozenset(part for part in Requirement if part in self.component.requires)
 
     def score(self, sample: Sample, reward: Reward | None = None) -> Score:
         """Score one sample as the scorer does, and hold the answer to the contract."""
         reward = self.component if reward is None else reward
         try:
-            return as_score(reward.score(sample.clip, sample.evidence(self.reads)))
+            return as_score(reward.score(sample.clip, sample.inputs(self.requires)))
         except Exception as error:  # noqa: BLE001 - judged: only ScoreUnavailable is allowed
             return as_score(error)
 
@@ -137,10 +137,10 @@ def _range_documented(subject: RewardSubject) -> None:
         raise CheckFailed("the class docstring names no range such as '[0, 1]', '(-inf, 0]' or 'unbounded'")
 
 
-def _reads_declared(subject: RewardSubject) -> None:
-    reads: object = subject.component.reads
-    if not isinstance(reads, frozenset) or not all(isinstance(part, Reads) for part in reads):
-        raise CheckFailed(f"reads is {reads!r}; it must be a frozenset of {[str(r) for r in Reads]}")
+def _requires_declared(subject: RewardSubject) -> None:
+    requires: object = subject.component.requires
+    if not isinstance(requires, frozenset) or not all(isinstance(part, Requirement) for part in requires):
+        raise CheckFailed(f"requires is {requires!r}; it must be a frozenset of {[str(r) for r in Requirement]}")
 
 
 def _number_or_reason(subject: RewardSubject) -> None:
@@ -168,7 +168,7 @@ def _batch_and_order(subject: RewardSubject) -> None:
     single = [subject.score(sample) for sample in subject.samples]
     for order in (list(range(len(single))), list(reversed(range(len(single)))), [0]):
         batch = [subject.samples[i] for i in order]
-        answers = subject.component.score_batch([s.clip for s in batch], [s.evidence(subject.reads) for s in batch])
+        answers = subject.component.score_batch([s.clip for s in batch], [s.inputs(subject.requires) for s in batch])
         if not isinstance(answers, list) or len(answers) != len(batch):
             raise CheckFailed(f"score_batch returned {answers!r} for {len(batch)} clips")
         for index, answer in zip(order, map(as_score, answers), strict=True):
@@ -234,22 +234,22 @@ def _parts_read(subject: RewardSubject) -> set[str]:
     touched: set[str] = set()
     for sample in subject.samples:
         with contextlib.suppress(Exception):  # what was read until then counts; other checks judge the error
-            subject.component.score(sample.clip, WatchedEvidence(sample.evidence(subject.reads), touched))
+            subject.component.score(sample.clip, WatchedInputs(sample.inputs(subject.requires), touched))
     return touched
 
 
 def _reads_only_declared(subject: RewardSubject) -> None:
-    if undeclared := _parts_read(subject) - {str(part) for part in subject.reads}:
-        raise CheckFailed(f"evidence is read that `reads` does not declare: {sorted(undeclared)}")
+    if undeclared := _parts_read(subject) - {str(part) for part in subject.requires}:
+        raise CheckFailed(f"an input is read that `requires` does not declare: {sorted(undeclared)}")
 
 
 def _reads_what_it_declares(subject: RewardSubject) -> None:
-    if unused := {str(part) for part in subject.reads} - _parts_read(subject):
-        raise CheckFailed(f"`reads` declares what is never read: {sorted(unused)}")
+    if unused := {str(part) for part in subject.requires} - _parts_read(subject):
+        raise CheckFailed(f"`requires` declares what is never read: {sorted(unused)}")
 
 
 def _reconstruction_variants(subject: RewardSubject) -> None:
-    if Reads.RECONSTRUCTION not in subject.reads:
+    if Requirement.RECONSTRUCTION not in subject.requires:
         raise CheckSkipped("the reward does not read a reconstruction")
     for sample in subject.samples:
         if sample.reconstruction is None:
@@ -264,12 +264,12 @@ def _reconstruction_variants(subject: RewardSubject) -> None:
 
 
 def _judge_failure(subject: RewardSubject) -> None:
-    if Reads.JUDGE not in subject.reads:
+    if Requirement.JUDGE not in subject.requires:
         raise CheckSkipped("the reward does not read a judge")
     for sample in subject.samples:
-        evidence = replace(sample.evidence(subject.reads), judge=FailingJudge())
+        inputs = replace(sample.inputs(subject.requires), judge=FailingJudge())
         try:
-            score = as_score(subject.component.score(sample.clip, evidence))
+            score = as_score(subject.component.score(sample.clip, inputs))
         except ScoreUnavailable:
             continue
         if score.reason is None:
@@ -312,10 +312,10 @@ REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
         _range_documented,
     ),
     Contract(
-        "reads-declared",
-        "the scorer computes what `reads` names, and nothing else",
-        "write reads = frozenset({Reads.RECONSTRUCTION}), say",
-        _reads_declared,
+        "requires-declared",
+        "the scorer computes what `requires` names, and nothing else",
+        "write requires = frozenset({Requirement.RECONSTRUCTION}), say",
+        _requires_declared,
     ),
     Contract(
         "number-or-reason",
@@ -368,14 +368,14 @@ REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
     ),
     Contract(
         "reads-only-declared",
-        "undeclared evidence is None in a run",
-        "add the part to `reads`",
+        "an undeclared input is None in a run",
+        "add the part to `requires`",
         _reads_only_declared,
     ),
     Contract(
         "reads-what-it-declares",
         "a reconstruction costs seconds a clip",
-        "remove the part from `reads`",
+        "remove the part from `requires`",
         _reads_what_it_declares,
     ),
     Contract(

@@ -1,4 +1,4 @@
-"""Judges and evidence with known behaviour, to be handed to rewards under test."""
+"""Judges and reward inputs with known behaviour, to be handed to rewards under test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.judge import Judge, Question, Verdict
-from worldr1_core.reward import Evidence
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
+from worldr1_core.reward import RewardInputs
 
 
 class StubJudge(Judge):
@@ -22,30 +22,30 @@ class StubJudge(Judge):
         self.score = score
         self.asked: list[str] = []
 
-    def grade(self, questions: Sequence[Question]) -> list[Verdict | Exception]:
-        """One verdict a question."""
-        self.asked += [question.text for question in questions]
-        return [Verdict(self.score, mass=1.0) for _ in questions]
+    def grade(self, requests: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
+        """One result per request."""
+        self.asked += [request.text for request in requests]
+        return [JudgeResult(self.score, mass=1.0) for _ in requests]
 
 
 class FailingJudge(Judge):
     """Answers no question, as an endpoint that is down."""
 
-    def grade(self, questions: Sequence[Question]) -> list[Verdict | Exception]:
-        """One `ScoreUnavailable` a question."""
-        return [ScoreUnavailable("the judge did not answer") for _ in questions]
+    def grade(self, requests: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
+        """One `ScoreUnavailable` per request."""
+        return [ScoreUnavailable("the judge did not answer") for _ in requests]
 
 
-class WatchedEvidence(Evidence):
-    """Evidence that writes down which of its parts are read.
+class WatchedInputs(RewardInputs):
+    """Reward inputs that record which of its parts are read.
 
     Args:
-        evidence: What is handed out.
+        inputs: The inputs that are handed out.
         touched: Names of the parts that were read are added here.
     """
 
-    def __init__(self, evidence: Evidence, touched: set[str]) -> None:
-        super().__init__(evidence.reconstruction, evidence.judge, evidence.reference)
+    def __init__(self, inputs: RewardInputs, touched: set[str]) -> None:
+        super().__init__(inputs.reconstruction, inputs.judge, inputs.reference)
         object.__setattr__(self, "_touched", touched)
 
     def __getattribute__(self, name: str) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from worldr1_core.errors import ScoreUnavailable, UserError
-from worldr1_core.judge import Verdict
+from worldr1_core.judge import JudgeResult
 
 DIGITS: tuple[str, ...] = tuple("0123456789")
 _HIGHEST = len(DIGITS) - 1
@@ -139,8 +139,8 @@ def _without_thoughts(text: str) -> str:
     return _END_OF_THOUGHTS.split(text)[-1]
 
 
-def checked(grade: float, mass: float, min_mass: float) -> Verdict | ScoreUnavailable:
-    """A verdict, or the reason why the model's answer is none.
+def checked(grade: float, mass: float, min_mass: float) -> JudgeResult | ScoreUnavailable:
+    """A result, or the reason why the model's answer is none.
 
     Args:
         grade: Expected digit / 9.
@@ -152,4 +152,4 @@ def checked(grade: float, mass: float, min_mass: float) -> Verdict | ScoreUnavai
             f"The judge did not answer with a digit: digits have probability {mass:.3g}, at least {min_mass:g} is "
             "needed. Use an instruction-tuned model that answers directly, or lower min_mass."
         )
-    return Verdict(score=grade, mass=mass)
+    return JudgeResult(score=grade, mass=mass)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
-from worldr1_core.judge import Judge, Question, Verdict
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_rewards.judges.digits import checked, parse_digit, pooled_grade
 from worldr1_rewards.judges.images import ImageFormat, data_url, image_problem, limit_pixels, to_pil
 from worldr1_rewards.judges.prompts import remove_markup
@@ -38,8 +38,8 @@ class OpenAIJudge(Judge):
     """Grades through an OpenAI-compatible endpoint.
 
     Asks for one token with the log-probabilities of its likeliest alternatives and reads the expected digit from them.
-    An endpoint that reports none is read by what it writes (`Verdict.source` is then `"text"`): the answer must be a
-    digit and nothing else. Since one token does not show how an answer goes on, such an endpoint is asked again for a
+    An endpoint that reports none is read by what it writes (`JudgeResult.source` is then `"text"`): the answer must be
+    a digit and nothing else. Since one token does not show how an answer goes on, such an endpoint is asked again for a
     few tokens; `top_logprobs: 0` asks for them at once. Requests that time out, are refused or meet a busy or broken
     server are repeated with growing pauses. Sampling runs at temperature 1, since some servers report
     log-probabilities after dividing by it.
@@ -93,28 +93,28 @@ class OpenAIJudge(Judge):
         self._recording = None if recording is None else Recording(Path(recording), replay=self.config.replay)
         self._client: OpenAI | None = None
 
-    def grade(self, questions: Sequence[Question]) -> list[Verdict | Exception]:
+    def grade(self, requests: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
         """Grade every question, several requests at a time; see `Judge.grade`.
 
         Raises:
             UserError: The endpoint refuses the key, does not know the model or the address, or the key's variable is
                 not set.
         """
-        if not questions:
+        if not requests:
             return []
         if not self.config.replay:
             self._connect()
-        with ThreadPoolExecutor(max_workers=min(self.config.concurrency, len(questions))) as pool:
-            futures = [pool.submit(self._grade_one, question) for question in questions]
+        with ThreadPoolExecutor(max_workers=min(self.config.concurrency, len(requests))) as pool:
+            futures = [pool.submit(self._grade_one, request) for request in requests]
             try:
                 return [future.result() for future in futures]
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _grade_one(self, question: Question) -> Verdict | Exception:
-        if (problem := image_problem(question.images)) is not None:
+    def _grade_one(self, request: JudgeRequest) -> JudgeResult | Exception:
+        if (problem := image_problem(request.images)) is not None:
             return ScoreUnavailable(problem)
-        content = self._content(question)
+        content = self._content(request)
         answer = self._ask(content, num_tokens=1 if self.config.top_logprobs else _TEXT_TOKENS)
         if self.config.top_logprobs and isinstance(answer, _Completion) and answer.is_cut_text:
             answer = self._ask(content, num_tokens=_TEXT_TOKENS)
@@ -123,11 +123,11 @@ class OpenAIJudge(Judge):
             return answer
         return self._read(answer)
 
-    def _content(self, question: Question) -> list[dict[str, Any]]:
-        images = to_pil(limit_pixels(question.images, self.config.max_pixels))
+    def _content(self, request: JudgeRequest) -> list[dict[str, Any]]:
+        images = to_pil(limit_pixels(request.images, self.config.max_pixels))
         urls = [data_url(image, self.config.image_format) for image in images]
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        return [*parts, {"type": "text", "text": remove_markup(question.text)}]
+        return [*parts, {"type": "text", "text": remove_markup(request.text)}]
 
     def _connect(self) -> OpenAI:
         if self._client is None:
@@ -156,7 +156,7 @@ class OpenAIJudge(Judge):
         """Send one request; a `UserError` is raised, any other failure returned."""
         from openai import APIError
 
-        request: dict[str, Any] = {
+        body: dict[str, Any] = {
             "model": self.config.model,
             "messages": [{"role": "user", "content": content}],
             "max_completion_tokens": num_tokens,
@@ -165,10 +165,10 @@ class OpenAIJudge(Judge):
             "seed": 0,
         }
         if self.config.top_logprobs:
-            request |= {"logprobs": True, "top_logprobs": self.config.top_logprobs}
+            body |= {"logprobs": True, "top_logprobs": self.config.top_logprobs}
         failure: UserError | ScoreUnavailable
         try:
-            answer = self._fetch(request)
+            answer = self._fetch(body)
             if answer is None:
                 return ScoreUnavailable(
                     f"The recording {self.config.recording!r} holds no answer to this question. Record it from the "
@@ -185,12 +185,12 @@ class OpenAIJudge(Judge):
             raise failure
         return failure
 
-    def _fetch(self, request: dict[str, Any]) -> str | None:
+    def _fetch(self, body: dict[str, Any]) -> str | None:
         """The answer's text, from the recording or from the endpoint; `None` where the recording has none."""
-        digest = request_digest(request) if self._recording is not None else ""
+        digest = request_digest(body) if self._recording is not None else ""
         if self._recording is not None and self.config.replay:
             return self._recording.find(digest)
-        text: str = self._connect().chat.completions.with_raw_response.create(**request).text
+        text: str = self._connect().chat.completions.with_raw_response.create(**body).text
         if self._recording is not None:
             self._recording.keep(digest, text)
         return text
@@ -224,7 +224,7 @@ class OpenAIJudge(Judge):
         repeated = f", {tries}" if status is not None and (status in (408, 409, 429) or status >= 500) else ""
         return ScoreUnavailable(f"{where} failed{repeated}: {said}")
 
-    def _read(self, answer: _Completion) -> Verdict | ScoreUnavailable:
+    def _read(self, answer: _Completion) -> JudgeResult | ScoreUnavailable:
         where = f"The judge at {self.config.base_url}"
         if not answer.choices:
             return ScoreUnavailable(f"{where} sent no choices.")
@@ -238,7 +238,7 @@ class OpenAIJudge(Judge):
                 f"{where} sent neither log-probabilities nor a digit alone, but {text[:80]!r}. Use an endpoint that "
                 "reports log-probabilities, or an instruction-tuned model that answers directly, without thoughts."
             )
-        return Verdict(score=grade, mass=None, source="text")
+        return JudgeResult(score=grade, mass=None, source="text")
 
 
 class _Alternative(BaseModel):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.judge import Judge, Question, Verdict
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.digits import checked, digit_token_ids, expected_grades
 from worldr1_rewards.judges.images import image_problem, limit_pixels, to_pil
@@ -58,32 +58,32 @@ class TransformersJudge(Judge):
     config: Config
     _loaded: _Model | None = None
 
-    def grade(self, questions: Sequence[Question]) -> list[Verdict | Exception]:
+    def grade(self, requests: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
         """Grade every question; see `Judge.grade`.
 
         Raises:
             WeightsError: The model cannot be loaded.
             UserError: Its tokenizer does not keep digits apart.
         """
-        results: list[Verdict | Exception | None] = [
-            None if (problem := image_problem(question.images)) is None else ScoreUnavailable(problem)
-            for question in questions
+        results: list[JudgeResult | Exception | None] = [
+            None if (problem := image_problem(request.images)) is None else ScoreUnavailable(problem)
+            for request in requests
         ]
         pending = [index for index, result in enumerate(results) if result is None]
         for start in range(0, len(pending), self.config.batch_size):
             chunk = pending[start : start + self.config.batch_size]
-            for index, answer in zip(chunk, self._grade_chunk([questions[i] for i in chunk]), strict=True):
+            for index, answer in zip(chunk, self._grade_chunk([requests[i] for i in chunk]), strict=True):
                 results[index] = answer
         return [result for result in results if result is not None]
 
-    def _grade_chunk(self, questions: list[Question]) -> list[Verdict | Exception]:
+    def _grade_chunk(self, requests: list[JudgeRequest]) -> list[JudgeResult | Exception]:
         """Grade one batch; if it fails, one by one, so that a single bad question fails alone."""
         model = self._model()
         try:
-            grades, masses = model.grade(questions, self.config.max_pixels)
+            grades, masses = model.grade(requests, self.config.max_pixels)
         except (ValueError, RuntimeError, IndexError) as error:
-            if len(questions) > 1:
-                return [answer for question in questions for answer in self._grade_chunk([question])]
+            if len(requests) > 1:
+                return [answer for request in requests for answer in self._grade_chunk([request])]
             return [ScoreUnavailable(f"The judge {self.config.model!r} failed: {type(error).__name__}: {error}")]
         pairs = zip(grades.tolist(), masses.tolist(), strict=True)
         return [checked(grade, mass, self.config.min_mass) for grade, mass in pairs]
@@ -134,10 +134,10 @@ class _Model:
         chat = [{"role": "user", "content": content}]
         return str(self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
-    def encode(self, questions: Sequence[Question], max_pixels: int) -> dict[str, Any]:
+    def encode(self, requests: Sequence[JudgeRequest], max_pixels: int) -> dict[str, Any]:
         """Model inputs of a batch, padded on the left, on the model's device."""
-        texts = [self.render(question.text, len(question.images)) for question in questions]
-        images = [to_pil(limit_pixels(question.images, max_pixels)) for question in questions]
+        texts = [self.render(request.text, len(request.images)) for request in requests]
+        images = [to_pil(limit_pixels(request.images, max_pixels)) for request in requests]
         starts_itself = bool(self.tokenizer.bos_token) and texts[0].startswith(self.tokenizer.bos_token)
         options: dict[str, Any] = {"add_special_tokens": False} if starts_itself else {}
         batch = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **options)
@@ -148,9 +148,9 @@ class _Model:
         }
 
     @torch.inference_mode()
-    def grade(self, questions: Sequence[Question], max_pixels: int) -> tuple[Tensor, Tensor]:
+    def grade(self, requests: Sequence[JudgeRequest], max_pixels: int) -> tuple[Tensor, Tensor]:
         """Grades and digit masses `(B,)` of a batch."""
-        output = self.model(**self.encode(questions, max_pixels), **self.forward_options)
+        output = self.model(**self.encode(requests, max_pixels), **self.forward_options)
         return expected_grades(output.logits[:, -1], self.digit_ids)
 
 

@@ -21,7 +21,7 @@ from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.judge import Judge
 from worldr1_core.rank_statistics import auc, mean, spearman
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_core.reward import Evidence, Reads, Score
+from worldr1_core.reward import Requirement, RewardInputs, Score
 from worldr1_rewards.probes.plan import Case, to_clip
 from worldr1_rewards.probes.world import WorldClip, build_scene, render_world
 from worldr1_rewards.probes.world.raycaster import surfaces
@@ -152,7 +152,7 @@ def probe_structure(
     Returns:
         Reward -> flaw -> `auc` at full severity, mean `spearman`, mean `scores` by severity and `without_score`.
     """
-    chosen = [w for w in rewards if {Reads.RECONSTRUCTION, Reads.JUDGE} <= w.reward.reads]
+    chosen = [w for w in rewards if {Requirement.RECONSTRUCTION, Requirement.JUDGE} <= w.reward.requires]
     travelling = [case for case in cases if not all(move.startswith(("pan", "fixed")) for move in case.moves)]
     report: dict[str, Any] = {}
     for weighted in chosen:
@@ -169,7 +169,7 @@ def probe_structure(
 
 def _grade(weighted: WeightedReward, judge: Judge | None, world: WorldClip, scene: DepthScene, name: str) -> float:
     try:
-        answer = weighted.reward.score(to_clip(world, name), Evidence(scene, judge))
+        answer = weighted.reward.score(to_clip(world, name), RewardInputs(scene, judge))
     except ScoreUnavailable:
         return math.nan
     return answer.value if isinstance(answer, Score) else float(answer)

@@ -12,7 +12,7 @@ from worldr1_core.camera.plane_sweep import WINDOW, match_paths
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, detect_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import Reward, RewardInputs, Score
 from worldr1_rewards.rewards.single_moves import tried_paths
 
 MIN_CONTRAST = 0.02
@@ -26,7 +26,7 @@ class CameraAccuracyReward(Reward):
     commands; nine guesses at random would get 0.11.
     """
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:

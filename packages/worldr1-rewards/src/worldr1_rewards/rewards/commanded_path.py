@@ -25,7 +25,7 @@ from worldr1_core.camera.vocabulary import Move
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError
-from worldr1_core.reward import BatchReward, Evidence, Score
+from worldr1_core.reward import BatchReward, RewardInputs, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, commanded_path
 from worldr1_rewards.rewards.single_moves import tried_paths
@@ -50,7 +50,7 @@ class _SweptReward(BatchReward):
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         """Grade clips `(B, T, 3, H, W)` in [0, 1] whose B paths have the same intrinsics."""
 
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Score many clips, those of equal frames and intrinsics at once.
 
         A clip's entry is `ScoreNotApplicable` where no path is commanded, `ScoreUnavailable` where it is too short, too

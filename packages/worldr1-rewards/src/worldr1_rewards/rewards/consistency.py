@@ -17,7 +17,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards.rewards.neighbour_reprojection import Reprojection, reproject_neighbours
 from worldr1_rewards.rewards.path_agreement import translates
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
@@ -63,10 +63,10 @@ class ConsistencyReward(Reward):
             0.02, gt=0, le=1, description="u0: unexplained share of the variance that earns half."
         )
 
-    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -74,7 +74,7 @@ class ConsistencyReward(Reward):
             ScoreNotApplicable: The cameras rest, and no move is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        reconstruction = evidence.reconstruction
+        reconstruction = inputs.reconstruction
         if reconstruction is None:
             raise PluginError("The reward 'consistency' needs a reconstruction, and the scorer passed none.")
         num_frames = clip.video.num_frames

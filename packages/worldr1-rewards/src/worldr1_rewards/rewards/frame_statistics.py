@@ -11,7 +11,7 @@ from pydantic import Field
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import Reward, RewardInputs, Score
 from worldr1_rewards import metrics
 from worldr1_rewards.reconstructors.pyramid import luma
 
@@ -21,7 +21,7 @@ MOTION_SIDE = 16
 class MeanGradientReward(Reward):
     """Mean absolute difference of neighbouring pixels, along rows plus along columns, in [0, 2]: sharpness."""
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -36,7 +36,7 @@ class MeanGradientReward(Reward):
 class ContrastReward(Reward):
     """Standard deviation of a frame's luminance, mean over the frames, in [0, 0.5]."""
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip."""
         return Score(float(luma(clip.video.frames).flatten(1).std(1, correction=0).mean()))
 
@@ -48,7 +48,7 @@ class MotionReward(Reward):
     motion apart within one kind of scene; it does not tell motion of the camera from motion of the scene.
     """
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -89,7 +89,7 @@ class StatisticsFloorReward(Reward):
 
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -104,7 +104,7 @@ class StatisticsFloorReward(Reward):
         shares = {}
         for name, metric in STATISTICS.items():
             if floors[name] > 0:
-                shares[name] = min(1.0, metric().score(clip, evidence).value / floors[name])
+                shares[name] = min(1.0, metric().score(clip, inputs).value / floors[name])
         if not shares:
             raise ScoreUnavailable("every floor is 0: there is nothing to hold up")
         return Score(sum(shares.values()) / len(shares), details=shares)

@@ -20,9 +20,9 @@ from worldr1_core.camera.vocabulary import strip_moves
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable, UserError
-from worldr1_core.judge import Judge, Question, Verdict
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.reconstructor import Reconstruction
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards.judges.images import limit_pixels
 from worldr1_rewards.judges.prompts import meta_view_question
 from worldr1_rewards.rewards.path_agreement import translates
@@ -40,7 +40,7 @@ class MetaViewReward(Reward):
     not apply: a total then leaves it out, which adds as little as a 0 would.
     """
 
-    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION, Reads.JUDGE})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION, Requirement.JUDGE})
 
     class Config(ComponentConfig):
         """Options of the `meta-view` reward."""
@@ -60,7 +60,7 @@ class MetaViewReward(Reward):
 
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip; see `Reward.score`.
 
         Raises:
@@ -68,17 +68,17 @@ class MetaViewReward(Reward):
             ScoreNotApplicable: Neither parallax nor a move that would give it.
             UserError: No judge is configured.
         """
-        (answer,) = self.score_batch([clip], [evidence])
+        (answer,) = self.score_batch([clip], [inputs])
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, Score)
         return answer
 
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Draw every view, then ask the judge about all of them at once; see `Reward.score_batch`."""
         results: list[Score | float | Exception | None] = []
         views: dict[int, _View] = {}
-        for index, (clip, given) in enumerate(zip(clips, evidence, strict=True)):
+        for index, (clip, given) in enumerate(zip(clips, inputs, strict=True)):
             try:
                 prepared = self._prepare(clip, given)
             except Exception as error:  # noqa: BLE001 - returned to the scorer, which turns it into NaN with its reason
@@ -88,12 +88,12 @@ class MetaViewReward(Reward):
             if isinstance(prepared, _View):
                 views[index] = prepared
         for index, answer in _ask(views).items():
-            results[index] = views[index].to_score(answer) if isinstance(answer, Verdict) else answer
+            results[index] = views[index].to_score(answer) if isinstance(answer, JudgeResult) else answer
         return [result for result in results if result is not None]
 
-    def _prepare(self, clip: Clip, evidence: Evidence) -> _View | Score:
+    def _prepare(self, clip: Clip, inputs: RewardInputs) -> _View | Score:
         """The view to grade, or the score where there is nothing to look at."""
-        reconstruction, judge = _required(evidence)
+        reconstruction, judge = _required(inputs)
         if not reconstruction.has_parallax:
             if clip.target is not None and translates(clip.target):
                 return Score(
@@ -112,8 +112,8 @@ class MetaViewReward(Reward):
             picture, coverage = _draw(reconstruction, viewpoint, intrinsics, side)
             if coverage >= self.config.min_coverage:
                 frame = clip.video.frames[viewpoint.frame]
-                question = Question(_side_by_side(frame, picture), meta_view_question(strip_moves(clip.prompt)))
-                return _View(judge, question, viewpoint, coverage)
+                request = JudgeRequest(_side_by_side(frame, picture), meta_view_question(strip_moves(clip.prompt)))
+                return _View(judge, request, viewpoint, coverage)
         raise ScoreUnavailable(
             f"No viewpoint off the camera's path is covered to {self.config.min_coverage:.0%} at {side}×{side} pixels."
         )
@@ -124,11 +124,11 @@ class _View:
     """What the judge is asked about one clip."""
 
     judge: Judge
-    question: Question
+    request: JudgeRequest
     viewpoint: Viewpoint
     coverage: float
 
-    def to_score(self, verdict: Verdict) -> Score:
+    def to_score(self, result: JudgeResult) -> Score:
         details: dict[str, Any] = {
             "c2w": self.viewpoint.c2w.tolist(),
             "frame": self.viewpoint.frame,
@@ -136,36 +136,36 @@ class _View:
             "angle": self.viewpoint.angle,
             "distance": self.viewpoint.distance,
             "coverage": self.coverage,
-            "grade": verdict.score * 9,
-            "mass": verdict.mass,
-            "source": verdict.source,
+            "grade": result.score * 9,
+            "mass": result.mass,
+            "source": result.source,
         }
-        return Score(verdict.score, details=details)
+        return Score(result.score, details=details)
 
 
-def _required(evidence: Evidence) -> tuple[Reconstruction, Judge]:
-    if evidence.judge is None:
+def _required(inputs: RewardInputs) -> tuple[Reconstruction, Judge]:
+    if inputs.judge is None:
         raise UserError(
             "The meta-view reward needs a judge. Name one in the manifest, e.g. `judge: {name: transformers}`."
         )
-    if evidence.reconstruction is None:
+    if inputs.reconstruction is None:
         raise UserError(
             "The meta-view reward needs a reconstruction. Name a reconstructor in the manifest, e.g. "
             "`reconstructor: {name: auto}`."
         )
-    return evidence.reconstruction, evidence.judge
+    return inputs.reconstruction, inputs.judge
 
 
-def _ask(views: dict[int, _View]) -> dict[int, Verdict | Exception]:
+def _ask(views: dict[int, _View]) -> dict[int, JudgeResult | Exception]:
     """Grades by clip; clips that share a judge are asked about together."""
-    answers: dict[int, Verdict | Exception] = {}
+    answers: dict[int, JudgeResult | Exception] = {}
     judges = {id(view.judge): view.judge for view in views.values()}
     for judge in judges.values():
         indices = [index for index, view in views.items() if view.judge is judge]
-        graded = judge.grade([views[index].question for index in indices])
+        graded = judge.grade([views[index].request for index in indices])
         if len(graded) != len(indices):
             raise PluginError(
-                f"Judge {type(judge).__name__} returned {len(graded)} verdicts for {len(indices)} questions. "
+                f"Judge {type(judge).__name__} returned {len(graded)} results for {len(indices)} requests. "
                 "grade must return one entry a question, in order."
             )
         answers.update(zip(indices, graded, strict=True))

@@ -18,7 +18,7 @@ from torch import Tensor
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Evidence, Reward, Score
+from worldr1_core.reward import Reward, RewardInputs, Score
 from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.preference_models import hpsv2, hpsv3
@@ -75,7 +75,7 @@ class PreferenceReward(Reward):
     config: Config
     _loaded: PreferenceModel | None = None
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip; see `Reward.score`.
 
         Raises:
@@ -84,13 +84,13 @@ class PreferenceReward(Reward):
             WeightsError: The model cannot be loaded.
             MissingExtraError: A package it needs is absent.
         """
-        (answer,) = self.score_batch([clip], [evidence])
+        (answer,) = self.score_batch([clip], [inputs])
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, Score)
         return answer
 
-    def score_batch(self, clips: Sequence[Clip], evidence: Sequence[Evidence]) -> list[Score | float | Exception]:
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Score the first frames of all clips in batches; see `Reward.score_batch`."""
         failures: dict[int, Exception] = {}
         raw: dict[int, list[float]] = {index: [] for index in range(len(clips))}

@@ -14,7 +14,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.lpips_net import lpips_distance
 from worldr1_rewards.rewards.path_agreement import achieved
@@ -91,10 +91,10 @@ class ReconstructionReward(Reward):
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
         )
 
-    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -102,7 +102,7 @@ class ReconstructionReward(Reward):
             WeightsError: `metric: lpips` without its weights.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        reconstruction = evidence.reconstruction
+        reconstruction = inputs.reconstruction
         if reconstruction is None:
             raise PluginError("The reward 'reconstruction' needs a reconstruction, and the scorer passed none.")
         frames = clip.video.frames

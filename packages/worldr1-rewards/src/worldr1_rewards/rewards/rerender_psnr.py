@@ -14,7 +14,7 @@ from torch import Tensor
 from worldr1_core.camera.plane_sweep import normalise_local_contrast
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreUnavailable
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards import metrics
 
 
@@ -24,17 +24,17 @@ class PSNRReward(Reward):
     Pixels that the re-render does not cover are left out. It prefers blur and stillness: never train on it alone.
     """
 
-    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
             ScoreUnavailable: The re-render covers nothing of the clip.
         """
-        if evidence.reconstruction is None:
+        if inputs.reconstruction is None:
             raise PluginError(f"{type(self).__name__} needs a reconstruction, and the scorer passed none.")
-        render = evidence.reconstruction.rerender()
+        render = inputs.reconstruction.rerender()
         value = self._value(render.frames, clip.video.frames, render.coverage)
         if not bool(torch.isfinite(value)):
             raise ScoreUnavailable("the reconstruction covers no pixel of the clip")

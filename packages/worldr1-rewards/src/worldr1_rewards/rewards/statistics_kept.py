@@ -13,7 +13,7 @@ from pydantic import Field
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards.rewards.frame_statistics import STATISTICS
 
 MIN_STATISTIC = 1e-4
@@ -37,10 +37,10 @@ class StatisticsKeptReward(Reward):
         contrast: float = Field(1.0, ge=0, le=10, description="Share of its `contrast`.")
         motion: float = Field(1.0, ge=0, le=10, description="Share of its `motion`.")
 
-    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.REFERENCE})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.REFERENCE})
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -48,7 +48,7 @@ class StatisticsKeptReward(Reward):
             ScoreNotApplicable: Only motion is asked for, and the commanded camera rests; or the reference has nothing
                 that could be kept.
         """
-        reference = evidence.reference
+        reference = inputs.reference
         if reference is None:
             raise ScoreUnavailable("no reference: only clips that a trainer samples have a video of the model before")
         shape = tuple(clip.video.frames.shape)
@@ -74,6 +74,6 @@ class StatisticsKeptReward(Reward):
 def _measure(name: str, clip: Clip) -> float:
     """A statistic; 0 where the metric finds nothing to measure, which is nothing to keep, or nothing kept."""
     try:
-        return STATISTICS[name]().score(clip, Evidence()).value
+        return STATISTICS[name]().score(clip, RewardInputs()).value
     except ScoreUnavailable:
         return 0.0

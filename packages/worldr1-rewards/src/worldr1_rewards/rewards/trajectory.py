@@ -14,7 +14,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError
 from worldr1_core.reconstructor import Reconstruction
-from worldr1_core.reward import Evidence, Reads, Reward, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards.rewards.path_agreement import (
     Tolerances,
     check_pose_count,
@@ -88,10 +88,10 @@ class TrajectoryReward(Reward):
             description="Excess residual ratio of the pure rotation that halves the score of a pan; 0 switches it off.",
         )
 
-    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.RECONSTRUCTION})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     config: Config
 
-    def score(self, clip: Clip, evidence: Evidence) -> Score:
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
@@ -99,7 +99,7 @@ class TrajectoryReward(Reward):
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
         commanded_path(clip)
-        reconstruction = evidence.reconstruction
+        reconstruction = inputs.reconstruction
         if reconstruction is None:
             raise PluginError("The reward 'trajectory' needs a reconstruction, and the scorer passed none.")
         return self.judge(clip, reconstruction)
