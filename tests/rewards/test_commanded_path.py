@@ -107,8 +107,8 @@ def test_a_place_that_does_not_hold_together_loses_there():
     broken = frames.clone()
     broken[:, :, 40:, 40:] = torch.rand(len(frames), 3, 24, 24, generator=torch.Generator().manual_seed(0))
     whole, part = (reward().score(clip_of(f, prompt), RewardInputs()) for f in (frames, broken))
-    assert whole.places.shape == (8, 8)
-    change = part.places - whole.places
+    assert whole.spatial_map.shape == (8, 8)
+    change = part.spatial_map - whole.spatial_map
     assert change[6:, 6:].mean() < -0.15
     assert abs(change[:3, :3].nanmean()) < 0.05
     assert part.value < whole.value
@@ -119,10 +119,10 @@ def test_a_place_that_obeys_another_command_loses_there_and_places_add_up_to_not
     torn = rest.clone()
     torn[..., 32:] = frames_of("move left")[..., 32:]
     whole, part = (MoveLikelihoodReward().score(clip_of(f, prompt), RewardInputs()) for f in (rest, torn))
-    assert part.places.shape == (8, 8)
-    assert part.places[:, 5:].nanmean() < -0.2 < 0.2 < part.places[:, :3].nanmean()
+    assert part.spatial_map.shape == (8, 8)
+    assert part.spatial_map[:, 5:].nanmean() < -0.2 < 0.2 < part.spatial_map[:, :3].nanmean()
     assert part.value < whole.value
-    assert abs(part.places.nanmean()) < 0.2 * part.places.abs().nanmean()
+    assert abs(part.spatial_map.nanmean()) < 0.2 * part.spatial_map.abs().nanmean()
 
 
 def test_places_say_how_the_score_moves_with_the_errors_there():
@@ -131,8 +131,8 @@ def test_places_say_how_the_score_moves_with_the_errors_there():
     generator = torch.Generator().manual_seed(0)
     errors = torch.rand(2, 9, 4, 5, generator=generator, dtype=torch.float64) + 0.5
 
-    def log_share(places):
-        return reward._log_shares(to_psnr(places.mean((2, 3))))[:, 0]
+    def log_share(maps):
+        return reward._log_shares(to_psnr(maps.mean((2, 3))))[:, 0]
 
     whole = errors.mean((2, 3))
     found = reward._contributions(_Errors(whole, errors), reward._log_shares(to_psnr(whole)).exp())
@@ -146,8 +146,8 @@ def test_places_say_how_the_score_moves_with_the_errors_there():
 def test_places_of_a_wide_picture_keep_its_form_and_unseen_ones_say_nothing():
     frames = functional.interpolate(frames_of("push in"), (32, 64))
     score = CommandedRerenderReward().score(clip_of(frames, "Camera pan left. A room."), RewardInputs())
-    assert score.places.shape == (8, 16)
-    assert torch.isfinite(score.places).any()
+    assert score.spatial_map.shape == (8, 16)
+    assert torch.isfinite(score.spatial_map).any()
 
 
 def test_without_its_gain_stillness_pays_and_with_it_not():

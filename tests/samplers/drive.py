@@ -54,8 +54,8 @@ class Gaussian:
 
     def flow(self, sample, timestep, scheduler):
         """A flow model's denoiser for `drive`; the level comes from the schedule that is under test."""
-        return self.velocity(sample, scheduler.point(scheduler.step_index).level)
+        return self.velocity(sample, scheduler.point(scheduler.step_index).noise_level)
 
     def diffusion(self, sample, timestep, scheduler):
         """A v-prediction model's denoiser for `drive`."""
-        return self.v_prediction(sample, scheduler.point(scheduler.step_index).level)
+        return self.v_prediction(sample, scheduler.point(scheduler.step_index).noise_level)

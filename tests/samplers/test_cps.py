@@ -78,7 +78,7 @@ def test_one_step_loses_the_variance_that_averaging_loses(eta, index, std):
     scheduler = policy(eta)
     scheduler.set_timesteps(200)
     point = scheduler.point(index)
-    s, s_next = point.level, point.next_level
+    s, s_next = point.noise_level, point.next_level
     x = torch.tensor([[0.0], [1.0]])
     means = scheduler.transition(point, x, target.velocity(x, s)).mean[:, 0].double()
     slope = float(means[1] - means[0])

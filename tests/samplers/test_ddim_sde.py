@@ -111,7 +111,7 @@ def test_the_first_step_of_a_zero_snr_schedule_draws_from_the_predicted_data():
     scheduler = policy(eta=1.0)
     scheduler.set_timesteps(50)
     point = scheduler.point(0)
-    assert point.level == 0.0
+    assert point.noise_level == 0.0
     made = scheduler.transition(point, latents(), torch.full_like(latents(), -2.0))
     assert made.std == pytest.approx(math.sqrt(1 - point.next_level))
     torch.testing.assert_close(made.mean, torch.full_like(latents(), 2 * math.sqrt(point.next_level)))

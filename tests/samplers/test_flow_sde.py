@@ -110,7 +110,7 @@ def test_world_r1_rule_is_linear_in_the_level(name):
 def test_world_r1_defaults_take_the_ends_of_the_schedule():
     steps, _ = record(wan(), {}, (3, 4), sigma_rule="world-r1")
     (step,) = steps
-    expected = step.point.level * math.sqrt(step.point.level - step.point.next_level)
+    expected = step.point.noise_level * math.sqrt(step.point.noise_level - step.point.next_level)
     assert step.std == pytest.approx(expected, rel=1e-9)
 
 
@@ -132,7 +132,7 @@ def test_the_schedule_is_that_of_the_base(name, num_steps, sampler):
     expected = sigmas_of(base, num_steps, schedule)
     assert torch.equal(scheduler.timesteps, base.timesteps)
     assert scheduler.timesteps.dtype == base.timesteps.dtype
-    assert scheduler.levels() == expected
+    assert scheduler.noise_levels() == expected
     assert scheduler.num_steps == num_steps
 
 
@@ -141,7 +141,7 @@ def test_a_shift_that_was_set_later_is_kept():
     base.set_shift(7.0)
     scheduler = scheduler_of(base)
     scheduler.set_timesteps(9)
-    assert scheduler.levels() == sigmas_of(base, 9, {})
+    assert scheduler.noise_levels() == sigmas_of(base, 9, {})
 
 
 @pytest.mark.parametrize("options", [{}, {"shift": 3.0}, {"invert_sigmas": True}])
@@ -165,7 +165,7 @@ def test_inverted_sigmas_are_the_same_policy_as_upright_ones():
     torch.testing.assert_close(inverted, upright, atol=1e-5, rtol=0)
     for first, second in zip(*(run.steps for run in runs), strict=True):
         assert first.std == pytest.approx(second.std, rel=1e-4)
-        assert second.point.level == pytest.approx(first.point.level, abs=1e-6)
+        assert second.point.noise_level == pytest.approx(first.point.noise_level, abs=1e-6)
 
 
 def test_a_pipelines_own_sigmas_reach_the_schedule():
@@ -173,7 +173,7 @@ def test_a_pipelines_own_sigmas_reach_the_schedule():
     scheduler = scheduler_of(euler())
     timesteps, num_steps = retrieve_timesteps(scheduler, sigmas=[1.0, 0.6, 0.3])
     assert (num_steps, timesteps.tolist()) == (3, pytest.approx([1000.0, 600.0, 300.0]))
-    assert scheduler.levels() == pytest.approx([1.0, 0.6, 0.3, 0.0])
+    assert scheduler.noise_levels() == pytest.approx([1.0, 0.6, 0.3, 0.0])
 
 
 def test_a_segment_shows_its_own_sigmas():

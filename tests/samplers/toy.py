@@ -27,14 +27,14 @@ class ToyPolicy(PolicyScheduler, ToyScheduler):
 
     strength = 0.5
 
-    def levels(self):
+    def noise_levels(self):
         return [float(sigma) for sigma in self.sigmas]
 
     def ode_step(self, point, sample, model_output):
-        return sample + (point.next_level - point.level) * model_output
+        return sample + (point.next_level - point.noise_level) * model_output
 
     def transition(self, point, sample, model_output):
-        mean = sample + (point.next_level - point.level) * model_output
+        mean = sample + (point.next_level - point.noise_level) * model_output
         return Transition(mean, self.strength * point.next_level)
 
 

@@ -187,7 +187,8 @@ class DividesAtNoise(ToyPolicy):
 
     def transition(self, point, sample, model_output):
         made = super().transition(point, sample, model_output)
-        return Transition(made.mean / (1 - point.level) if point.level < 1 else made.mean * 1e30 * 1e30, made.std)
+        level = point.noise_level
+        return Transition(made.mean / (1 - level) if level < 1 else made.mean * 1e30 * 1e30, made.std)
 
 
 class HalfPrecision(ToyPolicy):
@@ -284,11 +285,11 @@ class ReadsSchedule(ToyPolicy):
 
     def transition(self, point, sample, model_output):
         level = self.levels_now[point.index + 1]
-        mean = sample + (level - point.level) * model_output
+        mean = sample + (level - point.noise_level) * model_output
         return Transition(mean, self.strength * point.next_level)
 
-    def levels(self):
-        self.levels_now = super().levels()
+    def noise_levels(self):
+        self.levels_now = super().noise_levels()
         return self.levels_now
 
 

@@ -122,7 +122,8 @@ def test_places_lose_where_an_object_lacks_and_where_it_cannot_be():
     frames = lessen(clip, None, torch.Generator()).frames
     bare = lessen(replace_solids(clip), None, torch.Generator()).frames
     risen = frames.roll(-28, dims=2)
-    whole, lacking, high = (s.places for s in scores([clip_of(f, clip.caption.text) for f in (frames, bare, risen)]))
+    found = scores([clip_of(f, clip.caption.text) for f in (frames, bare, risen)])
+    whole, lacking, high = (score.spatial_map for score in found)
     assert whole.shape == (8, 8)
     assert whole.min() > -0.1, "nothing is asked of an intact clip"
     assert (lacking - whole)[4:7, 1:4].min() < -0.3, "the box at the left is gone"

@@ -170,15 +170,15 @@ class FakePolicy(PolicyScheduler, FlowSchedule):
     """The reverse-time SDE with noise proportional to the level."""
 
     def transition(self, point, sample, model_output):
-        sigma, dt = 0.7 * math.sqrt(point.level), point.next_level - point.level
-        drift = sigma**2 / (2 * point.level)
-        mean = sample * (1 + drift * dt) + model_output * (1 + drift * (1 - point.level)) * dt
+        sigma, dt = 0.7 * math.sqrt(point.noise_level), point.next_level - point.noise_level
+        drift = sigma**2 / (2 * point.noise_level)
+        mean = sample * (1 + drift * dt) + model_output * (1 + drift * (1 - point.noise_level)) * dt
         return Transition(mean, sigma * math.sqrt(-dt))
 
     def ode_step(self, point, sample, model_output):
-        return sample + (point.next_level - point.level) * model_output
+        return sample + (point.next_level - point.noise_level) * model_output
 
-    def levels(self):
+    def noise_levels(self):
         return [float(sigma) for sigma in self.sigmas]
 
 
@@ -209,9 +209,9 @@ class UpperBrightness(Reward):
 
     def score(self, clip, inputs):
         rows = clip.video.frames.mean((0, 1, 3))
-        places = clip.video.frames.mean((0, 1))
-        places = torch.where(torch.arange(len(rows))[:, None] < len(rows) // 2, places, torch.nan)
-        return Score(float(rows[: len(rows) // 2].mean()), places=places)
+        spatial_map = clip.video.frames.mean((0, 1))
+        spatial_map = torch.where(torch.arange(len(rows))[:, None] < len(rows) // 2, spatial_map, torch.nan)
+        return Score(float(rows[: len(rows) // 2].mean()), spatial_map=spatial_map)
 
 
 class Gain(Reward):

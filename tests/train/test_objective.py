@@ -12,7 +12,7 @@ import torch
 
 from worldr1_core.policy_step import Transition
 from worldr1_train.objective import (
-    add_place_advantages,
+    add_spatial_advantages,
     clipped_surrogate,
     gdpo_advantages,
     weighted_sum_advantages,
@@ -162,7 +162,7 @@ def places_of(components, maps, group_size=4, weights=(1.0,), totals=None):
     weights = torch.tensor(weights)
     totals = (components.nan_to_num() * weights).sum(1) if totals is None else totals
     advantages = gdpo_advantages(components, totals, weights, group_size)
-    return add_place_advantages(advantages, components, maps, (2, 3), weights, group_size)
+    return add_spatial_advantages(advantages, components, maps, (2, 3), weights, group_size)
 
 
 def test_rewards_without_places_are_credited_everywhere_alike():
@@ -210,13 +210,13 @@ def test_places_that_say_nothing_and_samples_that_do_not_count_get_nothing_of_th
     torch.testing.assert_close(ratio[0], ratio[1])
 
 
-def test_log_density_by_place_averages_to_the_log_density():
+def test_log_density_map_averages_to_the_log_density():
     generator = torch.Generator().manual_seed(2)
     mean, value = (torch.randn(3, 5, 2, 4, 6, generator=generator) for _ in range(2))
     transition = Transition(mean, 0.7)
-    by_place = transition.log_prob_by_place(value)
-    assert by_place.shape == (3, 4, 6)
-    torch.testing.assert_close(by_place.mean((1, 2)), transition.log_prob(value))
+    per_place = transition.log_prob_map(value)
+    assert per_place.shape == (3, 4, 6)
+    torch.testing.assert_close(per_place.mean((1, 2)), transition.log_prob(value))
 
 
 def test_the_surrogate_of_places_moves_each_place_by_its_own_advantage():

@@ -250,8 +250,8 @@ def test_average_lags_behind_and_can_be_put_on(tmp_path):
         ({"per_device_train_batch_size": 3}, r"micro-batch \(3 pairs\) must divide the 4 videos"),
         ({"groups_per_rollout": 3}, r"groups_per_rollout \(3\) must divide the 2 groups"),
         ({"updates_per_block": 3}, r"updates_per_block \(3\) must divide the 8 micro-batches"),
-        ({"credit": "pixel"}, r"credit must be one of \('video', 'place'\), received 'pixel'"),
-        ({"credit": "place"}, "credit 'place' needs multi_objective_aggregation 'normalize_then_sum'"),
+        ({"credit": "pixel"}, r"credit must be one of \('video', 'spatial'\), received 'pixel'"),
+        ({"credit": "spatial"}, "credit 'spatial' needs multi_objective_aggregation 'normalize_then_sum'"),
         ({"max_steps": 3, "updates_per_block": 2}, r"max_steps \(3\) must be a multiple"),
         ({"sampler": FakeSampler(num_inference_steps=6, window=0)}, "needs a window"),
         ({"sampler": FakeSampler(num_inference_steps=2, window=4)}, "cannot begin"),
@@ -281,12 +281,12 @@ def test_gdpo_trains(tmp_path):
     assert float(values.std(unbiased=False)) == pytest.approx(1, abs=1e-3)
 
 
-def test_credit_by_place_trains_and_keeps_its_ratio(tmp_path):
+def test_spatial_credit_trains_and_keeps_its_ratio(tmp_path):
     trainer = make_trainer(
         tmp_path,
         stages=[make_stage(rewards=[reward("upper-brightness"), reward("redness", 0.1)])],
         multi_objective_aggregation="normalize_then_sum",
-        credit="place",
+        credit="spatial",
         updates_per_block=2,
         num_iterations=2,
         num_generations=8,
@@ -305,7 +305,7 @@ def test_credit_by_place_trains_and_keeps_its_ratio(tmp_path):
 
 def test_credit_of_rewards_without_places_is_that_of_videos(tmp_path):
     trained = []
-    for credit in ("video", "place"):
+    for credit in ("video", "spatial"):
         trainer = make_trainer(
             tmp_path / credit, credit=credit, multi_objective_aggregation="normalize_then_sum", max_steps=1, beta=0.0
         )

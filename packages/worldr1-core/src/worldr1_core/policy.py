@@ -84,9 +84,9 @@ class PolicyRun:
 class PolicyScheduler(abc.ABC):
     """Mixed into a diffusers scheduler, before it: `class FlowSDE(PolicyScheduler, FlowMatchEulerDiscreteScheduler)`.
 
-    A subclass gives `transition` (the density of a stochastic step), `ode_step` (the deterministic one) and `levels`
-    (noise levels of the full schedule). `run` is set by the backbone before it calls the pipeline; without one, the
-    scheduler is deterministic.
+    A subclass gives `transition` (the density of a stochastic step), `ode_step` (the deterministic one) and
+    `noise_levels` (those of the full schedule). `run` is set by the backbone before it calls the pipeline; without one,
+    the scheduler is deterministic.
 
     The std of a transition depends on the point alone. A run whose window holds a step of std 0 is refused by
     `set_timesteps`, before the denoiser is called.
@@ -96,7 +96,7 @@ class PolicyScheduler(abc.ABC):
     timesteps: Tensor
 
     _full_timesteps: Tensor
-    _levels: list[float]
+    _noise_levels: list[float]
     _position: int | None = None
     _carried: Tensor | None = None
 
@@ -132,7 +132,7 @@ class PolicyScheduler(abc.ABC):
         """The next sample `(B, ...)` of the deterministic sampler with the same marginals (arguments as above)."""
 
     @abc.abstractmethod
-    def levels(self) -> list[float]:
+    def noise_levels(self) -> list[float]:
         """Noise levels of the full schedule, one more than there are steps; asked right after `set_timesteps`."""
 
     @property
@@ -149,11 +149,11 @@ class PolicyScheduler(abc.ABC):
         """
         super().set_timesteps(*args, **kwargs)  # type: ignore[misc]  # the diffusers class stands behind the mixin
         self._full_timesteps = self.timesteps
-        self._levels = self.levels()
-        if not all(math.isfinite(level) for level in self._levels):
+        self._noise_levels = self.noise_levels()
+        if not all(math.isfinite(level) for level in self._noise_levels):
             raise UserError(
-                f"The base scheduler's schedule of {self.num_steps} steps is not finite: {self._levels!r}. Choose "
-                "another number of steps or spacing."
+                f"The base scheduler's schedule of {self.num_steps} steps is not finite: {self._noise_levels!r}. "
+                "Choose another number of steps or spacing."
             )
         begin, end = self._bounds()
         self._check_window()
@@ -174,9 +174,9 @@ class PolicyScheduler(abc.ABC):
         return SchedulePoint(
             index,
             float(self._full_timesteps[index]),
-            self._levels[index],
-            self._levels[index + 1],
-            self._levels[1],
+            self._noise_levels[index],
+            self._noise_levels[index + 1],
+            self._noise_levels[1],
         )
 
     def step(

@@ -26,7 +26,7 @@ class Transition:
         """Log-density of `value` `(B, ...)`, averaged over all but the batch (paper, section 3): `(B,)`."""
         return self._log_density(((value - self.mean) ** 2).flatten(1).mean(1))
 
-    def log_prob_by_place(self, value: Tensor) -> Tensor:
+    def log_prob_map(self, value: Tensor) -> Tensor:
         """Log-density of `value` `(B, ..., h, w)` at every place, averaged over the dimensions between: `(B, h, w)`.
 
         Its mean over the places is `log_prob`.
@@ -52,16 +52,16 @@ class SchedulePoint:
     Attributes:
         index: Step in the full schedule, from 0.
         timestep: What the denoiser is told.
-        level: Noise level before the step.
+        noise_level: Noise level before the step.
         next_level: Noise level after it.
-        second_level: Noise level after step 0 of the schedule; formulas that divide by zero at the first step use it.
+        first_step_level: Noise level after step 0 of the schedule, for formulas that divide by zero at the first step.
     """
 
     index: int
     timestep: float
-    level: float
+    noise_level: float
     next_level: float
-    second_level: float
+    first_step_level: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,19 +52,19 @@ class Score:
         applicable: False where the question makes no sense for the clip: a total leaves such a score out, while a
             failed one makes the total NaN.
         details: Plain numbers and strings that explain the score.
-        places: Where in the picture the score was earned: a tensor `(h, w)` of any size, on any scale, higher is
+        spatial_map: Where in the picture the score was earned: `(h, w)` of any size, on any scale, higher is
             better, NaN where nothing can be said. Training may credit each place with its own. `None` without such.
 
     Raises:
         ValueError: The value is no finite number and there is no reason, or a number has a reason or does not apply; or
-            the places are no matrix.
+            the spatial map is not a matrix.
     """
 
     value: float
     reason: str | None = None
     applicable: bool = True
     details: Mapping[str, Any] = field(default_factory=dict)
-    places: Tensor | None = field(default=None, compare=False, repr=False)
+    spatial_map: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         number = as_number(self.value)
@@ -81,8 +81,8 @@ class Score:
             raise ValueError(f"A score must be finite, received {number!r}.")
         if self.reason is None and not self.applicable:
             raise ValueError(f"A score of {number!r} cannot be inapplicable. Raise ScoreNotApplicable('why') instead.")
-        if self.places is not None and len(getattr(self.places, "shape", ())) != 2:
-            raise ValueError(f"The places of a score are a tensor (h, w), received {shorten(self.places)}.")
+        if self.spatial_map is not None and len(getattr(self.spatial_map, "shape", ())) != 2:
+            raise ValueError(f"The spatial map of a score is a tensor (h, w), received {shorten(self.spatial_map)}.")
 
     @classmethod
     def unavailable(cls, reason: str, *, applicable: bool = True, **details: Any) -> Score:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from trl import GRPOConfig
 
+from worldr1_core.deprecation import warn_renamed
 from worldr1_core.errors import UserError
 from worldr1_train.launch import check_launch
 
@@ -20,7 +21,7 @@ SUPPORTED = frozenset(
 """Fields that TRL adds to `transformers.TrainingArguments` and that mean the same here."""
 
 AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
-CREDITS = ("video", "place")
+CREDITS = ("video", "spatial")
 
 
 @dataclass
@@ -35,7 +36,7 @@ class FlowGRPOConfig(GRPOConfig):
         prompts_per_block (`int`, *optional*, defaults to `1`): Groups of a block, over all processes.
         updates_per_block (`int`, *optional*, defaults to `1`): Optimiser steps from one block.
         groups_per_rollout (`int`, *optional*, defaults to `1`): Groups that are denoised together on a process.
-        credit (`str`, *optional*, defaults to `"video"`): `"video"`, or `"place"` to credit places of the picture.
+        credit (`str`, *optional*, defaults to `"video"`): `"video"`, or `"spatial"` to credit places of the picture.
         advantage_clip (`float`, *optional*, defaults to `5.0`): Bound of the advantages.
         ema_decay (`float`, *optional*, defaults to `0.9`): Decay of the average of the weights; `None` for none.
         ema_every (`int`, *optional*, defaults to `8`): Optimiser steps from one update of it to the next.
@@ -80,8 +81,8 @@ class FlowGRPOConfig(GRPOConfig):
     credit: str = field(
         default="video",
         metadata={
-            "help": "Who earns a reward: 'video', the video as a whole; 'place', half of it the places of the picture "
-            "where it was earned, for rewards that say so. Needs 'normalize_then_sum'."
+            "help": "Who earns a reward: 'video', the video as a whole; 'spatial', half of it the places of the "
+            "picture where it was earned, for rewards that say so. Needs 'normalize_then_sum'."
         },
     )
     advantage_clip: float = field(default=5.0, metadata={"help": "Bound of the absolute advantage."})
@@ -196,11 +197,14 @@ class FlowGRPOConfig(GRPOConfig):
                 f"multi_objective_aggregation must be one of {AGGREGATIONS}, "
                 f"received {self.multi_objective_aggregation!r}."
             )
+        if self.credit == "place":
+            warn_renamed("The value of credit", "place", "spatial")
+            self.credit = "spatial"
         if self.credit not in CREDITS:
             raise UserError(f"credit must be one of {CREDITS}, received {self.credit!r}.")
-        if self.credit == "place" and self.multi_objective_aggregation != "normalize_then_sum":
+        if self.credit == "spatial" and self.multi_objective_aggregation != "normalize_then_sum":
             raise UserError(
-                "credit 'place' needs multi_objective_aggregation 'normalize_then_sum', "
+                "credit 'spatial' needs multi_objective_aggregation 'normalize_then_sum', "
                 f"received {self.multi_objective_aggregation!r}."
             )
         for name in ("epsilon", "beta", "advantage_clip", "max_loss"):

@@ -78,10 +78,10 @@ def gdpo_advantages(
     return Advantages(values, flat, std)
 
 
-def add_place_advantages(
+def add_spatial_advantages(
     advantages: Advantages,
     components: Tensor,
-    places: Mapping[int, Tensor],
+    spatial_maps: Mapping[int, Tensor],
     size: tuple[int, int],
     weights: Tensor,
     group_size: int,
@@ -92,14 +92,14 @@ def add_place_advantages(
 
     A video has thousands of latents and a group a handful of samples, so most of what a scalar reward tells a latent
     is the luck of the others. A reward that is a sum over the picture can tell each place its own: with A_k the
-    standardised reward and a_k(p) its standardised places (centred over the group place by place, over the RMS of all
+    standardised reward and a_k(p) its standardised map (centred over the group place by place, over the RMS of all
     places of the group), the advantage is sum_k w_k B_k(p), standardised over the block, where B_k(p) =
-    (A_k + a_k(p)) / sqrt(2), and A_k for rewards without places. Ours; neither World-R1 nor Flow-GRPO does it.
+    (A_k + a_k(p)) / sqrt(2), and A_k for rewards without a map. Ours; neither World-R1 nor Flow-GRPO does it.
 
     Args:
         advantages: Of `gdpo_advantages` for the same rewards; says which samples count.
         components: `(P x G, K)` rewards, NaN where one does not apply or failed.
-        places: Index of a reward -> `(P x G, h, w)` on the latents' grid, NaN where nothing can be said.
+        spatial_maps: Index of a reward -> `(P x G, h, w)` on the latents' grid, NaN where nothing can be said.
         size: h and w.
         weights: `(K,)` factors of the rewards.
         group_size: G.
@@ -113,8 +113,8 @@ def add_place_advantages(
     summed = torch.zeros(len(scalar), *size)
     for k, weight in enumerate(weights.tolist()):
         whole = scalar[:, k, None, None]
-        if k in places:
-            local = _standardise_places(places[k].float().unflatten(0, (-1, group_size)), counted[..., k])
+        if k in spatial_maps:
+            local = _standardise_maps(spatial_maps[k].float().unflatten(0, (-1, group_size)), counted[..., k])
             whole = (whole + local.flatten(0, 1)) / math.sqrt(2)
         summed += weight * whole
     summed = torch.where(advantages.valid[:, None, None], summed, torch.zeros_like(summed))
@@ -135,12 +135,12 @@ def _standardise_components(components: Tensor, valid: Tensor) -> tuple[Tensor, 
     return _standardise(grouped, counted), counted
 
 
-def _standardise_places(places: Tensor, mask: Tensor) -> Tensor:
+def _standardise_maps(maps: Tensor, mask: Tensor) -> Tensor:
     """Maps `(P, G, h, w)` centred over the group place by place, over the RMS of all places of the group."""
-    known = mask[..., None, None] & ~places.isnan()
+    known = mask[..., None, None] & ~maps.isnan()
     count = known.sum(1, keepdim=True)
-    kept = torch.where(known, places, torch.zeros_like(places))
-    deviation = torch.where(known, places - kept.sum(1, keepdim=True) / count.clamp(min=1), torch.zeros_like(places))
+    kept = torch.where(known, maps, torch.zeros_like(maps))
+    deviation = torch.where(known, maps - kept.sum(1, keepdim=True) / count.clamp(min=1), torch.zeros_like(maps))
     total = known.sum((1, 2, 3), keepdim=True).clamp(min=1)
     return deviation / ((deviation.square().sum((1, 2, 3), keepdim=True) / total).sqrt() + EPSILON)
 

@@ -35,14 +35,14 @@ class SampleScore:
         values: Reward name -> score, NaN where there is none.
         failures: Reward name -> why it failed; rewards that do not apply are not failures.
         reason: Why there is no total, `None` where there is one.
-        places: Reward name -> where in the picture it was earned, see `Score.places`, for rewards that say so.
+        spatial_maps: Reward name -> where it was earned, for rewards that say so; see `Score.spatial_map`.
     """
 
     total: float
     values: dict[str, float]
     failures: dict[str, str]
     reason: str | None = None
-    places: dict[str, Tensor] = field(default_factory=dict)
+    spatial_maps: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_clip(cls, scores: ClipScores) -> SampleScore:
@@ -54,7 +54,9 @@ class SampleScore:
                 name: score.reason or "" for name, score in scores.scores.items() if score.reason and score.applicable
             },
             reason=scores.reasons.get("total"),
-            places={name: score.places for name, score in scores.scores.items() if score.places is not None},
+            spatial_maps={
+                name: score.spatial_map for name, score in scores.scores.items() if score.spatial_map is not None
+            },
         )
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from worldr1_core.deprecation import warn_renamed
 from worldr1_core.manifest import ComponentSpec
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -68,16 +69,24 @@ class ObjectiveSection(_Part):
         description="How rewards become one advantage: normalise their weighted sum within the group, or each of them "
         "first (GDPO).",
     )
-    credit: Literal["video", "place"] = Field(
+    credit: Literal["video", "spatial"] = Field(
         default="video",
         description="Who earns a reward: the video as a whole, or half of it the places of the picture where it was "
         "earned, for rewards that say so (needs GDPO).",
     )
 
+    @field_validator("credit", mode="before")
+    @classmethod
+    def _rename_place(cls, value: Any) -> Any:
+        if value != "place":
+            return value
+        warn_renamed("The value of train.objective.credit", "place", "spatial")
+        return "spatial"
+
     @model_validator(mode="after")
-    def _places_need_gdpo(self) -> Self:
-        if self.credit == "place" and self.aggregation != "gdpo":
-            raise ValueError(f"credit 'place' needs aggregation 'gdpo', received {self.aggregation!r}")
+    def _spatial_credit_needs_gdpo(self) -> Self:
+        if self.credit == "spatial" and self.aggregation != "gdpo":
+            raise ValueError(f"credit 'spatial' needs aggregation 'gdpo', received {self.aggregation!r}")
         return self
 
 

@@ -34,7 +34,7 @@ from worldr1_train.errors import TrainingStopped
 from worldr1_train.metrics_log import MetricsMixin
 from worldr1_train.objective import (
     Advantages,
-    add_place_advantages,
+    add_spatial_advantages,
     clipped_surrogate,
     gdpo_advantages,
     weighted_sum_advantages,
@@ -216,8 +216,8 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         transition = self.scheduler.transition(step.point, step.sample, model(StepInput(step)))
         log_prob = transition.log_prob(step.next_sample)
         drift = log_prob.detach() - step.log_prob
-        if self.args.credit == "place":
-            log_prob = transition.log_prob_by_place(step.next_sample)
+        if self.args.credit == "spatial":
+            log_prob = transition.log_prob_map(step.next_sample)
         return transition, log_prob, drift
 
     # A block of rollouts
@@ -239,8 +239,8 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         rollouts = self.collector.collect(request)
         scores: list[SampleScore] = gather_object(rollouts.scores)
         advantages = self._advantages(stage, scores)
-        if self.args.credit == "place":
-            advantages = self._credit_places(stage, scores, advantages, rollouts.steps[0].sample)
+        if self.args.credit == "spatial":
+            advantages = self._credit_spatially(stage, scores, advantages, rollouts.steps[0].sample)
         self.last_block, self.last_scores, self.last_advantages = rollouts, scores, advantages
         self._log_scores(block, stage, scores, advantages)
         self._check_failures(scores)
@@ -266,27 +266,27 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         weights = torch.tensor([stage.weights[name] for name in names])
         return gdpo_advantages(components, totals, weights, self.args.num_generations, clip=self.args.advantage_clip)
 
-    def _credit_places(
+    def _credit_spatially(
         self, stage: Stage, scores: list[SampleScore], advantages: Advantages, latents: Tensor
     ) -> Advantages:
         """The advantages with a value for every place of the latents `(B, ..., h, w)`."""
         if latents.ndim < 4:
             raise UserError(
-                f"credit 'place' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
+                f"credit 'spatial' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
                 "dimensional. Set credit to 'video'."
             )
         size = (int(latents.shape[-2]), int(latents.shape[-1]))
         names = list(stage.weights)
         nothing = torch.full(size, math.nan)
-        places = {}
+        spatial_maps = {}
         for k, name in enumerate(names):
-            found = [score.places.get(name) for score in scores]
+            found = [score.spatial_maps.get(name) for score in scores]
             if any(one is not None for one in found):
-                places[k] = torch.stack([nothing if one is None else _resize(one, size) for one in found])
-        return add_place_advantages(
+                spatial_maps[k] = torch.stack([nothing if one is None else _resize(one, size) for one in found])
+        return add_spatial_advantages(
             advantages,
             torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores]),
-            places,
+            spatial_maps,
             size,
             torch.tensor([stage.weights[name] for name in names]),
             self.args.num_generations,
@@ -396,9 +396,9 @@ class _UpdateHooks(TrainerCallback):
             self._trainer.ema.update(state.global_step + 1)
 
 
-def _resize(places: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(spatial_maps: Tensor, size: tuple[int, int]) -> Tensor:
     """A map `(h', w')` as `(h, w)`: areas are averaged, NaN where they hold one."""
-    return adaptive_avg_pool2d(places[None].float().cpu(), size)[0]
+    return adaptive_avg_pool2d(spatial_maps[None].float().cpu(), size)[0]
 
 
 def _tick(items: list[int]) -> dict[str, int]:

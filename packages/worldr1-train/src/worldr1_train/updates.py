@@ -126,9 +126,14 @@ def _pack_step(step: PolicyStep) -> dict[str, Any]:
     return {**packed, "point": _as_dict(step.point), "calls": [_as_dict(call) for call in step.calls]}
 
 
+_RENAMED_POINT_FIELDS = {"level": "noise_level", "second_level": "first_step_level"}
+"""Keys of checkpoints that earlier versions wrote."""
+
+
 def _unpack_step(packed: dict[str, Any]) -> PolicyStep:
     calls = tuple(DenoiserCall(call["module"], tuple(call["args"]), call["kwargs"]) for call in packed["calls"])
-    return PolicyStep(**{**packed, "point": SchedulePoint(**packed["point"]), "calls": calls})
+    point = {_RENAMED_POINT_FIELDS.get(name, name): value for name, value in packed["point"].items()}
+    return PolicyStep(**{**packed, "point": SchedulePoint(**point), "calls": calls})
 
 
 def _move(value: Any, device: torch.device) -> Any:

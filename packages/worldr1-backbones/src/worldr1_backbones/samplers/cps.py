@@ -26,7 +26,7 @@ class CPSScheduler(FlowPolicyScheduler):
 
     def transition(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Transition:
         """The Gaussian of the module's formula; its std is 0 where s' is."""
-        s, s_next, angle = point.level, point.next_level, self.eta * math.pi / 2
+        s, s_next, angle = point.noise_level, point.next_level, self.eta * math.pi / 2
         velocity = self.velocity(model_output)
         data, noise = sample - s * velocity, sample + (1 - s) * velocity
         return Transition((1 - s_next) * data + s_next * math.cos(angle) * noise, s_next * math.sin(angle))

@@ -57,7 +57,7 @@ class DDIMSDEScheduler(PolicyScheduler, CogVideoXDDIMScheduler):
             )
         return cls(**config)
 
-    def levels(self) -> list[float]:
+    def noise_levels(self) -> list[float]:
         """Cumulative products of alphas at the timesteps, and at the end."""
         return [float(self.alphas_cumprod[t]) for t in self.timesteps] + [float(self.final_alpha_cumprod)]
 
@@ -66,7 +66,7 @@ class DDIMSDEScheduler(PolicyScheduler, CogVideoXDDIMScheduler):
         point = super().point(index)
         earlier = int(point.timestep) - self.config.num_train_timesteps // self.num_inference_steps
         after = self.alphas_cumprod[earlier] if earlier >= 0 else self.final_alpha_cumprod
-        return SchedulePoint(index, point.timestep, point.level, float(after), point.second_level)
+        return SchedulePoint(index, point.timestep, point.noise_level, float(after), point.first_step_level)
 
     def transition(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Transition:
         """The Gaussian of formulas 12 and 16; its std is 0 where the step ends at data."""
@@ -77,7 +77,7 @@ class DDIMSDEScheduler(PolicyScheduler, CogVideoXDDIMScheduler):
         return self._ddim(point, sample, model_output, 0.0).mean
 
     def _ddim(self, point: SchedulePoint, sample: Tensor, output: Tensor, eta: float) -> Transition:
-        before, after = point.level, point.next_level
+        before, after = point.noise_level, point.next_level
         data, noise = self._predictions(before, sample, output)
         fresh = (1 - after) / (1 - before) * max(0.0, 1 - before / after)
         std = eta * math.sqrt(fresh)

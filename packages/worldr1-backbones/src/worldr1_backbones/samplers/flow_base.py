@@ -90,7 +90,7 @@ class FlowPolicyScheduler(PolicyScheduler, _BorrowedSchedule):
         begin, end = self._bounds()
         self.sigmas = self.sigmas[begin : end + 1]  # pipelines read sigmas[i] beside timesteps[i]
 
-    def levels(self) -> list[float]:
+    def noise_levels(self) -> list[float]:
         """Sigmas from noise (1) to data (0), also where the base counts them the other way (Mochi)."""
         sigmas = [float(sigma) for sigma in self.sigmas]
         return [1 - sigma for sigma in sigmas] if self.config.invert_sigmas else sigmas
@@ -101,7 +101,7 @@ class FlowPolicyScheduler(PolicyScheduler, _BorrowedSchedule):
 
     def ode_step(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Tensor:
         """Euler's step x + (s' - s) v."""
-        return sample + (point.next_level - point.level) * self.velocity(model_output)
+        return sample + (point.next_level - point.noise_level) * self.velocity(model_output)
 
 
 _DYNAMIC = (

@@ -34,8 +34,8 @@ class FlowGRPORule:
     def __call__(self, point: SchedulePoint) -> float:
         """Sigma at a point of the schedule."""
         # Wan's UniPC schedule begins at 1 - 1e-6, not at 1.
-        noise_free = 1 - (point.second_level if point.level > _PURE_NOISE else point.level)
-        return self.eta * math.sqrt(point.level / noise_free)
+        noise_free = 1 - (point.first_step_level if point.noise_level > _PURE_NOISE else point.noise_level)
+        return self.eta * math.sqrt(point.noise_level / noise_free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class WorldR1Rule:
 
     def __call__(self, point: SchedulePoint) -> float:
         """Sigma at a point of the schedule."""
-        return self.sigma_min + (self.sigma_max - self.sigma_min) * point.level
+        return self.sigma_min + (self.sigma_max - self.sigma_min) * point.noise_level
 
 
 class FlowSDEScheduler(FlowPolicyScheduler):
@@ -62,10 +62,10 @@ class FlowSDEScheduler(FlowPolicyScheduler):
 
     def transition(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Transition:
         """Euler-Maruyama's Gaussian; see the module."""
-        sigma, s, dt = self.sigma_rule(point), point.level, point.next_level - point.level
+        sigma, s, dt = self.sigma_rule(point), point.noise_level, point.next_level - point.noise_level
         drift = sigma**2 / (2 * s)
         mean = sample * (1 + drift * dt) + self.velocity(model_output) * ((1 + drift * (1 - s)) * dt)
-        return Transition(mean, sigma * math.sqrt(point.level - point.next_level))
+        return Transition(mean, sigma * math.sqrt(point.noise_level - point.next_level))
 
 
 class FlowSDESampler(Sampler):

@@ -225,7 +225,7 @@ class TinyTextAlignmentReward(BatchReward):
             frames = torch.stack([shrink(clips[index].video.frames) for index in indices])
             graded = grade_clips(shipped_reader(self.device), frames, [captions[index] for index in indices])
             results |= {
-                index: Score(alignment(grade.facts), details=grade.facts, places=grade.places)
+                index: Score(alignment(grade.facts), details=grade.facts, spatial_map=grade.spatial_map)
                 for index, grade in zip(indices, graded, strict=True)
             }
         return [results[index] for index in range(len(clips))]
@@ -237,11 +237,11 @@ class Grade:
 
     Attributes:
         facts: See `grade_facts`.
-        places: See `place_objects`.
+        spatial_map: See `place_objects`.
     """
 
     facts: dict[str, float]
-    places: Tensor
+    spatial_map: Tensor
 
 
 def grade_clips(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]) -> list[Grade]:

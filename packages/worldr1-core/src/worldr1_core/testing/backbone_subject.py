@@ -24,7 +24,7 @@ STD = 0.2
 class _KitPolicy(PolicyScheduler):
     """Euler's step from level 1 to 0, with noise of one std: enough to see what a backbone records."""
 
-    def levels(self) -> list[float]:
+    def noise_levels(self) -> list[float]:
         """Evenly spaced."""
         count = len(self.timesteps)
         return [1 - i / count for i in range(count + 1)]
@@ -35,7 +35,7 @@ class _KitPolicy(PolicyScheduler):
 
     def ode_step(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Tensor:
         """Along the model output, whatever it predicts."""
-        return sample + (point.next_level - point.level) * model_output
+        return sample + (point.next_level - point.noise_level) * model_output
 
 
 def kit_policy(base: Any) -> PolicyScheduler:

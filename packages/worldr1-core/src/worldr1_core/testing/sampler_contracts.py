@@ -348,7 +348,7 @@ SAMPLER_CONTRACTS: list[Contract[SamplerSubject]] = [
     Contract(
         "every-step",
         "at the ends of the schedule formulas divide by zero or take log(0)",
-        "use point.second_level at pure noise; return std 0 where a step cannot be drawn, so that it is refused",
+        "use point.first_step_level at pure noise; return std 0 where a step cannot be drawn, so that it is refused",
         _every_step,
     ),
     Contract(

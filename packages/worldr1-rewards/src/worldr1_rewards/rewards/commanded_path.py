@@ -101,13 +101,13 @@ class CommandedRerenderReward(_SweptReward):
         scores = []
         for index, path in enumerate(targets):
             whole = self._parts(path, plain.whole[index, 0], *own.whole[index])
-            quality, gain = self._parts(path, plain.places[index, 0], *own.places[index])
+            quality, gain = self._parts(path, plain.maps[index, 0], *own.maps[index])
             details = {
                 "plain_error": float(plain.whole[index, 0]),
                 "normalised_error": float(own.whole[index, 0]),
                 "gain": float(whole[1]),
             }
-            scores.append(Score(float(whole[0] * whole[1]), details=details, places=quality * gain))
+            scores.append(Score(float(whole[0] * whole[1]), details=details, spatial_map=quality * gain))
         return scores
 
     def _parts(
@@ -158,7 +158,7 @@ class MoveLikelihoodReward(_SweptReward):
             Score(
                 1 - max(LOWEST_LOG, float(share)) / LOWEST_LOG,
                 details={"log_share": float(share), "margin": float(own - other)},
-                places=map_,
+                spatial_map=map_,
             )
             for share, own, other, map_ in zip(
                 shares[:, 0], psnr[:, 0], rival, self._contributions(errors, shares.exp()), strict=True
@@ -176,7 +176,7 @@ class MoveLikelihoodReward(_SweptReward):
         A place alone cannot tell a turn from a slide; but the difference that its errors make to those of the whole
         picture can be told.
         """
-        relative = errors.places / errors.whole[..., None, None]  # of each candidate's error
+        relative = errors.maps / errors.whole[..., None, None]  # of each candidate's error
         rivals = (shares[..., None, None] * relative.nan_to_num(nan=1.0)).sum(1)
         return (rivals - relative[:, 0]) * (10 / math.log(10) / self.config.temperature / -LOWEST_LOG)
 
@@ -212,11 +212,11 @@ class _Errors:
 
     Attributes:
         whole: `(B, M)` of the whole picture.
-        places: `(B, M, h, w)` of its places, `CELLS` along the shorter side, each averaged with its neighbours.
+        maps: `(B, M, h, w)` of its places, `CELLS` along the shorter side, each averaged with its neighbours.
     """
 
     whole: Tensor
-    places: Tensor
+    maps: Tensor
 
 
 def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) -> _Errors:
@@ -231,13 +231,13 @@ def _errors(images: Tensor, candidates: Sequence[Sequence[CameraTrajectory]]) ->
     shape = len(candidates), max(map(len, candidates))
     cell = min(images.shape[-2:]) / CELLS
     size = round(images.shape[-2] / cell), round(images.shape[-1] / cell)
-    whole, places = torch.full(shape, torch.nan), torch.full((*shape, *size), torch.nan)
+    whole, maps = torch.full(shape, torch.nan), torch.full((*shape, *size), torch.nan)
     for key, entries in where.items():
         index, rank = torch.tensor(entries).T
         total, count = sweep_error_maps(images[index.to(images.device)], paths[key])
         whole[index, rank] = _mean(total.sum((1, 2)), count.sum((1, 2)))
-        places[index, rank] = _mean(_around(total, size), _around(count, size))
-    return _Errors(whole, places)
+        maps[index, rank] = _mean(_around(total, size), _around(count, size))
+    return _Errors(whole, maps)
 
 
 def _least_errors(images: Tensor, candidates: Sequence[Sequence[Sequence[CameraTrajectory]]]) -> _Errors:
@@ -245,14 +245,14 @@ def _least_errors(images: Tensor, candidates: Sequence[Sequence[Sequence[CameraT
     tried = _errors(images, [[path for paths in own for path in paths] for own in candidates])
     shape = len(candidates), max(map(len, candidates))
     whole = torch.full(shape, torch.nan)
-    places = torch.full((*shape, *tried.places.shape[2:]), torch.nan)
+    maps = torch.full((*shape, *tried.maps.shape[2:]), torch.nan)
     for index, own in enumerate(candidates):
         sizes = [len(paths) for paths in own]
         parts = tried.whole[index, : sum(sizes)].nan_to_num(nan=torch.inf).split(sizes)
         best = [start + int(part.argmin()) for start, part in zip(accumulate(sizes, initial=0), parts, strict=False)]
         whole[index, : len(own)] = tried.whole[index, best]
-        places[index, : len(own)] = tried.places[index, best]
-    return _Errors(whole, places)
+        maps[index, : len(own)] = tried.maps[index, best]
+    return _Errors(whole, maps)
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:
