@@ -30,7 +30,7 @@ from worldr1_rewards.preference_models import hpsv2
 from worldr1_rewards.probes.world import render_world
 
 REWARDS = sorted(rewards_of_rewards() | rewards_of_backbones())
-OPTIONS = {"statistics-floor": "mean_gradient: 0.5, contrast: 0.4, motion: 3"}  # above what the clips reach
+OPTIONS = {"statistics-threshold": "mean_gradient: 0.5, contrast: 0.4, motion: 3"}  # above what the clips reach
 MOVES = ("push in", "pan left", "move right")
 TOLERANCE = 1e-5
 DEVICE_TOLERANCE = 1e-3

@@ -22,9 +22,9 @@ from worldr1_rewards.probes.plan import to_clip
 from worldr1_rewards.probes.world import render_world
 
 REWARDS = ("reconstruction", "trajectory", "consistency", "meta-view", "psnr", "camera-accuracy")
-CHEAP = ("commanded-rerender", "move-likelihood", "statistics-floor", "psnr-normalised", "motion")
+CHEAP = ("path-rerender", "camera-move-likelihood", "statistics-threshold", "psnr-normalised", "motion")
 STATISTICS = ("mean-gradient", "contrast")
-OPTIONS = {"statistics-floor": "mean_gradient: 0.05, contrast: 0.1, motion: 0.1"}  # all of which clean clips reach
+OPTIONS = {"statistics-threshold": "mean_gradient: 0.05, contrast: 0.1, motion: 0.1"}  # all of which clean clips reach
 HIGH, ZERO, TWO_THIRDS, NOT_APPLICABLE, FAILED = "high", "zero", "two thirds", "does not apply", "null"
 
 
@@ -102,9 +102,9 @@ def test_cheap_rewards_and_metrics_say_what_they_can_tell(
 def test_noise_has_no_rerender_and_earns_little_of_the_commanded_path() -> None:
     found = scores("push in", "pure_noise", True)
     assert told(found["psnr-normalised"]) == FAILED
-    assert found["commanded-rerender"].value < 0.1
+    assert found["path-rerender"].value < 0.1
     clean = scores("push in", "clean", True)
-    assert found["move-likelihood"].value < 0.6 < 0.9 < clean["move-likelihood"].value
+    assert found["camera-move-likelihood"].value < 0.6 < 0.9 < clean["camera-move-likelihood"].value
 
 
 def test_statistics_of_blank_frames_are_zero_and_no_failure() -> None:

@@ -46,7 +46,7 @@ def main():
     whole, sharded = make_policy(), make_policy()
     fully_shard(sharded.denoisers["transformer"].enter, mesh=mesh)
     fully_shard(sharded, mesh=mesh)
-    sharded.open_to_rollouts()
+    sharded.register_rollout_forward()
     expected, got = collect(whole), collect(sharded)
     assert [score.total for score in got.scores] == [score.total for score in expected.scores]
     assert torch.equal(got.steps[0].next_sample, expected.steps[0].next_sample)

@@ -16,7 +16,7 @@ from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents
 from worldr1_core.errors import UserError
 from worldr1_core.scoring import Scorer
-from worldr1_train.evaluation import Evaluation, Evaluator, compare, kept_randomness
+from worldr1_train.evaluation import Evaluation, Evaluator, compare, preserved_rng_state
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.policy_model import PolicyModel
 
@@ -77,7 +77,7 @@ def test_evaluation_disturbs_nothing_random():
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    with kept_randomness():
+    with preserved_rng_state():
         first = torch.rand(()), np.random.rand(), random.random()
     assert (torch.rand(()), np.random.rand(), random.random()) == first
 

@@ -63,8 +63,8 @@ def test_the_copy_of_full_finetuning_is_counted(tmp_path):
         make_trainer(tmp_path / name, stages=given, adapter=False, beta=0.0)
         for name, given in (("kept", stages), ("plain", None))
     )
-    assert kept.model.copies_reference
-    assert not plain.model.copies_reference
+    assert kept.model.has_reference_copy
+    assert not plain.model.has_reference_copy
     trained = sum(p.numel() for p in kept.model.trainable().values())
     needs = [count_memory(trainer.model, trainer.args, 2).training for trainer in (kept, plain)]
     assert needs[0] - needs[1] == 4 * trained

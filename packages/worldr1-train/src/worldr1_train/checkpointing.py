@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers.trainer import TRAINER_STATE_NAME
 
 from worldr1_core.errors import OutputError, UserError
-from worldr1_train.checkpoints import CheckpointWriter, explained, rotate_checkpoints
+from worldr1_train.checkpoints import CheckpointWriter, as_output_error, rotate_checkpoints
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.policy_model import PolicyModel
 from worldr1_train.updates import UpdateBuffer
@@ -55,7 +55,7 @@ class CheckpointingMixin:
         folder = writer.begin()
         self.accelerator.wait_for_everyone()
         try:
-            with explained(writer.path):
+            with as_output_error(writer.path):
                 self._write_state(folder)
         except OutputError:
             writer.discard()

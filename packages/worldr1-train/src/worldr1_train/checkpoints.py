@@ -78,7 +78,7 @@ class CheckpointWriter:
     def begin(self) -> Path:
         """Make an empty temporary folder (main process); the folder to write to."""
         if self.is_main:
-            with explained(self.path):
+            with as_output_error(self.path):
                 shutil.rmtree(self.temporary, ignore_errors=True)
                 self.temporary.mkdir(parents=True)
         return self.temporary
@@ -86,7 +86,7 @@ class CheckpointWriter:
     def publish(self) -> Path:
         """Sync, mark and rename (main process), once every process has written; the checkpoint's path."""
         if self.is_main:
-            with explained(self.path):
+            with as_output_error(self.path):
                 files = sorted(path for path in self.temporary.rglob("*") if path.is_file())
                 sizes = {str(path.relative_to(self.temporary)): path.stat().st_size for path in files}
                 (self.temporary / MARKER).write_text(json.dumps({"files": sizes}, indent=1), encoding="utf-8")
@@ -149,7 +149,7 @@ def check_free_space(folder: str | Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
     """Failures to write become an `OutputError` that says what to do; those of torch and safetensors are no OSError."""
     from safetensors import SafetensorError
 

@@ -43,7 +43,7 @@ def evaluate(
         if out is not None:
             check_writable_folder(out.parent)
         from worldr1_train.evaluation import Evaluation, compare, summarise
-        from worldr1_train.scoring_run import evaluate_model, evaluate_videos
+        from worldr1_train.standalone_evaluation import evaluate_model, evaluate_videos
 
         before = None if against is None else Evaluation.load(against)
         if videos is not None:

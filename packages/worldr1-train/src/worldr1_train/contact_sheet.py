@@ -15,7 +15,7 @@ from worldr1_core.figures import check_figure_suffix, save_figure
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
 from worldr1_train.noise import WhiteNoise
-from worldr1_train.scoring_run import make_evaluation_videos
+from worldr1_train.standalone_evaluation import make_evaluation_videos
 
 MOST_FRAMES = 9
 """Frames of a video in a row."""

@@ -78,7 +78,7 @@ class Evaluator:
         """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched."""
         own = range(rank, len(self.videos), num_processes)
         rows: list[tuple[int, dict[str, float]]] = []
-        with kept_randomness():
+        with preserved_rng_state():
             for start in range(0, len(own), self.batch_size):
                 indices = own[start : start + self.batch_size]
                 clips = self.videos.generate(indices)
@@ -140,7 +140,7 @@ def summarise(changes: Mapping[str, Change]) -> dict[str, dict[str, float]]:
 
 
 @contextmanager
-def kept_randomness() -> Iterator[None]:
+def preserved_rng_state() -> Iterator[None]:
     """Within the block everything random may be drawn from; afterwards the generators stand where they stood."""
     python, array = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():

@@ -81,7 +81,7 @@ class EvaluationVideos:
         delta, weights = stack_injections(noises)
         conditioning = backbone.encode(prompts)
         with self.autocast():
-            rollout = self.model.run(
+            rollout = self.model.call_unsharded(
                 backbone.sample,
                 conditioning,
                 torch.stack([noise.latents for noise in noises]),

@@ -56,7 +56,7 @@ def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> Memor
         window: Stochastic steps of a rollout.
     """
     trained = _bytes(model.trainable().values(), _FLOAT)
-    copies = 3 + (args.ema_decay is not None) + model.copies_reference
+    copies = 3 + (args.ema_decay is not None) + model.has_reference_copy
     geometry = model.backbone.geometry
     latent = _FLOAT * math.prod(geometry.shape)
     kept = 2 + (args.beta > 0)

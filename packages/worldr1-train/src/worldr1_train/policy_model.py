@@ -49,23 +49,23 @@ class PolicyModel(nn.Module):
         """The model output `(B, ...)` float32 for a recorded step; see `Backbone.predict`."""
         return self.backbone.predict(recorded.step)
 
-    def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a function that calls the denoisers: the door through which rollouts pass an FSDP root."""
+    def call_unsharded(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function that calls the denoisers; FSDP gathers sharded parameters around it once that is set up."""
         return function(*args, **kwargs)
 
-    def open_to_rollouts(self) -> None:
-        """Let `run` gather sharded parameters as `forward` does; needed once, after FSDP2 has sharded the model."""
+    def register_rollout_forward(self) -> None:
+        """Let `call_unsharded` gather sharded parameters as `forward` does; call it once after FSDP2 sharding."""
         from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
         if isinstance(self, FSDPModule):
-            register_fsdp_forward_method(self, "run")
+            register_fsdp_forward_method(self, "call_unsharded")
 
     def train(self, mode: bool = True) -> PolicyModel:
         """Stays in evaluation mode; see the class."""
         return super().train(False)
 
     @property
-    def copies_reference(self) -> bool:
+    def has_reference_copy(self) -> bool:
         """Whether it holds a second copy of the trained weights, as they were before."""
         return bool(self._initial)
 

@@ -201,7 +201,7 @@ class RolloutCollector:
     ) -> Rollout:
         """As many videos a prompt as there are generators for it, by the model as it is."""
         with torch.no_grad(), self.autocast():
-            rollout: Rollout = self.model.run(
+            rollout: Rollout = self.model.call_unsharded(
                 rollout_groups,
                 self.backbone,
                 self.scheduler,

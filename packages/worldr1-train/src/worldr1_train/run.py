@@ -129,24 +129,25 @@ class TrainingRun:
             processes=trainer.accelerator.num_processes,
             resumed_from=None if plan.checkpoint is None else str(plan.checkpoint),
         )
-        self._tell_memory()
+        self._log_memory_estimate()
         try:
             trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
         finally:
             bar.stop()
 
-    def _tell_memory(self) -> None:
+    def _log_memory_estimate(self) -> None:
         trainer = self.trainer
         needs = count_memory(trainer.model, self.args, trainer.num_window_steps)
         device = self.args.device
-        there = available_memory(device)
-        told = {**needs.in_gib(), "there": None if there is None else round(there / GIB, 1)}
-        log.info("memory of a process, GiB, without activations, encoders and rewards", **told)
-        if there is not None and needs.total > there:
+        available = available_memory(device)
+        estimate = {f"{part}_gib": value for part, value in needs.in_gib().items()}
+        estimate["available_gib"] = None if available is None else round(available / GIB, 1)
+        log.info("memory estimate per process", excluded="activations, encoders and rewards", **estimate)
+        if available is not None and needs.total > available:
             log.warning(
-                "this will not fit",
+                "memory estimate exceeds the device",
                 advice="lower prompts_per_block, groups_per_rollout or group_size, or shard with FSDP2",
-                **told,
+                **estimate,
             )
 
     # Components

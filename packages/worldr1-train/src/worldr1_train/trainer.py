@@ -380,7 +380,7 @@ class _UpdateHooks(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The parameters are prepared, and loaded if the run is resumed."""
-        self._trainer._policy_model().open_to_rollouts()
+        self._trainer._policy_model().register_rollout_forward()
         self._trainer._start_average()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldr1_rewards.reconstructors.points import PATCH, Landing, Patches, Points
+from worldr1_rewards.reconstructors.points import PATCH, Patches, Points, Projection
 from worldr1_rewards.reconstructors.pyramid import Level
 from worldr1_rewards.reconstructors.rigid import (
     adjoint,
@@ -78,8 +78,8 @@ class PointAligner:
     def __init__(self, level: Level, points: Points, scale: float) -> None:
         self.level, self.points = level, points
         self.patches = Patches(level, points, scale)
-        self.tone = torch.ones(level.images.shape[0], len(points.hosts), 2).to(level.images)
-        self.tone[..., 1] = 0
+        self.affine_brightness = torch.ones(level.images.shape[0], len(points.hosts), 2).to(level.images)
+        self.affine_brightness[..., 1] = 0
         values = self.patches.strength
         self.noise = NOISE_FLOOR
         self.inverse_variance = 1 / (self.noise**2 + GEOMETRIC_NOISE**2 * values)
@@ -90,23 +90,23 @@ class PointAligner:
         """`(T, H, 4, 4)` poses from hosts to frames."""
         return poses[:, None] @ invert(poses[self.points.hosts])[None]
 
-    def residuals(self, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Landing]:
+    def residuals(self, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Projection]:
         """Residuals `(T, M, H, N)`, visibility `(T, H, N)` and where the patches land."""
-        landing = self.patches.project(self.relative(poses).to(rho.dtype), rho)
-        values = self.patches.look(self.level.images, landing)[:, 0]
-        return values - self.expected(), self.patches.weight * landing.inside, landing
+        projection = self.patches.project(self.relative(poses).to(rho.dtype), rho)
+        values = self.patches.sample(self.level.images, projection)[:, 0]
+        return values - self.expected(), self.patches.weight * projection.inside, projection
 
     def expected(self) -> Tensor:
-        """Host patches in the tone of every frame, `(T, M, H, N)`."""
-        gain, offset = self.tone[:, None, :, :, None].unbind(3)
+        """Host patches in the affine brightness of every frame, `(T, M, H, N)`."""
+        gain, offset = self.affine_brightness[:, None, :, :, None].unbind(3)
         return torch.addcmul(offset, gain, self.patches.values)
 
     def calibrate(self, poses: Tensor, rho: Tensor) -> None:
-        """Set the robust kernel from the residuals' own spread, and the tone of every frame relative to every host."""
+        """Set the robust kernel from the residuals' own spread, and the brightness of every frame relative to every host."""
         residual, visible, _ = self.residuals(poses, rho)
         energy = residual.square().mean(1)
-        calm = self.patches.strength <= self.patches.strength.median()
-        seen = energy[(visible > 0) & calm]
+        low_gradient = self.patches.strength <= self.patches.strength.median()
+        seen = energy[(visible > 0) & low_gradient]
         if seen.numel() == 0:
             return
         self.noise = max(float(seen.median()) ** 0.5, NOISE_FLOOR)
@@ -129,15 +129,15 @@ class PointAligner:
         together = (weight * (host_off * seen_off).mean(1)).sum(-1)
         prior = 0.01 * total * spread.max() / total.max()
         gain = ((together + prior) / (spread + prior).clamp(min=1e-9)).clamp(0.5, 2.0)
-        self.tone = torch.stack([gain, seen_mean - gain * host_mean], -1)
+        self.affine_brightness = torch.stack([gain, seen_mean - gain * host_mean], -1)
 
     def evaluate(self, poses: Tensor, rho: Tensor) -> _System:
         """Cost and normal equations at `poses` and `rho`."""
         relative = self.relative(poses).to(rho.dtype)
-        landing = self.patches.project(relative, rho)
-        looked = self.patches.look(self.level.stack, landing)
-        visible = self.patches.weight * landing.inside
-        residual, grad_x, grad_y = looked[:, 0] - self.expected(), looked[:, 1], looked[:, 2]
+        projection = self.patches.project(relative, rho)
+        sampled = self.patches.sample(self.level.stack, projection)
+        visible = self.patches.weight * projection.inside
+        residual, grad_x, grad_y = sampled[:, 0] - self.expected(), sampled[:, 1], sampled[:, 2]
         energy = residual.square().mean(1) * self.inverse_variance
         share = self.kernel**2 / (energy + self.kernel**2)
         robust = share * energy * visible + self.outside * (self.patches.weight - visible)
@@ -152,9 +152,9 @@ class PointAligner:
         )
         pull_x, pull_y = (grad_x * residual).sum(1) * weight, (grad_y * residual).sum(1) * weight
         force = torch.stack([pull_x * focal_x, pull_y * focal_y], 2)
-        motion = camera_motion(landing.x, landing.y, rho / landing.depth)
-        shift = relative[:, :, :3, 3, None] / landing.depth[:, :, None]
-        parallax = shift[:, :, :2] - torch.stack([landing.x, landing.y], 2) * shift[:, :, 2:]
+        motion = camera_motion(projection.x, projection.y, rho / projection.depth)
+        shift = relative[:, :, :3, 3, None] / projection.depth[:, :, None]
+        parallax = shift[:, :, :2] - torch.stack([projection.x, projection.y], 2) * shift[:, :, 2:]
         return self._assemble(cost, robust.sum(0), relative, structure, force, motion, parallax)
 
     def _assemble(
@@ -229,15 +229,15 @@ def bundle_adjust(
     active = _active_columns(poses, translate, turn, fixed_frames)
     current = aligner.evaluate(poses, rho)
     damping = 1e-3
-    caution = torch.full_like(rho, 1e-3)
+    depth_damping = torch.full_like(rho, 1e-3)
     for _ in range(num_iterations):
-        twist, change = _solve(current, active, damping, caution if free_depth else None)
+        twist, change = _solve(current, active, damping, depth_damping if free_depth else None)
         new_poses = orthonormalise(retract(twist) @ poses)
         limit = MAX_CHANGE * rho
         new_rho = (rho + change.clamp(-limit, limit)).clamp(MIN_RHO, MAX_RHO)
         trial = aligner.evaluate(new_poses, new_rho)
         worse = trial.point_cost > current.point_cost
-        caution = torch.where(worse, caution * 10, caution / 5).clamp(1e-4, 0.1)
+        depth_damping = torch.where(worse, depth_damping * 10, depth_damping / 5).clamp(1e-4, 0.1)
         if float(trial.cost) < float(current.cost):
             gain = 1 - float(trial.cost) / max(float(current.cost), 1e-20)
             poses, rho, current = new_poses, new_rho, trial
@@ -261,17 +261,17 @@ def _active_columns(poses: Tensor, translate: bool, turn: bool, fixed_frames: tu
     return active.flatten().nonzero()[:, 0]
 
 
-def _solve(system: _System, active: Tensor, damping: float, caution: Tensor | None) -> tuple[Tensor, Tensor]:
+def _solve(system: _System, active: Tensor, damping: float, depth_damping: Tensor | None) -> tuple[Tensor, Tensor]:
     """Twists `(T, 6)` and changes of inverse depth `(H, N)`."""
     matrix, vector = system.pose_pose[active][:, active], system.pose_force[active]
     matrix = matrix + torch.diag(matrix.diagonal() * damping + 1e-9)
     twist = torch.zeros_like(system.pose_force)
     change = torch.zeros_like(system.depth_depth)
-    if caution is None:
+    if depth_damping is None:
         twist[active] = -torch.linalg.solve(matrix, vector)
         return twist.unflatten(0, (-1, 6)), change
     rows = system.pose_depth[:, active]
-    depth = system.depth_depth * (1 + damping + caution)
+    depth = system.depth_depth * (1 + damping + depth_damping)
     stiffness = depth + (1e-3 * depth.mean() + 1e-12)
     weighted = rows / stiffness[:, None]
     matrix = matrix - (weighted @ rows.transpose(1, 2)).sum(0).double()
@@ -297,10 +297,10 @@ def search_depth(aligner: PointAligner, poses: Tensor, candidates: Tensor, frame
     kernel = aligner.kernel**2
     costs = []
     for value in candidates:
-        landing = aligner.patches.project(relative, value.expand(weight.shape[1:]))
-        difference = aligner.patches.look(images, landing)[:, 0] - expected
+        projection = aligner.patches.project(relative, value.expand(weight.shape[1:]))
+        difference = aligner.patches.sample(images, projection)[:, 0] - expected
         energy = difference.square().mean(1) * aligner.inverse_variance
-        robust = torch.where(landing.inside, kernel * energy / (energy + kernel), OUTSIDE * kernel)
+        robust = torch.where(projection.inside, kernel * energy / (energy + kernel), OUTSIDE * kernel)
         costs.append((robust * weight).sum(0))
     return interpolate_minimum(torch.stack(costs), candidates)
 

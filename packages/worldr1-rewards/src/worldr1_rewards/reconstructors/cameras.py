@@ -31,12 +31,12 @@ TURN_ITERATIONS = (4,)
 ITERATIONS = ((6, 4), (6, 6), (6,))
 """Evaluations between calibrations on the same levels."""
 FACING_ITERATIONS = (4, 3)
-FACING = 1.03
+NO_ROTATION_COST_RATIO = 1.03
 """Ratio of costs up to which a camera that does not turn is believed."""
 SIMPLER = 1.1
 """Ratio of costs up to which a simpler kind of motion is believed when cameras of different origin compete."""
 MAX_RIVALS = 2
-RIVAL = 1.3
+KEEP_COST_RATIO = 1.3
 """Starts that go on to the next level: how many, and with how much of the best one's cost."""
 
 Rival = tuple[Tensor, tuple[float, float]]
@@ -203,7 +203,7 @@ def _compete(aligner: PointAligner, rivals: list[Rival]) -> list[Rival]:
     aligner.calibrate(poses, rho)
     costs = [float(aligner.evaluate(poses, rho).cost) for _, poses, rho in results]
     order = sorted(range(len(costs)), key=costs.__getitem__)[:MAX_RIVALS]
-    return [(results[i][1], _range(results[i][2])) for i in order if costs[i] < RIVAL * costs[order[0]]]
+    return [(results[i][1], _range(results[i][2])) for i in order if costs[i] < KEEP_COST_RATIO * costs[order[0]]]
 
 
 def _move_simply(
@@ -243,7 +243,7 @@ def _move_simply(
         straight, straight_rho = _move(aligner, _without_turn(moving, rho), bounds, rounds, turn=False)
     aligner.calibrate(straight, straight_rho)
     simple = float(aligner.evaluate(straight, straight_rho).cost)
-    if simple < FACING * float(aligner.evaluate(moving, rho).cost):
+    if simple < NO_ROTATION_COST_RATIO * float(aligner.evaluate(moving, rho).cost):
         return straight, straight_rho, True
     return moving, rho, False
 

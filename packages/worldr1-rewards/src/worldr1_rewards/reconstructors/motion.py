@@ -81,11 +81,11 @@ def compare_motions(aligner: PointAligner, moving: Tensor, rho: Tensor, turning:
 
 def _look(aligner: PointAligner, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Robust cost and visibility `(T, H, N)`, and positions `(T, H, N, 2)` of points in pixels, origin free."""
-    residual, visible, landing = aligner.residuals(poses, rho)
+    residual, visible, projection = aligner.residuals(poses, rho)
     energy = residual.square().mean(1) * aligner.inverse_variance
     kernel = aligner.kernel**2
     focal = rho.new_tensor(aligner.patches.focal)
-    return kernel * energy / (energy + kernel), visible, torch.stack([landing.x, landing.y], -1) * focal
+    return kernel * energy / (energy + kernel), visible, torch.stack([projection.x, projection.y], -1) * focal
 
 
 def _ratio(simple: Tensor, rich: Tensor, seen: Tensor) -> float:

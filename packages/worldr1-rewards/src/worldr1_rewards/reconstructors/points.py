@@ -90,7 +90,7 @@ def choose_points(images: Tensor, hosts: list[int], num_points: int) -> Points:
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class Projection:
     """Where patches land in the frames.
 
     Attributes:
@@ -128,9 +128,9 @@ class Patches:
         self.level = level
         offsets = level.images.new_tensor(PATCH)
         places = points.positions[:, :, None] * scale + offsets
-        looked = sample(level.stack[points.hosts], places[..., 0], places[..., 1])
-        self.values = looked[:, 0].permute(2, 0, 1).contiguous()
-        self.strength = looked[:, 1:].square().sum(1).mean(-1)
+        sampled = sample(level.stack[points.hosts], places[..., 0], places[..., 1])
+        self.values = sampled[:, 0].permute(2, 0, 1).contiguous()
+        self.strength = sampled[:, 1:].square().sum(1).mean(-1)
         self.rays = rays_through(points.positions * scale, level.intrinsics).transpose(1, 2).contiguous()
         self.focal, self.centre = level.intrinsics.diagonal()[:2].tolist(), level.intrinsics[:2, 2].tolist()
         own = torch.arange(level.images.shape[0], device=offsets.device)[:, None] == torch.tensor(
@@ -138,7 +138,7 @@ class Patches:
         )
         self.weight = points.weight * (~own)[:, :, None]
 
-    def project(self, relative: Tensor, rho: Tensor) -> Landing:
+    def project(self, relative: Tensor, rho: Tensor) -> Projection:
         """Where the patches land.
 
         Args:
@@ -161,9 +161,9 @@ class Patches:
                     if offset[j] != 0:
                         tilt = (entries[:, :, 0, j] - entries[:, :, 1, j] * place) / depth
                         grid[:, m, :, :, axis].add_(tilt, alpha=offset[j] / self.focal[j])
-        return Landing(x, y, depth, inside, grid)
+        return Projection(x, y, depth, inside, grid)
 
-    def look(self, images: Tensor, landing: Landing) -> Tensor:
+    def sample(self, images: Tensor, projection: Projection) -> Tensor:
         """Values `(t, c, m, h, n)` of `images` `(t, c, height, width)` where the patches land."""
-        flat = functional.grid_sample(images, landing.grid.flatten(1, 2), padding_mode="border", align_corners=False)
-        return flat.unflatten(2, landing.grid.shape[1:3])
+        flat = functional.grid_sample(images, projection.grid.flatten(1, 2), padding_mode="border", align_corners=False)
+        return flat.unflatten(2, projection.grid.shape[1:3])

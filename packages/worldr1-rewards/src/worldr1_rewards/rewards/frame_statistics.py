@@ -1,6 +1,6 @@
 """The metrics `mean-gradient`, `contrast` and `motion`: what a policy loses that wins by blur, fading or stillness.
 
-The reward `statistics-floor` holds them up in training.
+The reward `statistics-threshold` holds them up in training.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ STATISTICS: dict[str, type[MeanGradientReward | ContrastReward | MotionReward]] 
 """What a policy must not lose, by the names of options."""
 
 
-class StatisticsFloorReward(Reward):
+class StatisticsThresholdReward(Reward):
     """Mean over `mean-gradient`, `contrast` and `motion` of how much of its floor each reaches, in [0, 1].
 
     A model without an aesthetic judge still must not buy consistency with blur, fading or stillness. Floors are figures
@@ -81,7 +81,7 @@ class StatisticsFloorReward(Reward):
     """
 
     class Config(ComponentConfig):
-        """Options of `statistics-floor`."""
+        """Options of `statistics-threshold`."""
 
         mean_gradient: float = Field(0.0, ge=0, le=2, description="Floor of `mean-gradient`.")
         contrast: float = Field(0.0, ge=0, le=0.5, description="Floor of `contrast`.")

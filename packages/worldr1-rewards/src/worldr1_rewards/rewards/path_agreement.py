@@ -80,7 +80,7 @@ class PathAgreement:
     score: float
 
 
-def commanded_path(clip: Clip) -> CameraTrajectory:
+def require_target(clip: Clip) -> CameraTrajectory:
     """The path that a clip was to follow.
 
     Raises:

@@ -1,7 +1,7 @@
 """The paths at which each of the nine single camera moves is tried, where no path is estimated.
 
 Depth takes up how far a camera travels, but not how far it turns: a pan is tried at several angles, so that every move
-has the same liberty. The metric `camera-accuracy` and the reward `move-likelihood` share this.
+has the same liberty. The metric `camera-accuracy` and the reward `camera-move-likelihood` share this.
 """
 
 from __future__ import annotations

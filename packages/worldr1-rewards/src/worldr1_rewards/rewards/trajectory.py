@@ -18,8 +18,8 @@ from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards.rewards.path_agreement import (
     Tolerances,
     check_pose_count,
-    commanded_path,
     compare_paths,
+    require_target,
     translates,
 )
 from worldr1_rewards.rewards.word_agreement import compare_with_words
@@ -98,7 +98,7 @@ class TrajectoryReward(Reward):
             ScoreNotApplicable: No path is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        commanded_path(clip)
+        require_target(clip)
         reconstruction = inputs.reconstruction
         if reconstruction is None:
             raise PluginError("The reward 'trajectory' needs a reconstruction, and the scorer passed none.")
@@ -113,7 +113,7 @@ class TrajectoryReward(Reward):
             ScoreNotApplicable: No path is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        target = commanded_path(clip)
+        target = require_target(clip)
         exact = self.follow(reconstruction, target)
         moves = self._words(clip)
         if not moves:
@@ -121,7 +121,7 @@ class TrajectoryReward(Reward):
         agreement = compare_with_words(
             with_scene_depth(reconstruction), moves, self._tolerances(), has_parallax=reconstruction.has_parallax
         )
-        lenient = agreement.score * float(exact.details["genuine"])
+        lenient = agreement.score * float(exact.details["validity"])
         value = exact.value if self.config.amount == "exact" else lenient
         return Score(value, details={**exact.details, **asdict(agreement), "exact": exact.value, "lenient": lenient})
 
@@ -142,13 +142,13 @@ class TrajectoryReward(Reward):
         agreement = compare_paths(estimate, target, self._tolerances(), has_parallax=reconstruction.has_parallax)
         relief = scene_relief(reconstruction)
         if translates(target):
-            genuine = self._solidity(relief)
+            validity = self._relief_factor(relief)
         else:
-            genuine = 1.0 if agreement.turn is None else self._purity(reconstruction)
+            validity = 1.0 if agreement.turn is None else self._rotation_fit_factor(reconstruction)
         details = {key: value for key, value in asdict(agreement).items() if value is not None and key != "score"}
         if relief is not None:
             details["relief"] = relief
-        return Score(agreement.score * genuine, details={**details, "genuine": genuine})
+        return Score(agreement.score * validity, details={**details, "validity": validity})
 
     def _tolerances(self) -> Tolerances:
         options = self.config
@@ -160,7 +160,7 @@ class TrajectoryReward(Reward):
             turn=options.turn_half,
         )
 
-    def _solidity(self, relief: float | None) -> float:
+    def _relief_factor(self, relief: float | None) -> float:
         """Factor in [0, 1] of the relief; 1 where the reconstructor has no depth to judge by."""
         if relief is None or self.config.relief == 0:
             return 1.0
@@ -168,7 +168,7 @@ class TrajectoryReward(Reward):
         cubed = (relief / FULL_RELIEF) ** 3
         return min(1.0, (1 + half) * cubed / (cubed + half))
 
-    def _purity(self, reconstruction: Reconstruction) -> float:
+    def _rotation_fit_factor(self, reconstruction: Reconstruction) -> float:
         """Factor in (0, 1] of how well a pure rotation explains a clip taken for one; 1 where that is unknown."""
         ratio = reconstruction.diagnostics.get("move_ratio")
         if ratio is None or reconstruction.has_parallax or self.config.misfit == 0:

@@ -23,10 +23,10 @@ from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
-from worldr1_rewards.rewards.commanded_path import CommandedRerenderReward, MoveLikelihoodReward, _Errors, path_key
-from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsFloorReward
+from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsThresholdReward
+from worldr1_rewards.rewards.swept_rewards import CameraMoveLikelihoodReward, PathRerenderReward, _Errors, path_key
 
-REWARDS = (CommandedRerenderReward, MoveLikelihoodReward)
+REWARDS = (PathRerenderReward, CameraMoveLikelihoodReward)
 
 
 @lru_cache(maxsize=64)
@@ -44,10 +44,10 @@ def value(reward, frames, prompt):
     return reward.score(clip_of(frames, prompt), RewardInputs()).value
 
 
-@pytest.mark.parametrize("name", ["commanded-rerender", "move-likelihood", "statistics-floor"])
+@pytest.mark.parametrize("name", ["path-rerender", "camera-move-likelihood", "statistics-threshold"])
 def test_every_contract_of_rewards_is_kept(name):
     reward = installed().registry.load("reward", name)
-    report = check_reward(reward(contrast=0.2) if name == "statistics-floor" else reward)
+    report = check_reward(reward(contrast=0.2) if name == "statistics-threshold" else reward)
     assert {"deterministic", "batch-and-order"} <= set(report.passed)
 
 
@@ -55,12 +55,12 @@ def test_every_contract_of_rewards_is_kept(name):
 def test_the_commanded_move_earns_more_than_another(move):
     prompt = f"Camera {move.phrase}."
     other = SINGLE_MOVES[(SINGLE_MOVES.index(move) + 1) % len(SINGLE_MOVES)]
-    for reward in (CommandedRerenderReward(), MoveLikelihoodReward()):
+    for reward in (PathRerenderReward(), CameraMoveLikelihoodReward()):
         own, wrong = value(reward, frames_of(move.phrase), prompt), value(reward, frames_of(other.phrase), prompt)
         assert own > wrong + 0.05
 
 
-@pytest.mark.parametrize(("reward", "share"), [(CommandedRerenderReward, 0.05), (MoveLikelihoodReward, 0.75)])
+@pytest.mark.parametrize(("reward", "share"), [(PathRerenderReward, 0.05), (CameraMoveLikelihoodReward, 0.75)])
 def test_a_clip_that_stands_still_earns_less_than_one_that_moves(reward, share):
     moving = frames_of("move right")
     still = moving[:1].expand_as(moving)
@@ -77,22 +77,22 @@ def test_a_grainy_clip_at_half_speed_earns_less_than_at_full_speed(move):
     slow = replace(clip, path=replace(clip.path, c2w=path.scaled(clip.path.scene_depth / path.scene_depth).c2w[:9]))
     grain = 0.06 * torch.randn(9, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     full, half = (
-        value(CommandedRerenderReward(), (render_clip(c) + grain).clamp(0, 1), f"Camera {move}.") for c in (clip, slow)
+        value(PathRerenderReward(), (render_clip(c) + grain).clamp(0, 1), f"Camera {move}.") for c in (clip, slow)
     )
     assert half < 0.99 * full
 
 
 def test_a_camera_told_to_rest_owes_no_motion():
     frames = frames_of("fixed")
-    reward = StatisticsFloorReward(contrast=1e-3, motion=100)
+    reward = StatisticsThresholdReward(contrast=1e-3, motion=100)
     assert value(reward, frames, "Camera fixed.") == 1.0
     assert value(reward, frames, "Camera push in.") < 0.6
     with pytest.raises(ScoreNotApplicable, match="rests"):
-        value(StatisticsFloorReward(motion=1), frames, "Camera fixed.")
+        value(StatisticsThresholdReward(motion=1), frames, "Camera fixed.")
 
 
 def test_blur_does_not_pay_much_and_a_bent_world_costs():
-    reward, moving = CommandedRerenderReward(), frames_of("move right")
+    reward, moving = PathRerenderReward(), frames_of("move right")
     clean = reward.score(clip_of(moving, "Camera move right."), RewardInputs())
     blurred = functional.avg_pool2d(moving, 5, 1, 2)
     assert value(reward, blurred, "Camera move right.") < clean.value + 0.1
@@ -102,7 +102,7 @@ def test_blur_does_not_pay_much_and_a_bent_world_costs():
 
 
 def test_a_place_that_does_not_hold_together_loses_there():
-    reward, prompt = CommandedRerenderReward, "Camera move right. A room."
+    reward, prompt = PathRerenderReward, "Camera move right. A room."
     frames = frames_of("move right")
     broken = frames.clone()
     broken[:, :, 40:, 40:] = torch.rand(len(frames), 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ def test_a_place_that_obeys_another_command_loses_there_and_places_add_up_to_not
     prompt, rest = "Camera move right. A room.", frames_of("move right")
     torn = rest.clone()
     torn[..., 32:] = frames_of("move left")[..., 32:]
-    whole, part = (MoveLikelihoodReward().score(clip_of(f, prompt), RewardInputs()) for f in (rest, torn))
+    whole, part = (CameraMoveLikelihoodReward().score(clip_of(f, prompt), RewardInputs()) for f in (rest, torn))
     assert part.spatial_map.shape == (8, 8)
     assert part.spatial_map[:, 5:].nanmean() < -0.2 < 0.2 < part.spatial_map[:, :3].nanmean()
     assert part.value < whole.value
@@ -127,7 +127,7 @@ def test_a_place_that_obeys_another_command_loses_there_and_places_add_up_to_not
 
 def test_places_say_how_the_score_moves_with_the_errors_there():
     """They are the derivative of the logarithm of the commanded path's share: of errors, place by place."""
-    reward = MoveLikelihoodReward()
+    reward = CameraMoveLikelihoodReward()
     generator = torch.Generator().manual_seed(0)
     errors = torch.rand(2, 9, 4, 5, generator=generator, dtype=torch.float64) + 0.5
 
@@ -145,7 +145,7 @@ def test_places_say_how_the_score_moves_with_the_errors_there():
 
 def test_places_of_a_wide_picture_keep_its_form_and_unseen_ones_say_nothing():
     frames = functional.interpolate(frames_of("push in"), (32, 64))
-    score = CommandedRerenderReward().score(clip_of(frames, "Camera pan left. A room."), RewardInputs())
+    score = PathRerenderReward().score(clip_of(frames, "Camera pan left. A room."), RewardInputs())
     assert score.spatial_map.shape == (8, 16)
     assert torch.isfinite(score.spatial_map).any()
 
@@ -155,7 +155,7 @@ def test_without_its_gain_stillness_pays_and_with_it_not():
     moving = frames_of("push in")
     still = moving[:1].expand_as(moving).clone()
     for power, least, most in ((0.0, 0.2, 0.4), (0.5, 0.0, 0.01), (1.0, 0.0, 0.01)):
-        reward = CommandedRerenderReward(gain_power=power)
+        reward = PathRerenderReward(gain_power=power)
         assert least <= value(reward, still, prompt) <= most
         assert value(reward, moving, prompt) > 0.7
 
@@ -172,7 +172,7 @@ def test_a_pan_counts_at_any_angle_for_and_against_a_command(share):
     earned = {}
     for move in SINGLE_MOVES:
         clip = clip_of(frames, f"Camera {move.phrase}.")
-        score = MoveLikelihoodReward().score(clip, RewardInputs())
+        score = CameraMoveLikelihoodReward().score(clip, RewardInputs())
         obeyed = CameraAccuracyReward().score(clip, RewardInputs()).value
         assert obeyed == (move == Move.PAN_RIGHT) == (score.details["margin"] > 0)
         earned[move] = score.value
@@ -181,8 +181,8 @@ def test_a_pan_counts_at_any_angle_for_and_against_a_command(share):
 
 def test_two_moves_are_told_from_each_of_them():
     prompt = "Camera push in, then pan left."
-    both = value(MoveLikelihoodReward(), frames_of("push in, then pan left"), prompt)
-    assert both > value(MoveLikelihoodReward(), frames_of("push in"), prompt) + 0.1
+    both = value(CameraMoveLikelihoodReward(), frames_of("push in, then pan left"), prompt)
+    assert both > value(CameraMoveLikelihoodReward(), frames_of("push in"), prompt) + 0.1
 
 
 @pytest.mark.parametrize("reward", REWARDS)
@@ -207,7 +207,7 @@ def test_a_path_of_another_length_is_refused():
     shorter = trajectory_from_prompt("Camera move left.", 5)
     clip = replace(clip_of(frames_of("move left"), "Camera move left."), target=shorter)
     with pytest.raises(TrajectoryError, match="5 poses"):
-        CommandedRerenderReward().score(clip, RewardInputs())
+        PathRerenderReward().score(clip, RewardInputs())
 
 
 def test_equal_paths_in_other_units_have_one_key():
@@ -220,14 +220,14 @@ def test_equal_paths_in_other_units_have_one_key():
 def test_the_floor_is_the_share_reached_and_no_more():
     frames = frames_of("move right")
     contrast = value(ContrastReward(), frames, "")
-    assert value(StatisticsFloorReward(contrast=2 * contrast), frames, "") == pytest.approx(0.5)
-    assert value(StatisticsFloorReward(contrast=contrast / 2), frames, "") == 1.0
+    assert value(StatisticsThresholdReward(contrast=2 * contrast), frames, "") == pytest.approx(0.5)
+    assert value(StatisticsThresholdReward(contrast=contrast / 2), frames, "") == 1.0
     faded = 0.5 + 0.5 * (frames - 0.5)
-    assert value(StatisticsFloorReward(contrast=contrast, motion=1e-3), faded, "") == pytest.approx(0.75, abs=1e-3)
+    assert value(StatisticsThresholdReward(contrast=contrast, motion=1e-3), faded, "") == pytest.approx(0.75, abs=1e-3)
 
 
 def test_no_floor_is_no_score_and_a_negative_one_an_error():
     with pytest.raises(ScoreUnavailable, match="every floor is 0"):
-        value(StatisticsFloorReward(), frames_of("move right"), "")
+        value(StatisticsThresholdReward(), frames_of("move right"), "")
     with pytest.raises(UserError, match="motion"):
-        StatisticsFloorReward(motion=-1)
+        StatisticsThresholdReward(motion=-1)

@@ -1,7 +1,7 @@
-"""The reward `statistics-kept`: sharpness, contrast and motion of the video that the model made before training.
+"""The reward `statistics-vs-reference`: sharpness, contrast and motion against the model before training.
 
-Fixed floors (`statistics-floor`) bind in plain rooms and never in patterned ones, at slow moves and never at fast ones.
-Here every prompt has floors of its own.
+Fixed floors (`statistics-threshold`) bind in plain rooms and never in patterned ones, at slow moves and never at fast
+ones. Here every prompt has floors of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_STATISTIC = 1e-4
 """A reference below this shows nothing that could be kept."""
 
 
-class StatisticsKeptReward(Reward):
+class StatisticsVsReferenceReward(Reward):
     """How much of the reference's `mean-gradient`, `contrast` and `motion` a clip has, in [0, 1].
 
     score = mean over the three of min(1, statistic of the clip / (share x statistic of the reference)).
@@ -31,7 +31,7 @@ class StatisticsKeptReward(Reward):
     """
 
     class Config(ComponentConfig):
-        """Options of `statistics-kept`: what share of the reference must be there; 0 leaves a statistic out."""
+        """Options of `statistics-vs-reference`: what share of the reference must be there; 0 leaves a statistic out."""
 
         mean_gradient: float = Field(1.0, ge=0, le=10, description="Share of the reference's `mean-gradient`.")
         contrast: float = Field(1.0, ge=0, le=10, description="Share of its `contrast`.")

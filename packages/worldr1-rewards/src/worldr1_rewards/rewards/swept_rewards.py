@@ -1,4 +1,4 @@
-"""The rewards `commanded-rerender` and `move-likelihood`: a plane sweep along the commanded path, without an estimate.
+"""The rewards `path-rerender` and `camera-move-likelihood`: plane sweeps along the commanded path, no estimate.
 
 They are the cheap stand-ins of `reconstruction` and `trajectory` for small models: no camera is estimated, so that they
 grade clips that are too incoherent for any reconstructor, where training has to begin. Many clips are swept at once.
@@ -27,13 +27,13 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError
 from worldr1_core.reward import BatchReward, RewardInputs, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
-from worldr1_rewards.rewards.path_agreement import check_pose_count, commanded_path
+from worldr1_rewards.rewards.path_agreement import check_pose_count, require_target
 from worldr1_rewards.rewards.single_moves import tried_paths
 
 CELLS = 8
 """Places along the shorter side of the picture that are scored one by one."""
 LOWEST_LOG = -4.0
-"""Logarithm of the probability that counts as 0 in `move-likelihood`."""
+"""Logarithm of the probability that counts as 0 in `camera-move-likelihood`."""
 
 
 class _SweptReward(BatchReward):
@@ -73,7 +73,7 @@ class _SweptReward(BatchReward):
         return [results[index] for index in range(len(clips))]
 
 
-class CommandedRerenderReward(_SweptReward):
+class PathRerenderReward(_SweptReward):
     """How well a static scene that is seen along the commanded path explains the clip, in [0, 1], higher is better.
 
     score = quality x gain. The quality is the mean of e0 / (e0 + e) over two errors of the re-render: the plain squared
@@ -85,7 +85,7 @@ class CommandedRerenderReward(_SweptReward):
     """
 
     class Config(_SweptReward.Config):
-        """Options of `commanded-rerender`."""
+        """Options of `path-rerender`."""
 
         plain_error: float = Field(0.005, gt=0, le=1, description="Squared error of RGB that earns half.")
         normalised_error: float = Field(0.3, gt=0, le=10, description="Squared error of normalised pixels that does.")
@@ -123,7 +123,7 @@ class CommandedRerenderReward(_SweptReward):
         return quality, (1 - own / still.clamp(min=1e-9)).clamp(min=0) ** self.config.gain_power
 
 
-class MoveLikelihoodReward(_SweptReward):
+class CameraMoveLikelihoodReward(_SweptReward):
     """How much better the commanded path explains the clip than the nine single moves do, in [0, 1].
 
     Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
@@ -133,7 +133,7 @@ class MoveLikelihoodReward(_SweptReward):
     """
 
     class Config(_SweptReward.Config):
-        """Options of `move-likelihood`."""
+        """Options of `camera-move-likelihood`."""
 
         side: int = Field(32, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
         temperature: float = Field(
@@ -183,7 +183,7 @@ class MoveLikelihoodReward(_SweptReward):
 
 def _target(clip: Clip) -> CameraTrajectory:
     """The commanded path with intrinsics, of a clip that can be swept."""
-    target = commanded_path(clip)
+    target = require_target(clip)
     check_pose_count(target, clip.video.num_frames)
     check_sweepable(clip)
     if clip.intrinsics is not None:

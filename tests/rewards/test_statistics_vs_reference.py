@@ -1,4 +1,4 @@
-"""`statistics-kept`: the statistics of the model before training are the floors, prompt by prompt."""
+"""`statistics-vs-reference`: the statistics of the model before training are the floors, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worldr1_core.scoring import Scorer
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
-from worldr1_rewards.rewards.statistics_kept import StatisticsKeptReward
+from worldr1_rewards.rewards.statistics_vs_reference import StatisticsVsReferenceReward
 
 METRICS = {"mean_gradient": MeanGradientReward, "contrast": ContrastReward, "motion": MotionReward}
 
@@ -36,11 +36,11 @@ def frames_of(moves: str) -> torch.Tensor:
 def graded(frames: torch.Tensor, reference: torch.Tensor | None, prompt: str = "Camera move right.", **config) -> Score:
     clip = Clip(Video(frames), prompt, trajectory_from_prompt(prompt, len(frames)))
     inputs = RewardInputs(reference=None if reference is None else Video(reference))
-    return StatisticsKeptReward(**config).score(clip, inputs)
+    return StatisticsVsReferenceReward(**config).score(clip, inputs)
 
 
 def test_every_contract_of_rewards_is_kept():
-    report = check_reward(StatisticsKeptReward)
+    report = check_reward(StatisticsVsReferenceReward)
     assert {"deterministic", "batch-and-order", "reads-what-it-declares"} <= set(report.passed)
 
 
@@ -96,18 +96,18 @@ def test_without_a_fitting_reference_there_is_no_score():
     with pytest.raises(ScoreUnavailable, match="every share is 0"):
         graded(frames, frames, mean_gradient=0, contrast=0, motion=0)
     with pytest.raises(UserError, match="motion"):
-        StatisticsKeptReward(motion=-1)
+        StatisticsVsReferenceReward(motion=-1)
 
 
 def test_a_scorer_hands_on_the_reference_of_the_clip():
     registry = installed().registry
-    manifest = parse_manifest("version: 1\nrewards: [{name: statistics-kept}]\n", registry)
+    manifest = parse_manifest("version: 1\nrewards: [{name: statistics-vs-reference}]\n", registry)
     scorer = Scorer(compose_scoring(manifest, registry))
     frames = frames_of("move right")
     clip = Clip(Video(0.5 * frames), "", trajectory_from_prompt("Camera move right.", len(frames)))
     [with_one, without] = scorer.score([replace(clip, reference=Video(frames)), clip])
     assert 0 < with_one.total < 1
-    assert "no reference" in str(without.scores["statistics-kept"].reason)
+    assert "no reference" in str(without.scores["statistics-vs-reference"].reason)
 
 
 def test_a_grey_clip_keeps_nothing():
