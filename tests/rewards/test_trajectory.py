@@ -332,6 +332,7 @@ def test_words_alone_command_kind_and_direction_but_no_amount() -> None:
     assert score.details["exact"] < 0.05
     expected = {"direction", "amount", "dominance", "smoothness", "rotation_error", "turn", "validity"}
     assert expected <= set(score.details)
+    wrong = clip_of("Camera pan left. A room.", words_alone=True)
     assert TrajectoryReward().judge(wrong, wide_pan()).value < 0.01
 
 
