@@ -32,6 +32,10 @@ COMMAND = """
             "odd": "greeter:NOT_A_COMMAND",
         }
 
+    @hookimpl
+    def worldr1_register_aliases():
+        return {"command": {"salute": "greet"}}
+
     NOT_A_COMMAND = 3
 
     @click.command()
@@ -82,6 +86,7 @@ def test_help_lists_every_command_also_one_that_cannot_be_loaded(greeter, run_wo
     for name in ("plugins", "schema", "validate", "score", "greet"):
         assert name in done.stdout
     assert "Say hello." in done.stdout
+    assert "salute" not in done.stdout
     text = " ".join(done.stdout.split())
     assert "broken cannot be loaded: Command 'broken' of greeter 1.2.3" in text
     assert "odd cannot be loaded: Command 'odd' of greeter 1.2.3" in text
@@ -91,6 +96,7 @@ def test_help_lists_every_command_also_one_that_cannot_be_loaded(greeter, run_wo
     ("arguments", "code", "message"),
     [
         (["greet"], 0, ""),
+        (["salute"], 0, "FutureWarning: Command 'salute' is now called 'greet'."),
         (["greet", "badly"], 2, "Error: the greeting is no video\n"),
         (["greet", "not"], 1, "Error: nobody is there\n"),
         (["greet", "--loudly"], 2, "No such option"),

@@ -10,6 +10,7 @@ from core import fake_components
 from core.fake_components import COMPONENTS, HERE
 from worldr1_core.errors import ManifestError, PluginError
 from worldr1_core.manifest import load_manifest, load_section, parse_manifest
+from worldr1_core.registry import Alias
 
 
 @pytest.fixture
@@ -47,6 +48,24 @@ def test_good_manifest(registry):
     assert manifest.reconstructor.options == {"coarse": 2, "fine": 3}
     assert manifest.prompts == {"main": "a.txt", "no": "b.txt"}
     assert manifest.sections["schooling"].steps == 3
+
+
+def test_old_names_of_components_and_sections_warn_and_become_the_new_ones(registry):
+    owner = registry.find("reward", "scene").owner
+    registry.add_alias(Alias("reward", "old-scene", "scene", owner))
+    registry.add_alias(Alias("reconstructor", "old-steps", "steps", owner))
+    registry.add_alias(Alias("manifest section", "old-schooling", "schooling", owner))
+    old = GOOD.replace("name: scene", "name: old-scene").replace("{name: steps", "{name: old-steps")
+    with pytest.warns(FutureWarning, match="Reward 'old-scene' is now called 'scene'"):
+        manifest = parse_manifest(old.replace("\nschooling:", "\nold-schooling:"), registry)
+    assert manifest == parse_manifest(GOOD, registry)
+
+
+@pytest.mark.filterwarnings("ignore:Reward 'old-scene':FutureWarning")
+def test_a_reward_under_its_old_and_its_new_name_stands_twice(registry):
+    registry.add_alias(Alias("reward", "old-scene", "scene", registry.find("reward", "scene").owner))
+    text = "version: 1\nrewards:\n  - name: scene\n  - name: old-scene\n"
+    assert any("reward 'scene' stands twice" in line for line in mistakes(text, registry))
 
 
 def test_smallest_manifest(registry):

@@ -51,6 +51,20 @@ BROKEN = {
         "from worldr1_core import hookimpl\n@hookimpl\ndef worldr1_register_rewards():\n    raise SystemExit",
         "SystemExit",
     ),
+    "aliases of no kind": (
+        "from worldr1_core import hookimpl\n@hookimpl\ndef worldr1_register_aliases():\n    return {'old': 'new'}",
+        "worldr1_register_aliases must return a mapping kind -> {old name: new name}, received {'old': 'new'}",
+    ),
+    "alias of a component of somebody else": (
+        "from worldr1_core import hookimpl\n@hookimpl\ndef worldr1_register_aliases():\n"
+        "    return {'reward': {'old': 'trajectory'}}",
+        "maps 'old' to 'trajectory', which is not a reward of this plugin. Allowed: []",
+    ),
+    "alias that is still registered": (
+        "from worldr1_core import hookimpl\n@hookimpl\ndef worldr1_register_rewards():\n    return {'a': 'm:a'}\n"
+        "@hookimpl\ndef worldr1_register_aliases():\n    return {'reward': {'a': 'a'}}",
+        "calls 'a' an old name, and the plugin registers it as a reward",
+    ),
     "target without an attribute": (
         "from worldr1_core import hookimpl\n@hookimpl\ndef worldr1_register_rewards():\n    return {'a': 'module'}",
         "The target of reward 'a' must be 'module:attribute', received 'module'",

@@ -8,7 +8,7 @@ import pytest
 
 from worldr1_core.errors import DuplicateNameError, MissingExtraError, PluginError, UnknownNameError
 from worldr1_core.manifest import Manifest
-from worldr1_core.registry import KINDS, RESERVED, Entry, Owner, Registry
+from worldr1_core.registry import ALIAS_HOOK, KINDS, RESERVED, Alias, Entry, Owner, Registry
 
 OWNER = Owner("plugin", "acme-rewards", "2.0", "acme_rewards")
 
@@ -130,9 +130,58 @@ def test_entries_are_ordered_by_kind_then_name(make_registry):
 def test_every_kind_has_a_documented_hook():
     from worldr1_core import hookspecs
 
-    for hook in KINDS.values():
+    for hook in (*KINDS.values(), ALIAS_HOOK):
         specification = getattr(hookspecs, hook)
         assert specification.__doc__
         assert specification() == {}
     declared = {name for name in vars(hookspecs) if name.startswith("worldr1_")}
-    assert declared == set(KINDS.values())
+    assert declared == {*KINDS.values(), ALIAS_HOOK}
+
+
+def aliased(**aliases: str) -> Registry:
+    registry = Registry()
+    registry.add(entry("collections:OrderedDict", "new"))
+    for old, new in aliases.items():
+        registry.add_alias(Alias("reward", old, new, OWNER))
+    return registry
+
+
+def test_an_alias_finds_the_component_under_its_new_name_and_warns():
+    registry = aliased(old="new")
+    with pytest.warns(FutureWarning, match=r"Reward 'old' is now called 'new'\. .*write 'new'"):
+        assert registry.find("reward", "old").name == "new"
+    with pytest.warns(FutureWarning):
+        assert registry.load("reward", "old") is __import__("collections").OrderedDict
+
+
+def test_an_alias_is_known_but_not_listed():
+    registry = aliased(old="new")
+    assert registry.has("reward", "old")
+    assert registry.has("reward", "new")
+    assert not registry.has("reward", "other")
+    assert not registry.has("judge", "old")
+    assert registry.names("reward") == ["new"]
+    assert [one.name for one in registry.entries()] == ["new"]
+
+
+def test_a_registered_name_goes_before_an_alias(recwarn):
+    registry = aliased(old="new")
+    registry.add(entry("a:b", "old"))
+    assert registry.find("reward", "old").target == "a:b"
+    assert not recwarn.list
+
+
+def test_an_old_name_of_two_components_is_an_error_that_names_both():
+    registry = aliased(old="new")
+    registry.add_alias(Alias("reward", "old", "other", Owner("plugin", "zeta", "0.1", "zeta")))
+    with pytest.raises(DuplicateNameError, match=r"'old' is an old name of 'new' of acme-rewards .* 'other' of zeta"):
+        registry.find("reward", "old")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "problem"),
+    [("rewards", "old", "Unknown component kind"), ("reward", "", "non-empty"), ("reward", "total", "not reserved")],
+)
+def test_an_alias_of_a_wrong_form_is_refused(kind, old, problem):
+    with pytest.raises(PluginError, match=problem):
+        Registry().add_alias(Alias(kind, old, "new", OWNER))

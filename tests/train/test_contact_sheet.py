@@ -14,7 +14,7 @@ from train.test_plan import COMPONENTS
 from worldr1_core.errors import OutputError, UserError
 from worldr1_core.plugins import Installed
 from worldr1_train.cli import train
-from worldr1_train.cli_sheet import sheet
+from worldr1_train.cli_compare_videos import compare_videos
 from worldr1_train.contact_sheet import (
     AFTER,
     BEFORE,
@@ -66,7 +66,7 @@ def test_the_command_writes_a_picture_and_says_which_prompts_it_shows(trained, t
     manifest, _, adapter = trained
     out = tmp_path / "sheet.png"
     arguments = [str(manifest), "--adapter", str(adapter), "--num-prompts", "9", "--out", str(out)]
-    done = CliRunner().invoke(sheet, arguments, catch_exceptions=False, standalone_mode=False)
+    done = CliRunner().invoke(compare_videos, arguments, catch_exceptions=False, standalone_mode=False)
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["picture"] == str(out)
     assert len(result["prompts"]) == 4
@@ -79,7 +79,7 @@ def test_a_suffix_that_cannot_be_drawn_is_told_before_any_video_is_made(trained,
     manifest, _, adapter = trained
     arguments = [str(manifest), "--adapter", str(adapter), "--out", str(tmp_path / "sheet.gif")]
     with pytest.raises(OutputError, match=r"cannot draw '\.gif'"):
-        CliRunner().invoke(sheet, arguments, catch_exceptions=False, standalone_mode=False)
+        CliRunner().invoke(compare_videos, arguments, catch_exceptions=False, standalone_mode=False)
 
 
 def test_nothing_to_draw(trained, tmp_path):

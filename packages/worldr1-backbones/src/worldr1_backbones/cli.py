@@ -102,8 +102,7 @@ def _with_flags(manifest: Manifest, registry: Registry, backbone: str | None, no
     changes: dict[str, ComponentSpec] = {}
     for key, kind, name in (("backbone", "backbone", backbone), ("noise", "noise conditioner", noise)):
         if name is not None:
-            registry.find(kind, name)
-            changes[key] = ComponentSpec(name=name)
+            changes[key] = ComponentSpec(name=registry.find(kind, name).name)
     return manifest.model_copy(update=changes)
 
 

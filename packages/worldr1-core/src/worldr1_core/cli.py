@@ -44,7 +44,7 @@ class PluginGroup(click.Group):
             click.ClickException: It is registered, but cannot be imported or two plugins claim it.
         """
         registry = _registry()
-        if cmd_name not in registry.names("command"):
+        if not registry.has("command", cmd_name):
             return None
         try:
             command = registry.load("command", cmd_name)
@@ -60,7 +60,7 @@ class PluginGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name; a misspelt one is an error that suggests the closest."""
         names = self.list_commands(ctx)
-        if args and args[0] not in names and not args[0].startswith("-"):
+        if args and not _registry().has("command", args[0]) and not args[0].startswith("-"):
             raise click.UsageError(f"Unknown command {args[0]!r}. Installed: {names}.{suggest(args[0], names)}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -112,9 +112,8 @@ def compose_scoring(manifest: Manifest, registry: Registry, *, only: Iterable[st
     if only is None:
         chosen = list(specs.values())
     else:
-        names = list(dict.fromkeys([only] if isinstance(only, str) else only))
-        for name in names:
-            registry.find("reward", name)
+        asked = [only] if isinstance(only, str) else only
+        names = list(dict.fromkeys(registry.find("reward", name).name for name in asked))
         chosen = [specs[name] if name in specs else RewardSpec.model_validate({"name": name}) for name in names]
     if not chosen:
         raise ManifestError(

@@ -76,3 +76,13 @@ def worldr1_register_commands() -> Mapping[str, str]:
     The module is imported for `worldr1 --help`: keep it light and import torch inside the command's body.
     """
     return {}
+
+
+@hookspec
+def worldr1_register_aliases() -> Mapping[str, Mapping[str, str]]:
+    """Keep old names of renamed components working: `kind -> {old name: new name}`.
+
+    The kind is spelled as in `worldr1 plugins`, e.g. `"reward"` or `"command"`; the new name must be registered by the
+    same plugin. An old name warns wherever it is used, and is not listed.
+    """
+    return {}

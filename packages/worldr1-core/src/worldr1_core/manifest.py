@@ -119,6 +119,7 @@ def parse_manifest(text: str, registry: Registry, *, name: str = "manifest") -> 
     data = dict(source.data)
     issues = list(source.issues)
     sections = _read_sections(data, registry, source, issues)
+    _replace_old_names(data, registry)
     manifest: Manifest | None = None
     try:
         manifest = validate_document(Manifest, data).model_copy(update={"sections": sections})
@@ -152,18 +153,39 @@ def _read_sections(data: dict[str, Any], registry: Registry, source: YamlSource,
             f"{source.locate(('sections',))}: sections: write each section at the top level, under its own name."
         )
         del data["sections"]
-    for key in [k for k in data if k in registry.names("manifest section")]:
+    for key in [k for k in data if isinstance(k, str) and registry.has("manifest section", k)]:
         value = data.pop(key)
         try:
-            model = load_section(registry, key)
+            name = registry.find("manifest section", key).name
+            model = load_section(registry, name)
         except WorldR1Error as error:
             issues.append(f"{source.locate((key,))}: {key}: {error}")
             continue
-        owner = f"manifest section {key!r} of {registry.find('manifest section', key).owner}"
+        owner = f"manifest section {name!r} of {registry.find('manifest section', name).owner}"
         section, mistakes = _validate_part(model, value, (key,), owner, source)
-        sections[key] = section
+        if name in sections:
+            issues.append(f"{source.locate((key,))}: {key}: the section {name!r} stands twice. Keep one.")
+        sections[name] = section
         issues += mistakes
     return sections
+
+
+def _replace_old_names(data: dict[str, Any], registry: Registry) -> None:
+    """Write the current name of every component in place of an alias, so that results have one name for it."""
+    for key, kind in COMPONENT_KEYS.items():
+        if key in data:
+            data[key] = _with_current_name(data[key], kind, registry)
+    if isinstance(data.get("rewards"), list):
+        data["rewards"] = [_with_current_name(spec, "reward", registry) for spec in data["rewards"]]
+
+
+def _with_current_name(spec: Any, kind: str, registry: Registry) -> Any:
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        return spec
+    try:
+        return {**spec, "name": registry.current_name(kind, spec["name"])}
+    except WorldR1Error:  # two plugins claim the old name: `_check_components` reports it, with its line
+        return spec
 
 
 def _check_components(data: dict[str, Any], registry: Registry, source: YamlSource) -> list[str]:

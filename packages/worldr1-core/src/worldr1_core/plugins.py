@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -15,7 +15,7 @@ import pluggy
 
 from worldr1_core import hookspecs
 from worldr1_core.errors import PluginError, describe_exception, suggest
-from worldr1_core.registry import KINDS, Entry, Owner, Registry
+from worldr1_core.registry import ALIAS_HOOK, KINDS, Alias, Entry, Owner, Registry
 
 UNKNOWN_DISTRIBUTION = "unknown distribution"
 
@@ -140,13 +140,13 @@ def _register(module: Any, owner: Owner, installed: Installed) -> None:
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        known = sorted(KINDS.values())
+        known = sorted([*KINDS.values(), ALIAS_HOOK])
         wrong = next(c.name for c in manager.get_hookcallers(module) or [] if c.name not in known)
         raise PluginError(f"unknown hook {wrong!r}. Allowed: {known}.{suggest(wrong, known)}") from error
     if not manager.get_hookcallers(module):
         raise PluginError(
             "the entry point implements no hook. Decorate at least one of "
-            f"{sorted(KINDS.values())} with worldr1_core.hookimpl."
+            f"{sorted([*KINDS.values(), ALIAS_HOOK])} with worldr1_core.hookimpl."
         )
     staged = Registry()
     for kind, hook_name in KINDS.items():
@@ -155,5 +155,33 @@ def _register(module: Any, owner: Owner, installed: Installed) -> None:
                 raise PluginError(f"{hook_name} must return a mapping name -> 'module:attribute', received {answer!r}.")
             for name, target in answer.items():
                 staged.add(Entry(kind, name, target, owner))
+    for answer in getattr(manager.hook, ALIAS_HOOK)():
+        for alias in _aliases(answer, owner):
+            staged.add_alias(alias)
+            _check_alias(alias, staged.names(alias.kind))
     for entry in staged.entries():
         installed.registry.add(entry)
+    for alias in staged.aliases():
+        installed.registry.add_alias(alias)
+
+
+def _aliases(answer: Any, owner: Owner) -> Iterator[Alias]:
+    if not isinstance(answer, Mapping) or not all(isinstance(names, Mapping) for names in answer.values()):
+        raise PluginError(f"{ALIAS_HOOK} must return a mapping kind -> {{old name: new name}}, received {answer!r}.")
+    for kind, names in answer.items():
+        for old, new in names.items():
+            yield Alias(kind, old, new, owner)
+
+
+def _check_alias(alias: Alias, registered: list[str]) -> None:
+    """Check an alias against the names of its kind that the same plugin registers."""
+    if alias.old in registered:
+        raise PluginError(
+            f"{ALIAS_HOOK} calls {alias.old!r} an old name, and the plugin registers it as a {alias.kind}. "
+            "Remove one of them."
+        )
+    if alias.new not in registered:
+        raise PluginError(
+            f"{ALIAS_HOOK} maps {alias.old!r} to {alias.new!r}, which is not a {alias.kind} of this plugin. "
+            f"Allowed: {registered}."
+        )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worldr1_core.deprecation import warn_renamed
 from worldr1_core.errors import (
     DuplicateNameError,
     MissingExtraError,
@@ -29,6 +30,9 @@ KINDS: Mapping[str, str] = {
     "command": "worldr1_register_commands",
 }
 """Component kind -> the hook that registers it."""
+
+ALIAS_HOOK = "worldr1_register_aliases"
+"""The hook that keeps old names of components working."""
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "manifest section": frozenset(
@@ -91,14 +95,26 @@ class Entry:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An old name that a plugin keeps for a component of its own: `old` now is `new`."""
+
+    kind: str
+    old: str
+    new: str
+    owner: Owner
+
+
 class Registry:
     """Components by kind and name.
 
-    A name registered twice is kept as a conflict: it stops nothing until somebody asks for that name.
+    A name registered twice is kept as a conflict: it stops nothing until somebody asks for that name. Aliases are not
+    listed; asking for one warns and finds the component under its new name.
     """
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], list[Entry]] = {}
+        self._aliases: dict[tuple[str, str], list[Alias]] = {}
 
     def add(self, entry: Entry) -> None:
         """Register a component.
@@ -118,6 +134,48 @@ class Registry:
             )
         self._entries.setdefault((entry.kind, entry.name), []).append(entry)
 
+    def add_alias(self, alias: Alias) -> None:
+        """Keep an old name working.
+
+        Raises:
+            PluginError: Unknown kind, or an old name that is reserved or not a non-empty string.
+        """
+        if alias.kind not in KINDS:
+            raise PluginError(f"Unknown component kind {alias.kind!r} of an alias. Allowed: {sorted(KINDS)}.")
+        if not isinstance(alias.old, str) or not alias.old or alias.old in RESERVED.get(alias.kind, ()):
+            raise PluginError(
+                f"The old name of a {alias.kind} must be a non-empty string and not reserved, received {alias.old!r}."
+            )
+        self._aliases.setdefault((alias.kind, alias.old), []).append(alias)
+
+    def aliases(self) -> list[Alias]:
+        """Every alias, ordered by kind, old name and owner."""
+        flat = [alias for group in self._aliases.values() for alias in group]
+        return sorted(flat, key=lambda a: (list(KINDS).index(a.kind), a.old, str(a.owner)))
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether `find` knows the name, as a current one or as an alias."""
+        return (kind, name) in self._entries or (kind, name) in self._aliases
+
+    def current_name(self, kind: str, name: str) -> str:
+        """The name that replaces an alias, with a `FutureWarning`; any other name unchanged.
+
+        A registered name goes before an alias of another plugin.
+
+        Raises:
+            DuplicateNameError: Two plugins keep this old name for different components.
+        """
+        group = self._aliases.get((kind, name), [])
+        if not group or (kind, name) in self._entries:
+            return name
+        if len({alias.new for alias in group}) > 1:
+            meanings = " and ".join(f"{alias.new!r} of {alias.owner}" for alias in group)
+            raise DuplicateNameError(
+                f"{kind.capitalize()} {name!r} is an old name of {meanings}. Write the one you mean."
+            )
+        warn_renamed(kind.capitalize(), name, group[0].new)
+        return group[0].new
+
     def names(self, kind: str) -> list[str]:
         """Registered names of a kind, sorted; conflicting ones included."""
         return sorted(name for entry_kind, name in self._entries if entry_kind == kind)
@@ -132,12 +190,13 @@ class Registry:
         return [group for _, group in sorted(self._entries.items()) if len(group) > 1]
 
     def find(self, kind: str, name: str) -> Entry:
-        """The single registration of a name.
+        """The single registration of a name, or of the name that replaces an alias.
 
         Raises:
             UnknownNameError: Nothing installed registers it.
             DuplicateNameError: Two plugins register it; the message names both.
         """
+        name = self.current_name(kind, name)
         group = self._entries.get((kind, name), [])
         if not group:
             names = self.names(kind)

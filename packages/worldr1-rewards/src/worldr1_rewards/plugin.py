@@ -28,6 +28,19 @@ def worldr1_register_rewards() -> dict[str, str]:
 
 
 @hookimpl
+def worldr1_register_aliases() -> dict[str, dict[str, str]]:
+    """Names that rewards had before they were renamed; each warns."""
+    return {
+        "reward": {
+            "commanded-rerender": "path-rerender",
+            "move-likelihood": "camera-move-likelihood",
+            "statistics-floor": "statistics-threshold",
+            "statistics-kept": "statistics-vs-reference",
+        }
+    }
+
+
+@hookimpl
 def worldr1_register_reconstructors() -> dict[str, str]:
     """The weights-free default, COLMAP, Depth Anything 3, and what fits a scene to the cameras of another one."""
     return {

@@ -54,7 +54,9 @@ class TrainingPlan:
 
     def stage_rewards(self, stage: StageSection) -> list[str]:
         """Names of the rewards that count in a stage."""
-        return [reward.name for reward in self.manifest.rewards] if stage.rewards == "all" else list(stage.rewards)
+        if stage.rewards == "all":
+            return [reward.name for reward in self.manifest.rewards]
+        return [self.registry.current_name("reward", name) for name in stage.rewards]
 
     def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
         """One prompt a video of the evaluation."""
@@ -193,13 +195,14 @@ def choose_metrics(manifest: Manifest, evaluation: EvaluationSection | None, reg
     if evaluation is None:
         return []
     if evaluation.metrics is not None:
-        for name in evaluation.metrics:
+        metrics = [registry.current_name("reward", name) for name in evaluation.metrics]
+        for name in metrics:
             if _compares(registry, name):
                 raise ManifestError(
                     f"train.evaluation.metrics names {name!r}, which compares a clip with the model before training. "
                     "An evaluation makes no such clip; its `change` compares every metric. Take a metric of the clip."
                 )
-        return list(dict.fromkeys(evaluation.metrics))
+        return list(dict.fromkeys(metrics))
     extra = [name for name in DEFAULT_METRICS if name in registry.names("reward")]
     own = [reward.name for reward in manifest.rewards if not _compares(registry, reward.name)]
     return list(dict.fromkeys([*own, *extra]))
@@ -227,7 +230,9 @@ def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
         return plan
     _check_run_exists(plan.output_dir)
     if record.exists():
-        _check_same_run(json.loads(record.read_text(encoding="utf-8")), describe_run(plan), plan.output_dir)
+        renamed = {alias.old: alias.new for alias in plan.registry.aliases() if alias.kind == "reward"}
+        before, now = json.loads(record.read_text(encoding="utf-8")), describe_run(plan)
+        _check_same_run(_with_current_names(before, renamed), _with_current_names(now, renamed), plan.output_dir)
     checkpoint = find_last_checkpoint(plan.output_dir)
     if checkpoint is None and (damaged := list_checkpoints(plan.output_dir)):
         raise UserError(
@@ -261,6 +266,16 @@ def describe_run(plan: TrainingPlan) -> dict[str, Any]:
 def record_run(plan: TrainingPlan) -> None:
     """Write down what the run is made from."""
     atomic_write_text(plan.output_dir / RECORD, json.dumps(describe_run(plan), indent=1, ensure_ascii=False) + "\n")
+
+
+def _with_current_names(record: Any, renamed: Mapping[str, str]) -> Any:
+    """A record of a run with names and values as this version spells them."""
+    if isinstance(record, dict):
+        record = {key: _with_current_names(value, renamed) for key, value in record.items()}
+        return {**record, "credit": "spatial"} if record.get("credit") == "place" else record
+    if isinstance(record, list):
+        return [_with_current_names(value, renamed) for value in record]
+    return renamed.get(record, record) if isinstance(record, str) else record
 
 
 def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

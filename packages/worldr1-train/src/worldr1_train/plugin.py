@@ -13,10 +13,16 @@ def worldr1_register_manifest_sections() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 train`, `worldr1 eval`, `worldr1 curves` and `worldr1 sheet`."""
+    """`worldr1 train`, `worldr1 eval`, `worldr1 curves` and `worldr1 compare-videos`."""
     return {
         "train": "worldr1_train.cli:train",
         "eval": "worldr1_train.cli_eval:evaluate",
         "curves": "worldr1_train.cli_curves:curves",
-        "sheet": "worldr1_train.cli_sheet:sheet",
+        "compare-videos": "worldr1_train.cli_compare_videos:compare_videos",
     }
+
+
+@hookimpl
+def worldr1_register_aliases() -> dict[str, dict[str, str]]:
+    """Names that commands had before they were renamed; each warns."""
+    return {"command": {"sheet": "compare-videos"}}

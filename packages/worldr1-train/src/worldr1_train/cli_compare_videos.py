@@ -1,4 +1,4 @@
-"""`worldr1 sheet`: a picture of test videos before and after training."""
+"""`worldr1 compare-videos`: a picture of test videos before and after training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 
-@click.command("sheet")
+@click.command("compare-videos")
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--adapter", type=click.Path(path_type=Path), required=True, help="Folder of a trained adapter.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
 @click.option("--num-prompts", type=click.IntRange(1, 64), default=6, show_default=True, help="Test prompts to show.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: .png or .svg.")
-def sheet(manifest: Path, adapter: Path, overrides: tuple[str, ...], num_prompts: int, out: Path) -> None:
+def compare_videos(manifest: Path, adapter: Path, overrides: tuple[str, ...], num_prompts: int, out: Path) -> None:
     """Draw test videos of MANIFEST's model before and after training, from the same prompts and seeds.
 
     Before is the model as it was, from plain noise; where MANIFEST has a noise conditioner, a second row shows what the
