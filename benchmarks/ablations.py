@@ -45,7 +45,7 @@ COLUMNS = (
 )
 QUICK = [
     "train.max_steps=2",
-    "train.prompts_per_block=2",
+    "train.prompts_per_rollout_batch=2",
     "train.groups_per_rollout=1",
     "train.micro_batch_size=8",
     "train.evaluation.num_prompts=4",

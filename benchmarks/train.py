@@ -60,7 +60,7 @@ def save_pipeline(folder: Path) -> None:
 
 
 def make(folder: Path, steps: int, output: Path, iterations: int) -> Any:
-    """A trainer of one group a block."""
+    """A trainer of one group per rollout batch."""
     backbone = WanBackbone(
         path=str(folder), height=SIDE, width=SIDE, num_frames=FRAMES, max_sequence_length=16, guidance_scale=2.0
     )
@@ -70,7 +70,7 @@ def make(folder: Path, steps: int, output: Path, iterations: int) -> Any:
         sampler=FlowSDESampler(num_inference_steps=steps, window=2),
         stages=[make_stage()],
         num_generations=GROUP,
-        prompts_per_block=1,
+        prompts_per_rollout_batch=1,
         per_device_train_batch_size=GROUP,
         max_steps=iterations,
         learning_rate=1e-4,
@@ -107,17 +107,17 @@ def measure_ours(folder: Path, steps: int, output: Path, iterations: int) -> dic
     watch.wrap(trainer.backbone, "decode", "vae")
     watch.wrap(trainer.accelerator, "backward", "denoiser backward")
     after_first: dict[str, float] = {}
-    begin = trainer._begin_block
+    begin = trainer._begin_rollout_batch
 
-    def begin_block(block: int) -> None:
-        if block == 1:
+    def begin_rollout_batch(rollout_batch: int) -> None:
+        if rollout_batch == 1:
             after_first.update(watch.seconds)
-        begin(block)
+        begin(rollout_batch)
 
-    trainer._begin_block = begin_block
+    trainer._begin_rollout_batch = begin_rollout_batch
     trainer.train()
-    logs = [entry for entry in trainer.state.log_history if "seconds/block" in entry][1:]
-    total = sum(entry["seconds/block"] for entry in logs)
+    logs = [entry for entry in trainer.state.log_history if "seconds/rollout_batch" in entry][1:]
+    total = sum(entry["seconds/rollout_batch"] for entry in logs)
     parts = {name: seconds - after_first[name] for name, seconds in watch.seconds.items()}
     parts["rewards"] = sum(entry["seconds/waiting"] for entry in logs)
     return {

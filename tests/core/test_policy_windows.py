@@ -23,20 +23,20 @@ def config(**options):
     stop=st.none() | st.integers(1, 70),
     position=st.sampled_from(["fixed", "random", "sliding"]),
     seed=st.integers(0, 2**62),
-    block=st.integers(0, 10_000),
+    rollout_batch=st.integers(0, 10_000),
     last=st.booleans(),
 )
-def test_a_window_is_inside_its_bounds_and_pure(steps, length, start, stop, position, seed, block, last):
+def test_a_window_is_inside_its_bounds_and_pure(steps, length, start, stop, position, seed, rollout_batch, last):
     options = config(
         num_inference_steps=steps, window=length, window_start=start, window_stop=stop, window_position=position
     )
     fits = length == 0 or (start + length <= steps - (not last) and (stop is None or start < stop))
     if not fits:
         with pytest.raises(UserError, match=f"A window of {length} steps cannot begin"):
-            choose_window(options, seed, block, last_step=last)
+            choose_window(options, seed, rollout_batch, last_step=last)
         return
-    begin, end = choose_window(options, seed, block, last_step=last)
-    assert (begin, end) == choose_window(options, seed, block, last_step=last)
+    begin, end = choose_window(options, seed, rollout_batch, last_step=last)
+    assert (begin, end) == choose_window(options, seed, rollout_batch, last_step=last)
     assert end - begin == length
     if length:
         assert start <= begin
@@ -45,7 +45,7 @@ def test_a_window_is_inside_its_bounds_and_pure(steps, length, start, stop, posi
 
 
 def windows(count=100, seed=0, **options):
-    return [choose_window(config(**options), seed, block) for block in range(count)]
+    return [choose_window(config(**options), seed, rollout_batch) for rollout_batch in range(count)]
 
 
 def test_a_fixed_window_stays():

@@ -112,6 +112,6 @@ def test_the_last_step_cannot_be_drawn():
 
 def test_no_window_holds_the_last_step():
     sampler = CPSSampler(num_inference_steps=5, window=2, window_stop=5)
-    assert {sampler.window(0, block) for block in range(60)} == {(0, 2), (1, 3), (2, 4)}
+    assert {sampler.window(0, rollout_batch) for rollout_batch in range(60)} == {(0, 2), (1, 3), (2, 4)}
     with pytest.raises(UserError, match="schedule of 5 steps, the last of which is deterministic"):
         CPSSampler(num_inference_steps=5, window=5).window(0, 0)

@@ -137,7 +137,7 @@ def test_a_last_step_without_noise_cannot_be_drawn(spacing, to_one):
 
 def test_no_window_holds_the_last_step():
     sampler = DDIMSDESampler(num_inference_steps=4, window=1, window_stop=4)
-    assert {sampler.window(0, block) for block in range(60)} == {(0, 1), (1, 2), (2, 3)}
+    assert {sampler.window(0, rollout_batch) for rollout_batch in range(60)} == {(0, 1), (1, 2), (2, 3)}
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ class BareAttributeError(Good):
 class WindowByChance(Good):
     """Draws the window from a global generator."""
 
-    def window(self, seed, block):
+    def window(self, seed, rollout_batch):
         begin = int(torch.randint(0, 20, ()))
         return begin, begin + self.config.window
 
@@ -151,7 +151,7 @@ class WindowByChance(Good):
 class LastWindow(Good):
     """Chooses the last step, which is deterministic."""
 
-    def window(self, seed, block):
+    def window(self, seed, rollout_batch):
         return self.config.num_inference_steps - 2, self.config.num_inference_steps
 
 

@@ -233,7 +233,7 @@ class CameraAccuracy(Reward):
 
 
 class Fragile(Reward):
-    """Fails for samples of a block from a number on, or where an environment variable says so."""
+    """Fails for samples of a rollout batch from a number on, or where an environment variable says so."""
 
     class Config(ComponentConfig):
         fails_from: int = Field(10**6, ge=0, le=10**6, description="Number of the sample.")

@@ -57,7 +57,7 @@ def make_arguments(folder, **options):
         "dataloader_pin_memory": False,
         "save_strategy": "no",
         "num_generations": 4,
-        "prompts_per_block": 2,
+        "prompts_per_rollout_batch": 2,
         "per_device_train_batch_size": 2,
         "learning_rate": 1e-2,
         "gradient_checkpointing": False,

@@ -18,7 +18,7 @@ from train.runs import make_stage
 from worldr1_core.backbone import AdapterSpec
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.policy_model import PolicyModel, StepInput, copy_parameters, local_tensor, whole_tensor
-from worldr1_train.rollouts import BlockRequest, RolloutCollector
+from worldr1_train.rollouts import RolloutCollector, RolloutRequest
 
 
 def make_policy():
@@ -32,7 +32,7 @@ def make_policy():
 
 def collect(model):
     collector = RolloutCollector(model, FakePolicy(), 4, 2, 1, contextlib.nullcontext, asynchronous=False)
-    return collector.collect(BlockRequest(0, 0, make_stage(), (1, 2), ["a cat"], 0))
+    return collector.collect(RolloutRequest(0, 0, make_stage(), (1, 2), ["a cat"], 0))
 
 
 def gradients(model, step):

@@ -15,9 +15,9 @@ rewards:
 prompts: {main: train.txt, dynamic: dynamic.txt, test: test.txt}
 train:
   group_size: 4
-  prompts_per_block: 2
+  prompts_per_rollout_batch: 2
   micro_batch_size: 2
-  updates_per_block: 2
+  updates_per_rollout_batch: 2
   stages:
     - {steps: 6, prompts: main}
     - {steps: 2, prompts: dynamic, rewards: [brightness], noise: false}

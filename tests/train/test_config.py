@@ -57,7 +57,7 @@ def test_options_of_tokens_are_refused(tmp_path, option):
     "option",
     [
         {"num_generations": 1},
-        {"prompts_per_block": 0},
+        {"prompts_per_rollout_batch": 0},
         {"max_failed_share": 1.5},
         {"epsilon": -0.1},
         {"multi_objective_aggregation": "sum"},
@@ -72,11 +72,11 @@ def test_values_out_of_range_are_refused(tmp_path, option):
 def test_accumulation_follows_from_the_sizes(tmp_path):
     got = make_arguments(
         tmp_path,
-        prompts_per_block=6,
+        prompts_per_rollout_batch=6,
         num_generations=4,
         per_device_train_batch_size=2,
         groups_per_rollout=3,
-        updates_per_block=3,
+        updates_per_rollout_batch=3,
     )
     assert got.derive_accumulation(window=2) == 6 * 4 * 2 // 2
     assert got.gradient_accumulation_steps == 24 // 3

@@ -29,14 +29,14 @@ def test_full_finetuning_with_a_kl_term_keeps_the_initial_weights(tmp_path):
 
 
 def test_rollouts_and_videos_grow_with_groups_and_blocks(tmp_path):
-    small = make_trainer(tmp_path, prompts_per_block=2, beta=0.0, max_steps=1)
-    large = make_trainer(tmp_path, prompts_per_block=4, groups_per_rollout=2, beta=0.0)
+    small = make_trainer(tmp_path, prompts_per_rollout_batch=2, beta=0.0, max_steps=1)
+    large = make_trainer(tmp_path, prompts_per_rollout_batch=4, groups_per_rollout=2, beta=0.0)
     small.train()
     recorded = sum(step.sample.nbytes + step.next_sample.nbytes for step in small._buffer.steps)
     assert _needs(small).rollouts == recorded
     assert _needs(large).rollouts == 2 * _needs(small).rollouts
     assert _needs(large).videos == 2 * _needs(small).videos
-    clip = small.last_block.clips[0].video.frames
+    clip = small.last_rollout_batch.clips[0].video.frames
     assert _needs(small).videos == 2 * 4 * clip.numel() * 4  # two chunks of a group of four
 
 

@@ -68,7 +68,7 @@ def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
         ),
         ("name: brightness}", "name: brightnes}", r"Unknown reward 'brightnes'.*Did you mean 'brightness'"),
         ("micro_batch_size: 2", "micro_batch_size: 3", r"micro_batch_size \(3\) must divide .* \(4\)"),
-        ("steps: 6,", "steps: 5,", r"stages.0.steps \(5\) must be a multiple of updates_per_block \(2\)"),
+        ("steps: 6,", "steps: 5,", r"stages.0.steps \(5\) must be a multiple of updates_per_rollout_batch \(2\)"),
         ("max_steps: 16", "max_steps: 3", r"max_steps \(3\) must be a multiple"),
         ("rewards: [brightness]", "rewards: [brightnes]", r"'brightnes' is no reward of this manifest.*Did you mean"),
         ("ema: {every: 2}", "ema: {every: 17}", r"ends after 16 steps, before ema.every \(17\)"),

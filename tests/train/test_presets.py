@@ -34,7 +34,7 @@ def test_presets_hold_the_papers_constants(name):
     assert backbone["guidance_scale"] == (6.0 if name == "cogvideox" else 5.0)
     assert manifest.sampler.options["num_inference_steps"] == 50
     assert manifest.sampler.options["eta"] == 0.7
-    assert (train.group_size, train.prompts_per_block) == (8, 48)
+    assert (train.group_size, train.prompts_per_rollout_batch) == (8, 48)
     assert [(stage.steps, stage.prompts) for stage in train.stages] == [(100, "main"), (50, "dynamic")]
     assert train.stages[1].rewards == ["preference"]
     assert (train.adapter.rank, train.adapter.alpha) == (32, 64)

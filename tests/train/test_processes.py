@@ -40,7 +40,7 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     one = result_of(start(tmp_path, tmp_path / "one"))
     two = result_of(start_two(tmp_path, tmp_path / "two"))
     process = start_two(tmp_path, tmp_path / "cut")
-    wait_for(lambda: (tmp_path / "cut" / "checkpoint-5").exists(), process)  # within a block
+    wait_for(lambda: (tmp_path / "cut" / "checkpoint-5").exists(), process)  # within a rollout batch
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     resumed = result_of(start_two(tmp_path, tmp_path / "cut", "--resume"))

@@ -17,7 +17,13 @@ def sampler_for(kind, **options):
 
 def train(folder, checkpoints, kind="wan-2.1", *, sampler=None, **options):
     backbone = checkpoints.backbone(kind, guidance_scale=2.0)
-    settings = {"max_steps": 4, "updates_per_block": 2, "prompts_per_block": 1, "num_generations": 2, **options}
+    settings = {
+        "max_steps": 4,
+        "updates_per_rollout_batch": 2,
+        "prompts_per_rollout_batch": 1,
+        "num_generations": 2,
+        **options,
+    }
     trainer = make_trainer(
         folder, backbone=backbone, sampler=sampler or sampler_for(kind), per_device_train_batch_size=1, **settings
     )
@@ -45,7 +51,7 @@ def test_every_architecture_trains(tmp_path, checkpoints, kind):
 
 def test_every_adapter_weight_moves_and_the_export_is_a_plain_lora(tmp_path, checkpoints):
     """The exported folder gives, in diffusers alone, the model that was trained."""
-    trainer = train(tmp_path, checkpoints, updates_per_block=1)
+    trainer = train(tmp_path, checkpoints, updates_per_rollout_batch=1)
     backbone = trainer.backbone
     moved = {name: float(p.detach().abs().sum()) for name, p in backbone.trainable_parameters() if "lora_B" in name}
     assert moved

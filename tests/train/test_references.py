@@ -17,7 +17,7 @@ def comparing(folder, **options):
 
 
 def references(trainer):
-    return [clip.reference.frames for clip in trainer.last_block.clips]
+    return [clip.reference.frames for clip in trainer.last_rollout_batch.clips]
 
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "full"])
@@ -30,7 +30,7 @@ def test_references_are_of_the_model_before_and_one_a_group(tmp_path, adapter):
     found = references(trained)
     assert all(torch.equal(found[0], frames) for frames in found[:4])
     assert not torch.equal(found[0], found[4])
-    videos = [[clip.video.frames for clip in trainer.last_block.clips] for trainer in (trained, untrained)]
+    videos = [[clip.video.frames for clip in trainer.last_rollout_batch.clips] for trainer in (trained, untrained)]
     assert float((videos[0][0] - videos[1][0]).abs().max()) > 1e-3
 
 
@@ -54,7 +54,7 @@ def test_references_do_not_change_what_is_sampled(tmp_path):
 def test_no_reference_is_made_where_no_reward_reads_one(tmp_path):
     trainer = make_trainer(tmp_path, num_sample_videos=1, sample_videos_every=1)
     trainer.train()
-    assert trainer.last_block.clips[0].reference is None
+    assert trainer.last_rollout_batch.clips[0].reference is None
 
 
 def test_the_copy_of_full_finetuning_is_counted(tmp_path):

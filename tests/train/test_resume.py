@@ -51,7 +51,7 @@ def run(folder, *, crash_after=None, resume=False, **options):
     callbacks = [] if crash_after is None else [_CrashAfter(crash_after)]
     settings = {
         "max_steps": 12,
-        "updates_per_block": 2,
+        "updates_per_rollout_batch": 2,
         "num_iterations": 2,
         "save_strategy": "steps",
         "save_steps": 3,
@@ -108,7 +108,7 @@ def test_only_so_many_checkpoints_are_kept(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-5", "checkpoint-6"]
 
 
-def test_rollouts_are_kept_only_within_a_block(tmp_path):
+def test_rollouts_are_kept_only_within_a_rollout_batch(tmp_path):
     run(tmp_path, save_steps=1, max_steps=4)
     kept = [path.name for path in list_checkpoints(tmp_path) if list(path.glob("rollouts_*"))]
     assert kept == ["checkpoint-1", "checkpoint-3"]

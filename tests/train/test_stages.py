@@ -1,4 +1,4 @@
-"""The schedule of stages and prompts as pure functions of seed and block."""
+"""The schedule of stages and prompts as pure functions of seed and rollout batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from worldr1_train.stages import StageSchedule
 
 
 def test_stages_come_again_and_again():
-    schedule = StageSchedule([make_stage("main", steps=4), make_stage("dynamic", steps=2)], updates_per_block=2)
-    assert [schedule.at(block).name for block in range(7)] == ["main", "main", "dynamic"] * 2 + ["main"]
+    schedule = StageSchedule([make_stage("main", steps=4), make_stage("dynamic", steps=2)], updates_per_rollout_batch=2)
+    assert [schedule.at(rollout_batch).name for rollout_batch in range(7)] == ["main", "main", "dynamic"] * 2 + ["main"]
     assert schedule.cycle_steps == 6
 
 
@@ -21,7 +21,12 @@ def test_every_prompt_is_drawn_once_a_pass_whatever_stages_lie_between():
     prompts = [f"prompt {i}" for i in range(6)]
     stages = [make_stage("main", steps=2, prompts=prompts), make_stage("dynamic", steps=1, prompts=["x", "y"])]
     schedule = StageSchedule(stages, 1)
-    drawn = [p for block in range(9) if schedule.at(block).name == "main" for p in schedule.prompts(block, 2, seed=3)]
+    drawn = [
+        p
+        for rollout_batch in range(9)
+        if schedule.at(rollout_batch).name == "main"
+        for p in schedule.prompts(rollout_batch, 2, seed=3)
+    ]
     assert Counter(drawn[:6]) == Counter(drawn[6:12]) == Counter(prompts)
 
 
@@ -40,7 +45,7 @@ def test_stages_of_one_split_go_on_in_one_order():
     assert Counter(schedule.prompts(0, 2, 0) + schedule.prompts(1, 2, 0)) == Counter(prompts)
 
 
-def test_block_larger_than_the_split_draws_prompts_again():
+def test_rollout_batch_larger_than_the_split_draws_prompts_again():
     schedule = StageSchedule([make_stage(steps=1, prompts=["a", "b"])], 1)
     assert Counter(schedule.prompts(0, 4, 0)) == {"a": 2, "b": 2}
 

@@ -20,7 +20,7 @@ from worldr1_train.plan import read_manifest
 MANIFEST = Path(__file__).parents[2] / "examples" / "tiny.yaml"
 SMALL = (
     "train.max_steps=2",
-    "train.prompts_per_block=1",
+    "train.prompts_per_rollout_batch=1",
     "train.groups_per_rollout=1",
     "train.micro_batch_size=4",
     "train.group_size=4",

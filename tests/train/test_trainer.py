@@ -21,22 +21,22 @@ def weights(trainer):
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_ratio_of_the_first_update_is_exactly_one(tmp_path, bf16):
-    trainer = make_trainer(tmp_path, bf16=bf16, updates_per_block=4, num_iterations=2, max_steps=8)
+    trainer = make_trainer(tmp_path, bf16=bf16, updates_per_rollout_batch=4, num_iterations=2, max_steps=8)
     trainer.train()
     deviations = logged(trainer, "ratio/max_deviation")
     assert deviations[0] == 0.0
-    assert deviations[4] == 0.0, "the first update of the second block"
+    assert deviations[4] == 0.0, "the first update of the second rollout_batch"
     assert min(deviations[1:4]) > 0, "old log-probabilities stay those of the policy that sampled"
 
 
 def test_policy_at_the_first_update_is_the_one_that_sampled(tmp_path):
-    trainer = make_trainer(tmp_path, updates_per_block=2, max_steps=4)
+    trainer = make_trainer(tmp_path, updates_per_rollout_batch=2, max_steps=4)
     trainer.train()
     assert logged(trainer, "ratio/rollout_max_deviation")[0] < 1e-6
 
 
 def test_single_update_needs_no_second_look_at_the_old_policy(tmp_path):
-    """With one update a block the ratio is 1 by definition; the drift from the rollout's own density is the check."""
+    """With one update per rollout batch the ratio is 1; the drift from the density of the rollout is checked."""
     trainer = make_trainer(tmp_path, max_steps=3)
     trainer.train()
     assert max(logged(trainer, "ratio/rollout_max_deviation")) < 1e-6
@@ -52,8 +52,8 @@ def test_reward_rises(tmp_path):
 
 def test_huge_kl_weight_holds_the_policy(tmp_path):
     """The negative control of the test above; the KL of the free policy is what it must stay far below."""
-    free = make_trainer(tmp_path / "free", max_steps=30, learning_rate=0.02, beta=0.0, updates_per_block=2)
-    held = make_trainer(tmp_path / "held", max_steps=30, learning_rate=0.02, beta=1e4, updates_per_block=2)
+    free = make_trainer(tmp_path / "free", max_steps=30, learning_rate=0.02, beta=0.0, updates_per_rollout_batch=2)
+    held = make_trainer(tmp_path / "held", max_steps=30, learning_rate=0.02, beta=1e4, updates_per_rollout_batch=2)
     for trainer in (free, held):
         trainer.train()
     moved = [logged(trainer, "reward")[-1] - logged(trainer, "reward")[0] for trainer in (free, held)]
@@ -163,7 +163,7 @@ def test_group_with_one_sample_left_is_skipped(tmp_path):
     assert logged(trainer, "masked_samples") == [4]
 
 
-def test_block_without_any_valid_sample_changes_nothing(tmp_path):
+def test_rollout_batch_without_any_valid_sample_changes_nothing(tmp_path):
     stages = [make_stage(steps=2), make_stage("gone", steps=1, rewards=[reward("fragile", fails_from=0)])]
     trainer = make_trainer(tmp_path, stages=stages, max_steps=3, max_failed_share=1.0, beta=0.0)
     snapshots = []
@@ -199,7 +199,9 @@ def test_nan_stops_the_run_before_the_weights_break(tmp_path):
 
 
 def test_exploding_loss_stops_the_run(tmp_path):
-    trainer = make_trainer(tmp_path, max_steps=20, learning_rate=1.0, beta=100.0, max_loss=10.0, updates_per_block=4)
+    trainer = make_trainer(
+        tmp_path, max_steps=20, learning_rate=1.0, beta=100.0, max_loss=10.0, updates_per_rollout_batch=4
+    )
     with pytest.raises(TrainingStopped, match=r"max_loss is 10\.0"):
         trainer.train()
     assert find_last_checkpoint(tmp_path) is not None
@@ -211,7 +213,7 @@ def test_rollouts_share_prefixes_and_prompts_per_group(tmp_path):
     trainer = make_trainer(tmp_path, backbone=backbone, sampler=sampler, max_steps=1)
     trainer.train()
     assert backbone.num_sampled == 2 + 8, "the prefix runs once a prompt"
-    names = [clip.prompt for clip in trainer.last_block.clips]
+    names = [clip.prompt for clip in trainer.last_rollout_batch.clips]
     assert set(names) <= set(PROMPTS)
 
 
@@ -219,9 +221,9 @@ def test_every_metric_of_a_run_is_logged(tmp_path):
     trainer = make_trainer(tmp_path, max_steps=1)
     trainer.train()
     entry = trainer.state.log_history[0]
-    phases = ("sampling", "decoding", "rewards", "waiting", "update", "block")
+    phases = ("sampling", "decoding", "rewards", "waiting", "update", "rollout_batch")
     assert {f"seconds/{phase}" for phase in phases} <= entry.keys()
-    assert {"samples_per_second/block", "samples_per_second/update"} <= entry.keys()
+    assert {"samples_per_second/rollout_batch", "samples_per_second/update"} <= entry.keys()
     expected = {"reward", "reward_std", "rewards/brightness/mean", "rewards/brightness/std", "masked_samples", "kl"}
     assert expected | {"skipped_groups", "ratio/max_deviation", "clip_ratio/region_mean", "grad_norm"} <= entry.keys()
 
@@ -249,10 +251,10 @@ def test_average_lags_behind_and_can_be_put_on(tmp_path):
     [
         ({"per_device_train_batch_size": 3}, r"micro-batch \(3 pairs\) must divide the 4 videos"),
         ({"groups_per_rollout": 3}, r"groups_per_rollout \(3\) must divide the 2 groups"),
-        ({"updates_per_block": 3}, r"updates_per_block \(3\) must divide the 8 micro-batches"),
+        ({"updates_per_rollout_batch": 3}, r"updates_per_rollout_batch \(3\) must divide the 8 micro-batches"),
         ({"credit": "pixel"}, r"credit must be one of \('video', 'spatial'\), received 'pixel'"),
         ({"credit": "spatial"}, "credit 'spatial' needs multi_objective_aggregation 'normalize_then_sum'"),
-        ({"max_steps": 3, "updates_per_block": 2}, r"max_steps \(3\) must be a multiple"),
+        ({"max_steps": 3, "updates_per_rollout_batch": 2}, r"max_steps \(3\) must be a multiple"),
         ({"sampler": FakeSampler(num_inference_steps=6, window=0)}, "needs a window"),
         ({"sampler": FakeSampler(num_inference_steps=2, window=4)}, "cannot begin"),
     ],
@@ -287,7 +289,7 @@ def test_spatial_credit_trains_and_keeps_its_ratio(tmp_path):
         stages=[make_stage(rewards=[reward("upper-brightness"), reward("redness", 0.1)])],
         multi_objective_aggregation="normalize_then_sum",
         credit="spatial",
-        updates_per_block=2,
+        updates_per_rollout_batch=2,
         num_iterations=2,
         num_generations=8,
         max_steps=60,
@@ -296,7 +298,7 @@ def test_spatial_credit_trains_and_keeps_its_ratio(tmp_path):
     )
     trainer.train()
     deviations = logged(trainer, "ratio/max_deviation")
-    assert deviations[0] == deviations[2] == 0.0, "the first update of a block"
+    assert deviations[0] == deviations[2] == 0.0, "the first update of a rollout_batch"
     assert min(deviations[1], deviations[3]) > 0
     assert trainer.last_advantages.values.shape == (16, 4, 4)
     rewards = logged(trainer, "rewards/upper-brightness/mean")

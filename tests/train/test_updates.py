@@ -11,8 +11,8 @@ from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
 from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
 
 
-def plan(num_chunks=2, first_chunk=0, *, chunk_size=4, window=2, batch=2, seed=0, block=0):
-    return plan_micro_batches(num_chunks, chunk_size, window, batch, seed, block, first_chunk)
+def plan(num_chunks=2, first_chunk=0, *, chunk_size=4, window=2, batch=2, seed=0, rollout_batch=0):
+    return plan_micro_batches(num_chunks, chunk_size, window, batch, seed, rollout_batch, first_chunk)
 
 
 def pairs(batches, first_chunk=0, chunk_size=4, window=2):
@@ -29,10 +29,10 @@ def test_every_pair_comes_once_and_rows_match_samples():
         assert [4 * (batch.step // 2) + row for row in batch.rows] == list(batch.samples)
 
 
-def test_order_depends_on_seed_and_block_alone():
+def test_order_depends_on_seed_and_rollout_batch_alone():
     first = [batch.samples for batch in plan()]
     assert first == [batch.samples for batch in plan()]
-    assert first != [batch.samples for batch in plan(block=1)]
+    assert first != [batch.samples for batch in plan(rollout_batch=1)]
     assert first != [batch.samples for batch in plan(seed=1)]
 
 

@@ -22,7 +22,7 @@ LOGGED = (
     "reward_std",
     "kl",
     "stage",
-    "block",
+    "rollout_batch",
     "ratio/max_deviation",
 )
 """Keys of `metrics.jsonl` that do not depend on the clock, beside those of rewards and evaluations."""
@@ -40,9 +40,9 @@ rewards:
 prompts: {main: train.txt, test: test.txt}
 train:
   group_size: 4
-  prompts_per_block: 1
+  prompts_per_rollout_batch: 1
   micro_batch_size: 2
-  updates_per_block: 2
+  updates_per_rollout_batch: 2
   stages:
     - {steps: 2, prompts: main}
     - {steps: 2, prompts: main, rewards: [mean-gradient], noise: {name: camera-warp, injection: stepwise-delta}}
@@ -72,9 +72,9 @@ rewards:
 prompts: {main: train.txt, dynamic: dynamic.txt, test: test.txt}
 train:
   group_size: 4
-  prompts_per_block: 2
+  prompts_per_rollout_batch: 2
   micro_batch_size: 2
-  updates_per_block: 2
+  updates_per_rollout_batch: 2
   stages:
     - {steps: 2, prompts: main}
     - {steps: 2, prompts: dynamic, rewards: [brightness], noise: false}
@@ -108,7 +108,7 @@ def test_four_steps_of_the_tiny_model(tmp_path):
 
 
 def test_four_steps_of_the_fake_world(tmp_path, make_registry, monkeypatch):
-    """With references, a stage without noise, several updates of a block and evaluations on the way."""
+    """With references, a stage without noise, several updates of a rollout batch and evaluations on the way."""
     where = fake_world.__name__
     registry = make_registry(
         {

@@ -20,8 +20,8 @@ class SamplerConfig(ComponentConfig):
     window: int = Field(2, ge=0, le=1000, description="Number of consecutive stochastic steps; 0 for none.")
     window_position: Literal["fixed", "random", "sliding"] = Field(
         "random",
-        description="Where the window begins: at `window_start`, drawn anew for every block from "
-        "[window_start, window_stop), or moved on by one step after every block.",
+        description="Where the window begins: at `window_start`, drawn anew for every rollout batch from "
+        "[window_start, window_stop), or moved on by one step after every rollout batch.",
     )
     window_start: int = Field(0, ge=0, le=999, description="First step at which the window may begin.")
     window_stop: int | None = Field(
@@ -53,12 +53,12 @@ class Sampler(Component, abc.ABC):
             UserError: The base belongs to another family of models (flow, diffusion).
         """
 
-    def window(self, seed: int, block: int) -> tuple[int, int]:
-        """Stochastic steps `[begin, end)` of block number `block` of a run; a pure function of its arguments.
+    def window(self, seed: int, rollout_batch: int) -> tuple[int, int]:
+        """Stochastic steps `[begin, end)` of a rollout batch, counted from 0; a pure function of its arguments.
 
         Raises:
             UserError: The window does not fit into the schedule.
         """
         from worldr1_core.windows import choose_window
 
-        return choose_window(self.config, seed, block, last_step=self.stochastic_last_step)
+        return choose_window(self.config, seed, rollout_batch, last_step=self.stochastic_last_step)

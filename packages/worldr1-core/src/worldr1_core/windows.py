@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from worldr1_core.sampler import SamplerConfig
 
 
-def choose_window(config: SamplerConfig, seed: int, block: int, *, last_step: bool = True) -> tuple[int, int]:
-    """Stochastic steps `[begin, end)` of a block (Flow-GRPO-Fast: paper, section 3).
+def choose_window(config: SamplerConfig, seed: int, rollout_batch: int, *, last_step: bool = True) -> tuple[int, int]:
+    """Stochastic steps `[begin, end)` of a rollout batch (Flow-GRPO-Fast: paper, section 3).
 
     Args:
         config: Length, position rule and bounds.
         seed: Seed of the run.
-        block: Number of the block of rollouts, from 0.
+        rollout_batch: Number of the rollout batch, from 0.
         last_step: Whether the window may hold the last step of the schedule.
 
     Raises:
@@ -39,8 +39,8 @@ def choose_window(config: SamplerConfig, seed: int, block: int, *, last_step: bo
     choices = stop - config.window_start
     offset = {
         "fixed": 0,
-        "random": derive_seed(seed, "window", block) % choices,
-        "sliding": block % choices,
+        "random": derive_seed(seed, "window", rollout_batch) % choices,
+        "sliding": rollout_batch % choices,
     }[config.window_position]
     begin = config.window_start + offset
     return begin, begin + length

@@ -86,18 +86,18 @@ class MetricsFile(TrainerCallback):
 
 
 class SampleVideos(TrainerCallback):
-    """Writes the clips that the trainer kept of a block to `samples/`, and sends them to the trackers."""
+    """Writes the clips that the trainer kept of a rollout batch to `samples/`, and sends them to the trackers."""
 
     def __init__(self, trainer: FlowGRPOTrainer, folder: Path) -> None:
         self._trainer, self._folder = trainer, folder / "samples"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write once a block."""
-        block = self._trainer.last_block
-        if block is None or not block.clips or not state.is_world_process_zero:
+        """Write once per rollout batch."""
+        rollout_batch = self._trainer.last_rollout_batch
+        if rollout_batch is None or not rollout_batch.clips or not state.is_world_process_zero:
             return
         samples = []
-        for number, (clip, score) in enumerate(zip(block.clips, block.scores, strict=False)):
+        for number, (clip, score) in enumerate(zip(rollout_batch.clips, rollout_batch.scores, strict=False)):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
             path = self._folder / f"{stem}.mp4"
             write_video(clip.video, path)
@@ -107,7 +107,7 @@ class SampleVideos(TrainerCallback):
             caption = f"{clip.prompt} (reward {score.total:.3f})"
             samples.append(SampleVideo(f"samples/{number}", path, clip.video.frames, caption))
         log_samples(args.report_to, self._trainer.callback_handler.callbacks, samples, state.global_step)
-        block.clips = []
+        rollout_batch.clips = []
 
 
 class PeriodicEvaluation(TrainerCallback):

@@ -29,7 +29,8 @@ class CheckpointingMixin:
     """Overrides `transformers.Trainer`'s checkpoints.
 
     A checkpoint holds the trained parameters, their average, optimiser, learning rate schedule, random states,
-    Trainer's own state, and within a block its rollouts. Prompts, stage, window and noise follow from seed and step.
+    Trainer's own state, and within a rollout batch its rollouts. Prompts, stage, window and noise follow from seed and
+    step.
     """
 
     args: FlowGRPOConfig
@@ -78,7 +79,7 @@ class CheckpointingMixin:
         trainer._save_rng_state(str(folder))
         if self.ema is not None and (self.is_fsdp_enabled or self.args.should_save):
             self.ema.save(folder / self._average_name)
-        if self._is_within_block and self._buffer is not None:
+        if self._is_within_rollout_batch and self._buffer is not None:
             torch.save(self._buffer.state_dict(), folder / self._rollouts_name)
         if self.args.should_save:
             if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -87,8 +88,8 @@ class CheckpointingMixin:
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     @property
-    def _is_within_block(self) -> bool:
-        return bool(self.state.global_step % self.args.updates_per_block)
+    def _is_within_rollout_batch(self) -> bool:
+        return bool(self.state.global_step % self.args.updates_per_rollout_batch)
 
     @property
     def _average_name(self) -> str:
@@ -119,12 +120,12 @@ class CheckpointingMixin:
             return
         self._resumed_from = Path(checkpoint)
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        if not self._is_within_block:
+        if not self._is_within_rollout_batch:
             return
         path = self._resumed_from / self._rollouts_name
         if not path.is_file():
             raise UserError(
-                f"Checkpoint {checkpoint!r} lies within a block of rollouts and was written by another number of "
+                f"Checkpoint {checkpoint!r} lies within a rollout batch and was written by another number of "
                 f"processes than {self.accelerator.num_processes}. Resume with the same number."
             )
         state = torch.load(path, map_location="cpu", weights_only=True)

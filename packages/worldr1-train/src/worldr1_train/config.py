@@ -28,13 +28,14 @@ CREDITS = ("video", "spatial")
 class FlowGRPOConfig(GRPOConfig):
     r"""Arguments of [`FlowGRPOTrainer`]; those of [`~trl.GRPOConfig`] that concern tokens or vLLM are refused.
 
-    A block of rollouts holds `prompts_per_block` groups of `num_generations` videos over all processes. It is updated
-    from in micro-batches of `per_device_train_batch_size` (video, timestep) pairs, in `updates_per_block` optimiser
-    steps; gradient accumulation follows from these numbers. Defaults are the constants of World-R1.
+    A rollout batch holds `prompts_per_rollout_batch` groups of `num_generations` videos over all processes. It is
+    updated from in micro-batches of `per_device_train_batch_size` (video, timestep) pairs, in
+    `updates_per_rollout_batch` optimiser steps; gradient accumulation follows from these numbers. Defaults are the
+    constants of World-R1.
 
     Parameters:
-        prompts_per_block (`int`, *optional*, defaults to `1`): Groups of a block, over all processes.
-        updates_per_block (`int`, *optional*, defaults to `1`): Optimiser steps from one block.
+        prompts_per_rollout_batch (`int`, *optional*, defaults to `1`): Groups of a rollout_batch, over all processes.
+        updates_per_rollout_batch (`int`, *optional*, defaults to `1`): Optimiser steps from one rollout batch.
         groups_per_rollout (`int`, *optional*, defaults to `1`): Groups that are denoised together on a process.
         credit (`str`, *optional*, defaults to `"video"`): `"video"`, or `"spatial"` to credit places of the picture.
         advantage_clip (`float`, *optional*, defaults to `5.0`): Bound of the advantages.
@@ -42,9 +43,10 @@ class FlowGRPOConfig(GRPOConfig):
         ema_every (`int`, *optional*, defaults to `8`): Optimiser steps from one update of it to the next.
         full_finetuning (`bool`, *optional*, defaults to `False`): Train every weight, in float32, without an adapter.
         async_rewards (`bool`, *optional*, defaults to `True`): Score a chunk while the next is sampled.
-        max_failed_share (`float`, *optional*, defaults to `0.5`): Failed share of a block above which a run stops.
+        max_failed_share (`float`, *optional*, defaults to `0.5`): Failed share of a rollout batch above which a run
+            stops.
         max_loss (`float`, *optional*, defaults to `100.0`): |loss| of an optimiser step above which a run stops.
-        num_sample_videos (`int`, *optional*, defaults to `1`): Videos of a block that are written.
+        num_sample_videos (`int`, *optional*, defaults to `1`): Videos of a rollout batch that are written.
         sample_videos_every (`int`, *optional*, defaults to `50`): Optimiser steps from one writing to the next.
     """
 
@@ -71,10 +73,10 @@ class FlowGRPOConfig(GRPOConfig):
     )
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Has no effect here."})
 
-    prompts_per_block: int = field(
-        default=1, metadata={"help": "Groups of a block of rollouts, over all processes; a multiple of their number."}
+    prompts_per_rollout_batch: int = field(
+        default=1, metadata={"help": "Groups of a rollout batch, over all processes; a multiple of their number."}
     )
-    updates_per_block: int = field(default=1, metadata={"help": "Optimiser steps from one block of rollouts."})
+    updates_per_rollout_batch: int = field(default=1, metadata={"help": "Optimiser steps from one rollout batch."})
     groups_per_rollout: int = field(
         default=1, metadata={"help": "Groups that are denoised together on one process; lower it to save memory."}
     )
@@ -97,12 +99,15 @@ class FlowGRPOConfig(GRPOConfig):
         default=True, metadata={"help": "Score a chunk of rollouts in a thread while the next is sampled."}
     )
     max_failed_share: float = field(
-        default=0.5, metadata={"help": "Share of a block's samples whose rewards may fail before the run stops."}
+        default=0.5,
+        metadata={"help": "Share of a rollout batch's samples whose rewards may fail before the run stops."},
     )
     max_loss: float = field(
         default=100.0, metadata={"help": "Absolute loss of an optimiser step above which the run stops."}
     )
-    num_sample_videos: int = field(default=1, metadata={"help": "Videos of a block that are written, 0 for none."})
+    num_sample_videos: int = field(
+        default=1, metadata={"help": "Videos of a rollout batch that are written, 0 for none."}
+    )
     sample_videos_every: int = field(
         default=50, metadata={"help": "Optimiser steps from one writing of sample videos to the next."}
     )
@@ -115,7 +120,7 @@ class FlowGRPOConfig(GRPOConfig):
         self._refuse_token_options()
         self._check_counts()
         check_launch("cpu" if self.use_cpu else None, fsdp=bool(self.fsdp), deepspeed=bool(self.deepspeed))
-        self.generation_batch_size = self.prompts_per_block * self.num_generations
+        self.generation_batch_size = self.prompts_per_rollout_batch * self.num_generations
         # TRL's own check concerns videos a micro-batch; ours are pairs, and `derive_accumulation` checks them.
         micro_batch, self.per_device_train_batch_size = self.per_device_train_batch_size, 1
         # Transformers would call a method that denoisers lack; the trainer asks the backbone instead.
@@ -124,20 +129,21 @@ class FlowGRPOConfig(GRPOConfig):
         super().__post_init__()
         self.recompute_activations = wanted
         self.per_device_train_batch_size = micro_batch
-        if self.prompts_per_block % self.world_size:
+        if self.prompts_per_rollout_batch % self.world_size:
             raise UserError(
-                f"prompts_per_block ({self.prompts_per_block}) must be a multiple of the number of processes "
+                f"prompts_per_rollout_batch ({self.prompts_per_rollout_batch}) must be a multiple of the number of "
+                "processes "
                 f"({self.world_size}), so that no group is torn apart."
             )
         self._n_gpu = min(self.n_gpu, 1)  # several GPUs in one process would be wrapped in DataParallel
 
     @property
     def prompts_per_process(self) -> int:
-        """Groups of a block on one process."""
-        return self.prompts_per_block // self.world_size
+        """Groups of a rollout batch on one process."""
+        return self.prompts_per_rollout_batch // self.world_size
 
     def derive_accumulation(self, window: int) -> int:
-        """Micro-batches of a block on one process, for a window of so many steps; sets gradient accumulation.
+        """Micro-batches of a rollout batch on one process, for a window of so many steps; sets gradient accumulation.
 
         Raises:
             UserError: The sizes do not divide each other.
@@ -146,7 +152,7 @@ class FlowGRPOConfig(GRPOConfig):
         if self.prompts_per_process % self.groups_per_rollout:
             raise UserError(
                 f"groups_per_rollout ({self.groups_per_rollout}) must divide the {self.prompts_per_process} groups of "
-                "a block on each process."
+                "a rollout batch on each process."
             )
         chunk = self.groups_per_rollout * group_size
         if chunk % batch:
@@ -155,13 +161,14 @@ class FlowGRPOConfig(GRPOConfig):
                 f"(groups_per_rollout {self.groups_per_rollout} x group size {group_size})."
             )
         micro_batches = self.prompts_per_process * group_size // batch * window
-        if micro_batches * self.num_iterations % self.updates_per_block:
+        if micro_batches * self.num_iterations % self.updates_per_rollout_batch:
             raise UserError(
-                f"updates_per_block ({self.updates_per_block}) must divide the {micro_batches * self.num_iterations} "
-                f"micro-batches of a block ({self.prompts_per_process} groups x {group_size} videos x {window} steps / "
+                f"updates_per_rollout_batch ({self.updates_per_rollout_batch}) must divide the "
+                f"{micro_batches * self.num_iterations} micro-batches of a rollout batch "
+                f"({self.prompts_per_process} groups x {group_size} videos x {window} steps / "
                 f"{batch} pairs x {self.num_iterations} iterations)."
             )
-        self.gradient_accumulation_steps = micro_batches * self.num_iterations // self.updates_per_block
+        self.gradient_accumulation_steps = micro_batches * self.num_iterations // self.updates_per_rollout_batch
         return micro_batches
 
     def _refuse_token_options(self) -> None:
@@ -172,14 +179,14 @@ class FlowGRPOConfig(GRPOConfig):
             value = getattr(self, item.name)
             if value != item.default:
                 raise UserError(
-                    f"{item.name} has no meaning for videos, or follows from prompts_per_block, num_generations and "
-                    f"updates_per_block; received {value!r}. Leave it out."
+                    f"{item.name} has no meaning for videos, or follows from prompts_per_rollout_batch, "
+                    f"num_generations and updates_per_rollout_batch; received {value!r}. Leave it out."
                 )
 
     def _check_counts(self) -> None:
         least = {
-            "prompts_per_block": 1,
-            "updates_per_block": 1,
+            "prompts_per_rollout_batch": 1,
+            "updates_per_rollout_batch": 1,
             "groups_per_rollout": 1,
             "per_device_train_batch_size": 1,
             "num_iterations": 1,

@@ -21,13 +21,14 @@ _FLOAT = 4
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeeds:
-    """Bytes that one process holds all the time, or for a block; a run needs more, never less.
+    """Bytes that one process holds all the time, or for a rollout batch; a run needs more, never less.
 
     Attributes:
         denoisers: Weights of the denoisers, an adapter included.
         training: Gradients and AdamW's two moments of what is trained, its moving average, and the initial weights
             that full fine-tuning keeps for a KL term.
-        rollouts: Latents before and after every stochastic step of a block, and the reference's answers of a KL term.
+        rollouts: Latents before and after every stochastic step of a rollout batch, and the reference's answers of a KL
+            term.
         videos: Decoded videos of the groups that are sampled together, and of those that are scored meanwhile.
     """
 
@@ -52,7 +53,7 @@ def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> Memor
 
     Args:
         model: The policy on its device, sharded or whole; its backbone gives the sizes of latents and videos.
-        args: Sizes of groups and blocks.
+        args: Sizes of groups and rollout batches.
         window: Stochastic steps of a rollout.
     """
     trained = _bytes(model.trainable().values(), _FLOAT)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from worldr1_train.memory import GIB, peak_memory
 from worldr1_train.objective import Advantages
-from worldr1_train.rollouts import RolloutBlock, SampleScore
+from worldr1_train.rollouts import RolloutBatch, SampleScore
 from worldr1_train.stages import Stage, StageSchedule
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class MetricsMixin:
         clipped = (deviation < -self.args.epsilon) | (deviation > high)
         metrics["clip_ratio/region_mean"].append(float(clipped.float().mean()))
 
-    def _log_scores(self, block: int, stage: Stage, scores: list[SampleScore], advantages: Advantages) -> None:
+    def _log_scores(self, rollout_batch: int, stage: Stage, scores: list[SampleScore], advantages: Advantages) -> None:
         metrics = self._metrics["train"]
         totals = np.array([score.total for score in scores])
         metrics["reward"].append(_nan_mean(totals))
@@ -54,15 +54,15 @@ class MetricsMixin:
             metrics[f"rewards/{name}/std"].append(float(np.nanstd(values)) if np.isfinite(values).any() else math.nan)
         metrics["masked_samples"].append(float((~advantages.valid).sum()))
         metrics["skipped_groups"].append(float(advantages.num_skipped_groups))
-        metrics["block"].append(float(block))
+        metrics["rollout_batch"].append(float(rollout_batch))
         metrics["stage"].append(float(self.schedule.stages.index(stage)))
 
-    def _log_seconds(self, rollouts: RolloutBlock) -> None:
+    def _log_seconds(self, rollouts: RolloutBatch) -> None:
         for phase, seconds in rollouts.seconds.items():
             self._log_phase(phase, seconds)
 
     def _log_phase(self, phase: str, seconds: float) -> None:
-        samples = self.args.prompts_per_block * self.args.num_generations
+        samples = self.args.prompts_per_rollout_batch * self.args.num_generations
         self._metrics["train"][f"seconds/{phase}"].append(seconds)
         if seconds > 0:
             self._metrics["train"][f"samples_per_second/{phase}"].append(samples / seconds)

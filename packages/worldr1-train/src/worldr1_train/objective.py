@@ -18,7 +18,7 @@ EPSILON = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """What every sample of a block is worth against its group.
+    """What every sample of a rollout batch is worth against its group.
 
     Attributes:
         values: `(N,)` float32, or `(N, h, w)` with a value for every place of the latents; 0 where `valid` is false.
@@ -57,7 +57,7 @@ def weighted_sum_advantages(totals: Tensor, group_size: int, *, clip: float = 5.
 def gdpo_advantages(
     components: Tensor, totals: Tensor, weights: Tensor, group_size: int, *, clip: float = 5.0
 ) -> Advantages:
-    """Every reward is normalised within its group before the weighted sum, and the sum over the block.
+    """Every reward is normalised within its group before the weighted sum, and the sum over the rollout batch.
 
     GDPO: Liu et al., "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL
     Optimization", 2026 (arXiv 2601.05242). It keeps apart samples whose different rewards add up to the same total, and
@@ -93,7 +93,7 @@ def add_spatial_advantages(
     A video has thousands of latents and a group a handful of samples, so most of what a scalar reward tells a latent
     is the luck of the others. A reward that is a sum over the picture can tell each place its own: with A_k the
     standardised reward and a_k(p) its standardised map (centred over the group place by place, over the RMS of all
-    places of the group), the advantage is sum_k w_k B_k(p), standardised over the block, where B_k(p) =
+    places of the group), the advantage is sum_k w_k B_k(p), standardised over the rollout batch, where B_k(p) =
     (A_k + a_k(p)) / sqrt(2), and A_k for rewards without a map. Ours; neither World-R1 nor Flow-GRPO does it.
 
     Args:

@@ -18,7 +18,7 @@ from worldr1_core.yaml_source import parse_yaml
 from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, list_checkpoints
 from worldr1_train.launch import check_launch
 from worldr1_train.prompts import load_split
-from worldr1_train.section import EvaluationSection, StageSection, TrainSection
+from worldr1_train.section import RENAMED_KEYS, EvaluationSection, StageSection, TrainSection
 
 DEFAULT_METRICS = ("psnr", "camera-accuracy")
 """Rewards that are measured wherever they are installed."""
@@ -271,7 +271,7 @@ def record_run(plan: TrainingPlan) -> None:
 def _with_current_names(record: Any, renamed: Mapping[str, str]) -> Any:
     """A record of a run with names and values as this version spells them."""
     if isinstance(record, dict):
-        record = {key: _with_current_names(value, renamed) for key, value in record.items()}
+        record = {RENAMED_KEYS.get(key, key): _with_current_names(value, renamed) for key, value in record.items()}
         return {**record, "credit": "spatial"} if record.get("credit") == "place" else record
     if isinstance(record, list):
         return [_with_current_names(value, renamed) for value in record]

@@ -1,4 +1,4 @@
-"""One block of rollouts: groups are sampled, decoded and scored, each chunk scored while the next is sampled."""
+"""One rollout batch: groups are sampled, decoded and scored, each chunk scored while the next is sampled."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ class SampleScore:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockRequest:
-    """What a block of rollouts is made from, on one process.
+class RolloutRequest:
+    """What a rollout batch is made from, on one process.
 
     Attributes:
         seed: Seed of the run.
-        block: Number of the block, from 0.
+        rollout_batch: Number of the rollout_batch, from 0.
         stage: Its stage.
         window: Stochastic steps `[begin, end)`.
         prompts: Prompts of this process.
-        first_group: Number of its first prompt among all processes' prompts of the block.
+        first_group: Number of its first prompt among all processes' prompts of the rollout_batch.
         keep_clips: How many clips to keep for the logs.
     """
 
     seed: int
-    block: int
+    rollout_batch: int
     stage: Stage
     window: tuple[int, int]
     prompts: Sequence[str]
@@ -89,7 +89,7 @@ class BlockRequest:
 
 
 @dataclass(slots=True)
-class RolloutBlock:
+class RolloutBatch:
     """The rollouts of one process.
 
     Attributes:
@@ -111,9 +111,9 @@ class RolloutBlock:
 
 @dataclass(slots=True)
 class RolloutCollector:
-    """Samples blocks of groups.
+    """Samples rollout batches.
 
-    What is drawn depends on (seed, block, index among all processes' samples) alone.
+    What is drawn depends on (seed, rollout batch, index among all processes' samples) alone.
 
     Attributes:
         model: Policy.
@@ -138,9 +138,9 @@ class RolloutCollector:
         """The backbone behind the policy."""
         return self.model.backbone
 
-    def collect(self, request: BlockRequest) -> RolloutBlock:
-        """Sample, decode and score one block."""
-        result = RolloutBlock(chunk_size=self.groups_per_chunk * self.group_size)
+    def collect(self, request: RolloutRequest) -> RolloutBatch:
+        """Sample, decode and score one rollout batch."""
+        result = RolloutBatch(chunk_size=self.groups_per_chunk * self.group_size)
         pending: list[Future[tuple[list[SampleScore], float]]] = []
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards") as executor:
             for start in range(0, len(request.prompts), self.groups_per_chunk):
@@ -157,16 +157,19 @@ class RolloutCollector:
                     result.seconds["rewards"] += seconds
         return result
 
-    def _sample_chunk(self, request: BlockRequest, start: int, result: RolloutBlock) -> list[Clip]:
+    def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch) -> list[Clip]:
         prompts = list(request.prompts[start : start + self.groups_per_chunk])
         groups = range(request.first_group + start, request.first_group + start + len(prompts))
         with _timed(result, "sampling"):
-            seeds = [derive_seed(request.seed, "noise", request.block, group) for group in groups]
+            seeds = [derive_seed(request.seed, "noise", request.rollout_batch, group) for group in groups]
             noises = draw_noises(self.backbone, request.stage.conditioner, prompts, seeds)
             samples = range(groups.start * self.group_size, groups.stop * self.group_size)
             conditioning = self.backbone.encode(prompts)
             rollout = self._roll_out(
-                request, conditioning, noises, [generator(request.seed, "rollout", request.block, n) for n in samples]
+                request,
+                conditioning,
+                noises,
+                [generator(request.seed, "rollout", request.rollout_batch, n) for n in samples],
             )
             references = None
             if request.stage.needs_reference:
@@ -175,7 +178,7 @@ class RolloutCollector:
                         request,
                         conditioning,
                         noises,
-                        [generator(request.seed, "reference", request.block, group) for group in groups],
+                        [generator(request.seed, "reference", request.rollout_batch, group) for group in groups],
                     )
         result.steps += rollout.steps
         with _timed(result, "decoding"):
@@ -187,14 +190,18 @@ class RolloutCollector:
         for i, sample in enumerate(samples):
             group = i // self.group_size
             clip = make_clip(
-                self.backbone, videos[i], prompts[group], noises[group], f"block {request.block} sample {sample}"
+                self.backbone,
+                videos[i],
+                prompts[group],
+                noises[group],
+                f"rollout_batch {request.rollout_batch} sample {sample}",
             )
             clips.append(replace(clip, reference=before[group]))
         return clips
 
     def _roll_out(
         self,
-        request: BlockRequest,
+        request: RolloutRequest,
         conditioning: Conditioning,
         noises: Sequence[InitialNoise],
         generators: Sequence[torch.Generator],
@@ -254,7 +261,7 @@ def _score(stage: Stage, clips: list[Clip]) -> tuple[list[SampleScore], float]:
 
 
 @contextmanager
-def _timed(result: RolloutBlock, phase: str) -> Iterator[None]:
+def _timed(result: RolloutBatch, phase: str) -> Iterator[None]:
     start = time.perf_counter()
     try:
         yield

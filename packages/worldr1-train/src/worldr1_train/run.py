@@ -146,7 +146,7 @@ class TrainingRun:
         if available is not None and needs.total > available:
             log.warning(
                 "memory estimate exceeds the device",
-                advice="lower prompts_per_block, groups_per_rollout or group_size, or shard with FSDP2",
+                advice="lower prompts_per_rollout_batch, groups_per_rollout or group_size, or shard with FSDP2",
                 **estimate,
             )
 
@@ -314,10 +314,10 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
         seed=plan.manifest.seed % 2**32,  # numpy's generators take no more
         max_steps=section.total_steps,
         num_generations=section.group_size,
-        prompts_per_block=section.prompts_per_block,
+        prompts_per_rollout_batch=section.prompts_per_rollout_batch,
         groups_per_rollout=section.groups_per_rollout,
         per_device_train_batch_size=section.micro_batch_size,
-        updates_per_block=section.updates_per_block,
+        updates_per_rollout_batch=section.updates_per_rollout_batch,
         num_iterations=section.num_iterations,
         learning_rate=optimiser.learning_rate,
         weight_decay=optimiser.weight_decay,

@@ -134,7 +134,9 @@ class CheckpointSection(_Part):
 class FailureSection(_Part):
     """When a run stops instead of training on nothing."""
 
-    max_share: float = Field(default=0.5, ge=0, le=1, description="Share of a block's samples whose rewards may fail.")
+    max_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of a rollout batch's samples whose rewards may fail."
+    )
     max_loss: float = Field(default=100.0, gt=0, le=1e9, description="Absolute loss of an optimiser step.")
 
 
@@ -145,17 +147,24 @@ class SampleSection(_Part):
     num_videos: int = Field(default=2, ge=0, le=64, description="How many.")
 
 
+RENAMED_KEYS = {
+    "prompts_per_block": "prompts_per_rollout_batch",
+    "updates_per_block": "updates_per_rollout_batch",
+}
+"""Keys of the section under their old names, which warn."""
+
+
 class TrainSection(_Part):
     """How the model is post-trained; defaults are the constants of World-R1."""
 
     group_size: int = Field(
         default=8, ge=2, le=1024, description="Videos of a group, which share a prompt and a prefix: G."
     )
-    prompts_per_block: int = Field(
+    prompts_per_rollout_batch: int = Field(
         default=1,
         ge=1,
         le=10**5,
-        description="Groups of a block of rollouts, over all processes; a multiple of their number.",
+        description="Groups of a rollout batch, over all processes; a multiple of their number.",
     )
     groups_per_rollout: int = Field(
         default=1, ge=1, le=10**4, description="Groups that are denoised together on a process."
@@ -163,8 +172,10 @@ class TrainSection(_Part):
     micro_batch_size: int = Field(
         default=1, ge=1, le=10**4, description="(video, timestep) pairs of one forward and backward pass on a process."
     )
-    updates_per_block: int = Field(default=1, ge=1, le=10**5, description="Optimiser steps from one block of rollouts.")
-    num_iterations: int = Field(default=1, ge=1, le=100, description="Passes over a block.")
+    updates_per_rollout_batch: int = Field(
+        default=1, ge=1, le=10**5, description="Optimiser steps from one rollout batch."
+    )
+    num_iterations: int = Field(default=1, ge=1, le=100, description="Passes over a rollout batch.")
     max_steps: int | None = Field(
         default=None,
         ge=1,
@@ -202,27 +213,40 @@ class TrainSection(_Part):
         """Whether denoisers run in bfloat16 on a device."""
         return self.precision == "bfloat16" or (self.precision == "auto" and device != "cpu")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        for old, new in RENAMED_KEYS.items():
+            if old in value and new not in value:
+                warn_renamed("The key of train", old, new)
+                value[new] = value.pop(old)
+        return value
+
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
         chunk = self.groups_per_rollout * self.group_size
-        if self.prompts_per_block % self.groups_per_rollout:
+        if self.prompts_per_rollout_batch % self.groups_per_rollout:
             raise ValueError(
-                f"groups_per_rollout ({self.groups_per_rollout}) must divide prompts_per_block "
-                f"({self.prompts_per_block})"
+                f"groups_per_rollout ({self.groups_per_rollout}) must divide prompts_per_rollout_batch "
+                f"({self.prompts_per_rollout_batch})"
             )
         if chunk % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size ({self.micro_batch_size}) must divide groups_per_rollout x group_size ({chunk})"
             )
         for index, stage in enumerate(self.stages):
-            if stage.steps % self.updates_per_block:
+            if stage.steps % self.updates_per_rollout_batch:
                 raise ValueError(
-                    f"stages.{index}.steps ({stage.steps}) must be a multiple of updates_per_block "
-                    f"({self.updates_per_block})"
+                    f"stages.{index}.steps ({stage.steps}) must be a multiple of updates_per_rollout_batch "
+                    f"({self.updates_per_rollout_batch})"
                 )
-        if (self.max_steps or 0) % self.updates_per_block:
+        if (self.max_steps or 0) % self.updates_per_rollout_batch:
             raise ValueError(
-                f"max_steps ({self.max_steps}) must be a multiple of updates_per_block ({self.updates_per_block})"
+                f"max_steps ({self.max_steps}) must be a multiple of updates_per_rollout_batch "
+                f"({self.updates_per_rollout_batch})"
             )
         if self.ema is not None and self.total_steps < self.ema.every:
             raise ValueError(

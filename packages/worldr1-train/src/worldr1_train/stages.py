@@ -1,7 +1,7 @@
-"""Periodic decoupled training: which stage a block belongs to, and which prompts it draws.
+"""Periodic decoupled training: which stage a rollout batch belongs to, and which prompts it draws.
 
-Both are pure functions of the seed and the block's number, so that a resumed run needs no state for them (paper,
-section 4 of the method).
+Both are pure functions of the seed and the rollout batch's number, so that a resumed run needs no state for them
+(paper, section 4 of the method).
 """
 
 from __future__ import annotations
@@ -64,51 +64,53 @@ class StageSchedule:
 
     Args:
         stages: At least one.
-        updates_per_block: Optimiser steps that are made from one block of rollouts.
+        updates_per_rollout_batch: Optimiser steps that are made from one rollout batch.
 
     Raises:
-        UserError: There is no stage, a stage holds no prompt, or its steps are no multiple of `updates_per_block`.
+        UserError: There is no stage, a stage holds no prompt, or its steps are no multiple of
+            `updates_per_rollout_batch`.
     """
 
-    def __init__(self, stages: Sequence[Stage], updates_per_block: int) -> None:
+    def __init__(self, stages: Sequence[Stage], updates_per_rollout_batch: int) -> None:
         if not stages:
             raise UserError("Training needs at least one stage, e.g. `stages: [{steps: 100, prompts: main}]`.")
         for stage in stages:
             if not stage.prompts:
                 raise UserError(f"Stage {stage.name!r} has no prompt. Write at least one into its prompt file.")
-            if stage.steps < 1 or stage.steps % updates_per_block:
+            if stage.steps < 1 or stage.steps % updates_per_rollout_batch:
                 raise UserError(
                     f"Stage {stage.name!r} lasts {stage.steps!r} steps, which is no multiple of the "
-                    f"{updates_per_block} updates of a block. Change steps or updates_per_block."
+                    f"{updates_per_rollout_batch} updates of a rollout batch. Change steps or "
+                    "updates_per_rollout_batch."
                 )
         self.stages = list(stages)
-        self.updates_per_block = updates_per_block
-        self._blocks = [stage.steps // updates_per_block for stage in stages]
+        self.updates_per_rollout_batch = updates_per_rollout_batch
+        self._lengths = [stage.steps // updates_per_rollout_batch for stage in stages]
 
     @property
     def cycle_steps(self) -> int:
         """Optimiser steps of one cycle."""
         return sum(stage.steps for stage in self.stages)
 
-    def at(self, block: int) -> Stage:
-        """The stage of a block, counted from 0."""
-        return self.stages[self._index(block)]
+    def at(self, rollout_batch: int) -> Stage:
+        """The stage of a rollout batch, counted from 0."""
+        return self.stages[self._index(rollout_batch)]
 
-    def prompts(self, block: int, count: int, seed: int) -> list[str]:
-        """The prompts of a block: a shuffled pass over the split after the other, none left out.
+    def prompts(self, rollout_batch: int, count: int, seed: int) -> list[str]:
+        """The prompts of a rollout batch: a shuffled pass over the split after the other, none left out.
 
         Args:
-            block: Number of the block, from 0.
-            count: Prompts a block.
+            rollout_batch: Number of the rollout_batch, from 0.
+            count: Prompts per rollout batch.
             seed: Seed of the run.
         """
-        stage = self.at(block)
-        first = count * sum(self.at(earlier).split == stage.split for earlier in range(block))
+        stage = self.at(rollout_batch)
+        first = count * sum(self.at(earlier).split == stage.split for earlier in range(rollout_batch))
         return [self._prompt(stage, position, seed) for position in range(first, first + count)]
 
-    def _index(self, block: int) -> int:
-        position = block % sum(self._blocks)
-        for index, length in enumerate(self._blocks):
+    def _index(self, rollout_batch: int) -> int:
+        position = rollout_batch % sum(self._lengths)
+        for index, length in enumerate(self._lengths):
             if position < length:
                 return index
             position -= length

@@ -1,6 +1,6 @@
 """`FlowGRPOTrainer`: post-trains a text-to-video model with group-relative policy optimisation of its sampler's steps.
 
-Read it from the top: a block of rollouts is collected, scored and turned into advantages (`_begin_block`), its
+Read it from the top: a rollout batch is collected, scored and turned into advantages (`_begin_rollout_batch`), its
 (video, timestep) pairs go through the update in micro-batches (`compute_loss`), and Trainer does the rest.
 """
 
@@ -40,7 +40,7 @@ from worldr1_train.objective import (
     weighted_sum_advantages,
 )
 from worldr1_train.policy_model import PolicyModel, StepInput
-from worldr1_train.rollouts import BlockRequest, RolloutBlock, RolloutCollector, SampleScore
+from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutRequest, SampleScore
 from worldr1_train.stages import Stage, StageSchedule
 from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
 
@@ -83,12 +83,13 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
         self.num_window_steps = window
         self.num_micro_batches = args.derive_accumulation(window)
-        self.schedule = StageSchedule(stages, args.updates_per_block)
+        self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
         if args.max_steps <= 0:
             args.max_steps = self.schedule.cycle_steps
-        if args.max_steps % args.updates_per_block:
+        if args.max_steps % args.updates_per_rollout_batch:
             raise UserError(
-                f"max_steps ({args.max_steps}) must be a multiple of updates_per_block ({args.updates_per_block})."
+                f"max_steps ({args.max_steps}) must be a multiple of updates_per_rollout_batch "
+                f"({args.updates_per_rollout_batch})."
             )
         set_seed(args.seed)
         if args.recompute_activations:
@@ -121,11 +122,11 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         self.ema: ExponentialMovingAverage | None = None
         self._step = 0  # micro-batches that this process has gone through
         self._buffer: UpdateBuffer | None = None
-        self._block_start = 0.0
+        self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
         self._metrics: dict[str, dict[str, list[Any]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
-        self.last_block: RolloutBlock | None = None
+        self.last_rollout_batch: RolloutBatch | None = None
         self.last_scores: list[SampleScore] = []
         self.last_advantages: Advantages | None = None
         self.add_callback(_UpdateHooks(self))
@@ -143,7 +144,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         if self.is_deepspeed_enabled and getattr(deepspeed, "zero_stage", 0) == 3:
             raise UserError("DeepSpeed stage 3 takes the weights apart between steps. Use stage 2, or FSDP2.")
 
-    # Data: a tick a micro-batch. Which prompts a block draws is a pure function of seed and block.
+    # Data: a tick a micro-batch. Which prompts a rollout batch draws is a pure function of seed and rollout batch.
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Numbers of micro-batches, the same on every process."""
@@ -159,26 +160,28 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
     # The update
 
     @property
-    def _micro_steps_per_block(self) -> int:
+    def _micro_steps_per_rollout_batch(self) -> int:
         return self.num_micro_batches * int(self.args.num_iterations)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """One micro-batch; every `_micro_steps_per_block` of them begin with a new block of rollouts."""
-        if self._step % self._micro_steps_per_block == 0:
-            self._begin_block(self._step // self._micro_steps_per_block)
+        """One micro-batch; every `_micro_steps_per_rollout_batch` of them begin with a new rollout batch."""
+        if self._step % self._micro_steps_per_rollout_batch == 0:
+            self._begin_rollout_batch(self._step // self._micro_steps_per_rollout_batch)
         start = time.perf_counter()
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._window_losses.append(loss)
         self._step += 1
         self._update_seconds += time.perf_counter() - start
-        if self._step % self._micro_steps_per_block == 0:
-            self._end_block()
+        if self._step % self._micro_steps_per_rollout_batch == 0:
+            self._end_rollout_batch()
         return loss
 
     def _prepare_inputs(self, inputs: Any) -> MicroBatch:
         """The micro-batch whose turn it is, whatever the data loader says."""
         if self._buffer is None:
-            raise UserError("The checkpoint lies within a block, and its rollouts are absent. Resume from another one.")
+            raise UserError(
+                "The checkpoint lies within a rollout batch, and its rollouts are absent. Resume from another one."
+            )
         return self._buffer.micro_batches[self._step % self.num_micro_batches]
 
     def compute_loss(
@@ -199,7 +202,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
             per_pair = per_pair + args.beta * kl
             self._note("kl", kl.detach(), valid)
         self._note_ratios(ratio.detach(), drift, valid, high)
-        update = (self._step % self._micro_steps_per_block) // args.gradient_accumulation_steps
+        update = (self._step % self._micro_steps_per_rollout_batch) // args.gradient_accumulation_steps
         # Gradients are averaged over processes, the number of pairs is that of all of them.
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_pairs[update])
         return torch.where(valid, per_pair, torch.zeros_like(per_pair)).sum() * scale
@@ -220,18 +223,18 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
             log_prob = transition.log_prob_map(step.next_sample)
         return transition, log_prob, drift
 
-    # A block of rollouts
+    # A rollout batch
 
-    def _begin_block(self, block: int) -> None:
-        self._block_start, self._update_seconds, self._buffer = time.perf_counter(), 0.0, None
+    def _begin_rollout_batch(self, rollout_batch: int) -> None:
+        self._rollout_batch_start, self._update_seconds, self._buffer = time.perf_counter(), 0.0, None
         args, rank = self.args, self.accelerator.process_index
-        stage, local = self.schedule.at(block), args.prompts_per_process
-        prompts = self.schedule.prompts(block, args.prompts_per_block, args.seed)
-        request = BlockRequest(
+        stage, local = self.schedule.at(rollout_batch), args.prompts_per_process
+        prompts = self.schedule.prompts(rollout_batch, args.prompts_per_rollout_batch, args.seed)
+        request = RolloutRequest(
             seed=args.seed,
-            block=block,
+            rollout_batch=rollout_batch,
             stage=stage,
-            window=self.sampler.window(args.seed, block),
+            window=self.sampler.window(args.seed, rollout_batch),
             prompts=prompts[rank * local : (rank + 1) * local],
             first_group=rank * local,
             keep_clips=self._num_clips_to_keep() if rank == 0 else 0,
@@ -241,20 +244,20 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         advantages = self._advantages(stage, scores)
         if self.args.credit == "spatial":
             advantages = self._credit_spatially(stage, scores, advantages, rollouts.steps[0].sample)
-        self.last_block, self.last_scores, self.last_advantages = rollouts, scores, advantages
-        self._log_scores(block, stage, scores, advantages)
+        self.last_rollout_batch, self.last_scores, self.last_advantages = rollouts, scores, advantages
+        self._log_scores(rollout_batch, stage, scores, advantages)
         self._check_failures(scores)
-        self._buffer = self._make_buffer(block, rollouts, advantages)
+        self._buffer = self._make_buffer(rollout_batch, rollouts, advantages)
         self._log_seconds(rollouts)
-        rollouts.steps = []  # the buffer holds them until the block's last update
+        rollouts.steps = []  # the buffer holds them until the rollout batch's last update
 
-    def _end_block(self) -> None:
+    def _end_rollout_batch(self) -> None:
         self._log_phase("update", self._update_seconds)
-        self._log_phase("block", time.perf_counter() - self._block_start)
+        self._log_phase("rollout_batch", time.perf_counter() - self._rollout_batch_start)
         self._log_memory()
 
     def _num_clips_to_keep(self) -> int:
-        due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_block
+        due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_rollout_batch
         return self.args.num_sample_videos if due else 0
 
     def _advantages(self, stage: Stage, scores: list[SampleScore]) -> Advantages:
@@ -293,7 +296,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
             clip=self.args.advantage_clip,
         )
 
-    def _make_buffer(self, block: int, rollouts: RolloutBlock, advantages: Advantages) -> UpdateBuffer:
+    def _make_buffer(self, rollout_batch: int, rollouts: RolloutBatch, advantages: Advantages) -> UpdateBuffer:
         args, device = self.args, self.accelerator.device
         local = len(rollouts.scores)
         own = slice(self.accelerator.process_index * local, (self.accelerator.process_index + 1) * local)
@@ -304,7 +307,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
             self.num_window_steps,
             args.per_device_train_batch_size,
             args.seed,
-            block,
+            rollout_batch,
             first_chunk=self.accelerator.process_index * num_chunks,
         )
         valid = advantages.valid[own].to(device)
@@ -319,10 +322,10 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
     def _annotate(self, buffer: UpdateBuffer) -> None:
         """Old log-densities and reference means, each through the very micro-batch that the update will see.
 
-        With one update a block, the update's own log-density is the old one.
+        With one update per rollout batch, the update's own log-density is the old one.
         """
         with self.compute_loss_context_manager():
-            if self._micro_steps_per_block > self.args.gradient_accumulation_steps:
+            if self._micro_steps_per_rollout_batch > self.args.gradient_accumulation_steps:
                 for batch in buffer.micro_batches:
                     batch.old_log_prob = self._evaluate_pairs(self.model, batch)[1]
             if self.args.beta > 0:
@@ -348,7 +351,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         if share > self.args.max_failed_share:
             reasons = sorted({f"{name}: {why}" for score in failed for name, why in score.failures.items()})
             self._stop(
-                f"{len(failed)} of {len(scores)} samples of a block have no reward, and max_failed_share is "
+                f"{len(failed)} of {len(scores)} samples of a rollout batch have no reward, and max_failed_share is "
                 f"{self.args.max_failed_share}. Reasons: {'; '.join(reasons[:3])}"
             )
 
@@ -386,7 +389,7 @@ class _UpdateHooks(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Without a pair that counts there is no gradient: momentum and weight decay must not act either."""
         trainer = self._trainer
-        update = ((trainer._step - 1) % trainer._micro_steps_per_block) // args.gradient_accumulation_steps
+        update = ((trainer._step - 1) % trainer._micro_steps_per_rollout_batch) // args.gradient_accumulation_steps
         if trainer._buffer is not None and trainer._buffer.num_valid_pairs[update] == 0:
             trainer.model.zero_grad(set_to_none=True)
 

@@ -1,4 +1,4 @@
-"""What one block of rollouts is updated from: (video, timestep) pairs in micro-batches, kept across a restart."""
+"""What one rollout batch is updated from: (video, timestep) pairs in micro-batches, kept across a restart."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class MicroBatch:
 
 @dataclass(slots=True)
 class UpdateBuffer:
-    """Everything that the updates of one block need, on one process.
+    """Everything that the updates of one rollout batch need, on one process.
 
     Attributes:
         steps: Recorded steps.
         micro_batches: In the order of the updates.
         advantages: `(V,)` of this process's samples, or `(V, h, w)` of their places.
         valid: `(V,)` samples that count.
-        num_valid_pairs: For every optimiser step of the block, how many pairs count, over all processes.
+        num_valid_pairs: For every optimiser step of the rollout batch, how many pairs count, over all processes.
     """
 
     steps: list[PolicyStep]
@@ -78,13 +78,19 @@ class UpdateBuffer:
 
 
 def plan_micro_batches(
-    num_chunks: int, chunk_size: int, num_window_steps: int, batch_size: int, seed: int, block: int, first_chunk: int
+    num_chunks: int,
+    chunk_size: int,
+    num_window_steps: int,
+    batch_size: int,
+    seed: int,
+    rollout_batch: int,
+    first_chunk: int,
 ) -> list[MicroBatch]:
     """Micro-batches over every (video, timestep) pair of a process once, in a random order.
 
     The pairs of a micro-batch share their timestep, so that the denoiser is called as it was in the rollout. Chunks are
-    dealt out in turn: where `updates_per_block` divides the micro-batches of a chunk, every optimiser step sees as much
-    of each chunk, and the same pairs however many processes share the block.
+    dealt out in turn: where `updates_per_rollout_batch` divides the micro-batches of a chunk, every optimiser step sees
+    as much of each chunk, and the same pairs however many processes share the rollout batch.
 
     Args:
         num_chunks: Chunks of this process; the samples of a chunk were recorded together.
@@ -92,12 +98,12 @@ def plan_micro_batches(
         num_window_steps: W.
         batch_size: b.
         seed: Seed of the run.
-        block: Number of the block.
+        rollout_batch: Number of the rollout_batch.
         first_chunk: Number of its first chunk among those of all processes.
     """
     shuffled = []
     for chunk in range(num_chunks):
-        random = generator(seed, "micro-batches", block, first_chunk + chunk)
+        random = generator(seed, "micro-batches", rollout_batch, first_chunk + chunk)
         batches = []
         for window_step in range(num_window_steps):
             order = torch.randperm(chunk_size, generator=random).tolist()
@@ -112,7 +118,7 @@ def plan_micro_batches(
 def count_valid_pairs(
     batches: Sequence[MicroBatch], valid: Tensor, accumulation_steps: int, num_iterations: int
 ) -> Tensor:
-    """How many pairs of this process count in every optimiser step of the block: `(updates,)` int64."""
+    """How many pairs of this process count in every optimiser step of the rollout batch: `(updates,)` int64."""
     counts = [int(valid[list(batch.samples)].sum()) for batch in batches] * num_iterations
     return torch.tensor(counts, dtype=torch.int64).view(-1, accumulation_steps).sum(1)
 

@@ -77,13 +77,13 @@ def _foreign_base(subject: SamplerSubject) -> None:
 def _window_fits(subject: SamplerSubject) -> None:
     num_steps = subject.component.config.num_inference_steps
     scheduler = subject.scheduler()
-    for block in range(20):
-        window = subject.component.window(7, block)
-        if window != subject.component.window(7, block) or window != subject.fresh().window(7, block):
-            raise CheckFailed(f"block {block} got different windows from the same seed")
+    for rollout_batch in range(20):
+        window = subject.component.window(7, rollout_batch)
+        if window != subject.component.window(7, rollout_batch) or window != subject.fresh().window(7, rollout_batch):
+            raise CheckFailed(f"rollout batch {rollout_batch} got different windows from the same seed")
         begin, end = window
         if not (0 <= begin <= end <= num_steps and end - begin == subject.component.config.window):
-            raise CheckFailed(f"block {block} of {num_steps} steps got the window {window!r}")
+            raise CheckFailed(f"rollout batch {rollout_batch} of {num_steps} steps got the window {window!r}")
         subject.begin(scheduler, PolicyRun(window=window), num_steps)
 
 
