@@ -4,7 +4,7 @@ r"""How well are real clips with known cameras reconstructed and scored? A folde
     python benchmarks/real_footage.py --clips clips --figure figure.png     # every clip, all reconstructors
     python benchmarks/real_footage.py --clips clips --reconstructors auto --corruptions --long
 
-The folder holds NAME.mp4 (or another form of a video) with its camera path in NAME.json (any form that
+The folder holds NAME.mp4 (or another format of a video) with its camera path in NAME.json (any format that
 `load_trajectory` reads), and perhaps NAME-intrinsics.json. A clip without a camera path counts as generated: it only
 serves the comparison of real with generated clips. Without clips the script says so and has nothing to measure.
 

@@ -25,9 +25,9 @@ def clip(num_frames: int = 3, height: int = 48, width: int = 64) -> Video:
     return Video(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_max_side_shrinks_every_frame_with_antialiasing(form, tmp_path):
-    path = write_video(clip(), tmp_path / f"clip{form}")
+@pytest.mark.parametrize("file_format", FORMS)
+def test_max_side_shrinks_every_frame_with_antialiasing(file_format, tmp_path):
+    path = write_video(clip(), tmp_path / f"clip{file_format}")
     full = read_video(path)
     expected = functional.interpolate(full.frames, (15, 20), mode="bilinear", antialias=True)
     small = read_video(path, max_side=20)
@@ -41,9 +41,9 @@ def test_max_side_limits_the_longer_side_and_keeps_proportions(height, width, si
     assert read_video(path, max_side=20).size == size
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_max_side_never_enlarges(form, tmp_path):
-    path = write_video(clip(), tmp_path / f"clip{form}")
+@pytest.mark.parametrize("file_format", FORMS)
+def test_max_side_never_enlarges(file_format, tmp_path):
+    path = write_video(clip(), tmp_path / f"clip{file_format}")
     assert torch.equal(read_video(path, max_side=64).frames, read_video(path).frames)
     assert torch.equal(read_video(path, max_side=1000).frames, read_video(path).frames)
 
@@ -62,9 +62,9 @@ def allow(monkeypatch, num_bytes: int | None) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: num_bytes)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_clip_that_would_not_fit_is_an_error_that_names_a_way_out(form, tmp_path, monkeypatch):
-    path = write_video(clip(200), tmp_path / f"clip{form}")  # 200 * 48 * 64 * 12 bytes = 7.4 MB
+@pytest.mark.parametrize("file_format", FORMS)
+def test_a_clip_that_would_not_fit_is_an_error_that_names_a_way_out(file_format, tmp_path, monkeypatch):
+    path = write_video(clip(200), tmp_path / f"clip{file_format}")  # 200 * 48 * 64 * 12 bytes = 7.4 MB
     allow(monkeypatch, 2_000_000)
     with pytest.raises(VideoError, match=r"does not fit into memory") as caught:
         read_video(path)
@@ -80,10 +80,10 @@ def test_the_error_states_sizes_and_a_side_that_fits(tmp_path, monkeypatch):
     assert read_video(path, max_side=22).num_frames == 200
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_fewer_frames_of_a_large_clip_fit(form, tmp_path, monkeypatch):
-    path = write_video(clip(200), tmp_path / f"clip{form}")
-    allow(monkeypatch, 8_000_000 if form == ".npz" else 2_000_000)  # an array in an npz is loaded whole
+@pytest.mark.parametrize("file_format", FORMS)
+def test_fewer_frames_of_a_large_clip_fit(file_format, tmp_path, monkeypatch):
+    path = write_video(clip(200), tmp_path / f"clip{file_format}")
+    allow(monkeypatch, 8_000_000 if file_format == ".npz" else 2_000_000)  # an array in an npz is loaded whole
     assert read_video(path, max_frames=20).num_frames == 20
 
 

@@ -114,11 +114,11 @@ def test_camera_words_change_the_video_and_plain_prompts_have_no_path(manifest, 
     assert not read_video(moving["video"]).frames.equal(read_video(gaussian["video"]).frames)
 
 
-@pytest.mark.parametrize("form", ["mp4", "frames", "safetensors"])
-def test_the_folder_can_be_scored_as_it_is(manifest, tmp_path, form):
+@pytest.mark.parametrize("file_format", ["mp4", "frames", "safetensors"])
+def test_the_folder_can_be_scored_as_it_is(manifest, tmp_path, file_format):
     path = save_trajectory(trajectory_from_moves(["orbit left"], 9), tmp_path / "orbit.json")
     prompts = ["--prompt", PUSH, "--prompt", "A red room."]
-    made = lines(run(manifest, *prompts, "--trajectory", path, "--format", form, "--out", tmp_path / "out"))
+    made = lines(run(manifest, *prompts, "--trajectory", path, "--format", file_format, "--out", tmp_path / "out"))
     requests = collect_requests([tmp_path / "out"])
     assert [(str(r.video), r.prompt) for r in requests] == [(line["video"], line["prompt"]) for line in made]
     for request in requests:

@@ -25,7 +25,7 @@ FORMS = ("mp4", "webm", "gif", "frames", "safetensors")
 @click.option("--num-videos", type=click.IntRange(1, 1000), default=1, show_default=True, help="Videos a prompt.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the videos.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMS), default="mp4", show_default=True, help="Form of the videos."
+    "--format", "file_format", type=click.Choice(FORMS), default="mp4", show_default=True, help="Video format."
 )
 @click.option("--lossless", is_flag=True, help="Keep 8-bit values bit for bit (mp4, webm).")
 @click.option("--fps", type=click.FloatRange(1, 120), help="Frames per second.  [default: the model's]")
@@ -42,7 +42,7 @@ def generate(
     seed: int | None,
     num_videos: int,
     out: Path,
-    form: str,
+    file_format: str,
     lossless: bool,
     fps: float | None,
     trajectory: Path | None,
@@ -71,8 +71,10 @@ def generate(
     chosen = _with_flags(read_generation_manifest(manifest, registry), registry, backbone, noise)
     texts = _prompts(prompts, prompts_file)
     check_writable_folder(out)
-    if lossless and form not in ("mp4", "webm"):
-        raise OutputError(f"--lossless goes with mp4 and webm, received --format {form}; frames are lossless anyway.")
+    if lossless and file_format not in ("mp4", "webm"):
+        raise OutputError(
+            f"--lossless goes with mp4 and webm, received --format {file_format}; frames are lossless anyway."
+        )
     generator = VideoGenerator(chosen, registry, num_inference_steps=num_inference_steps)
     path = None
     if trajectory is not None:
@@ -87,7 +89,7 @@ def generate(
         progress.begin(f"{len(requests)} videos" if len(requests) > 1 else "1 video")
         for index, made in enumerate(generator.generate(requests, batch_size=batch_size, fps=fps)):
             stem = file_stem(made.request.prompt, made.request.seed, index // num_videos)
-            record = write_generated(made, out, stem, form, settings, lossless=lossless)
+            record = write_generated(made, out, stem, file_format, settings, lossless=lossless)
             rows.append(sheet_frames(made.video.frames))
             labels.append(f"{made.request.prompt}  (seed {made.request.seed})")
             line = {"video": str(out / record["video"]), "prompt": record["prompt"], "seed": record["seed"]}

@@ -38,7 +38,7 @@ def file_stem(prompt: str, seed: int, index: int) -> str:
 
 
 def write_generated(
-    made: GeneratedVideo, folder: Path, stem: str, form: str, settings: dict[str, Any], *, lossless: bool = False
+    made: GeneratedVideo, folder: Path, stem: str, file_format: str, settings: dict[str, Any], *, lossless: bool = False
 ) -> dict[str, Any]:
     """Write one video and what belongs to it.
 
@@ -46,7 +46,7 @@ def write_generated(
         made: The video.
         folder: Where the files go.
         stem: Their name without suffix.
-        form: A key of `SUFFIXES`.
+        file_format: A key of `SUFFIXES`.
         settings: What else the video depends on; goes into the JSON as it stands.
         lossless: Keep 8-bit values bit for bit (mp4, webm).
 
@@ -54,9 +54,9 @@ def write_generated(
         The record that stands in the JSON. It holds nothing that changes from run to run.
 
     Raises:
-        OutputError: The folder cannot be written to, or the form cannot be lossless.
+        OutputError: The folder cannot be written to, or the format cannot be lossless.
     """
-    video = write_video(made.video, folder / f"{stem}{SUFFIXES[form]}", lossless=lossless)
+    video = write_video(made.video, folder / f"{stem}{SUFFIXES[file_format]}", lossless=lossless)
     record: dict[str, Any] = {
         "video": video.name,
         "prompt": made.request.prompt,

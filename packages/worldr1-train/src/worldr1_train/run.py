@@ -140,7 +140,7 @@ class TrainingRun:
         needs = count_memory(trainer.model, self.args, trainer.num_window_steps)
         device = self.args.device
         available = available_memory(device)
-        estimate = {f"{part}_gib": value for part, value in needs.in_gib().items()}
+        estimate: dict[str, float | None] = {f"{part}_gib": value for part, value in needs.in_gib().items()}
         estimate["available_gib"] = None if available is None else round(available / GIB, 1)
         log.info("memory estimate per process", excluded="activations, encoders and rewards", **estimate)
         if available is not None and needs.total > available:

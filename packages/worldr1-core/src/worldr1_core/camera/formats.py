@@ -47,7 +47,7 @@ def load_trajectory(
     """Read a camera path; the contents of the file decide the format.
 
     Args:
-        path: File of one of the forms above. `FILE#NAME` chooses one of several arrays or cameras in it.
+        path: File in one of the formats above. `FILE#NAME` chooses one of several arrays or cameras in it.
         num_frames: Number of poses that is needed (that of the clip); any when left out.
         image_size: `(H, W)` of the clip, to which intrinsics are brought; left out, they stay as the file states them.
         with_camera: Whether to read the file's intrinsics. Without, the trajectory has none, and a lens that is no
@@ -75,7 +75,7 @@ def load_trajectory(
 
 
 def save_trajectory(trajectory: CameraTrajectory, path: str | os.PathLike[str], *, fps: float = 16.0) -> Path:
-    """Write a camera path; a JSON file called `transforms.json` takes nerfstudio's form, others ours.
+    """Write a camera path; a JSON file called `transforms.json` takes nerfstudio's format, others ours.
 
     TUM and npy hold poses only. Values keep their full double precision.
 
@@ -89,7 +89,7 @@ def save_trajectory(trajectory: CameraTrajectory, path: str | os.PathLike[str], 
 
     Raises:
         OutputError: The suffix is unknown or the place cannot be written to.
-        TrajectoryError: The form needs intrinsics that the trajectory lacks.
+        TrajectoryError: The format needs intrinsics that the trajectory lacks.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -113,7 +113,7 @@ def load_intrinsics(path: str | os.PathLike[str], image_size: tuple[int, int]) -
     """Read the intrinsics of a known camera and bring them to the size of the clip.
 
     Args:
-        path: JSON with `intrinsics` (the form of trajectories), a bare 3 x 3 list, `fx fy cx cy` or nerfstudio's
+        path: JSON with `intrinsics` (the format of trajectories), a bare 3 x 3 list, `fx fy cx cy` or nerfstudio's
             `transforms.json`; a NumPy file with a 3 x 3 array, `intrinsics` or ViPE's `data`; text with 3 rows of 3
             numbers, COLMAP's `cameras.txt` or a RealEstate10K file.
         image_size: `(H, W)` of the clip. Intrinsics whose file states another size are scaled, normalised ones

@@ -1,6 +1,6 @@
-"""Video files in and out: one reader and one writer for every supported form of a clip.
+"""Video files in and out: one reader and one writer for every supported format of a clip.
 
-| form | read | write | lossless |
+| format | read | write | lossless |
 |---|---|---|---|
 | `.mp4` `.mov` `.mkv` `.webm` | yes | yes | with `lossless=True` (8 bits) |
 | `.m4v` `.avi` | yes | no | |
@@ -93,7 +93,7 @@ def write_video(
     crf: int = 18,
     fps: float | None = None,
 ) -> Path:
-    """Write a clip; the suffix decides the form, no suffix means a folder of PNG images.
+    """Write a clip; the suffix decides the format, no suffix means a folder of PNG images.
 
     The file appears under its name only when it is complete. Sizes are kept exactly: odd ones are stored with full
     chroma resolution (4:4:4), since 4:2:0 has no odd sizes.

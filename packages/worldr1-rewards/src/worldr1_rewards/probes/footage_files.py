@@ -47,8 +47,8 @@ def find_footage(folder: str | os.PathLike[str]) -> tuple[list[FootageFiles], Ma
     """The clips of a folder and its sub-folders, in natural order, without reading a video.
 
     Args:
-        folder: Holds `NAME.mp4` or another form of a video; beside it may stand a camera path (`NAME.json` or another
-            form that `load_trajectory` reads), `NAME-intrinsics.json`, and a prompt (`NAME.txt`).
+        folder: Holds `NAME.mp4` or another format of a video; beside it may stand a camera path (`NAME.json` or another
+            format that `load_trajectory` reads), `NAME-intrinsics.json`, and a prompt (`NAME.txt`).
 
     Returns:
         The clips, and label -> reason of those whose files are ambiguous or unreadable.
