@@ -4,8 +4,8 @@ For each candidate path the middle frame is swept through planes of constant dep
 chosen pixel by pixel on some frames and judged on the others, so that a path which merely has more freedom gains
 nothing. Pixels are normalised by local mean and contrast first: neither blur nor a change of brightness decides.
 
-It shares no code with a reward; but `camera-move-likelihood` has the same geometry, so a policy that was trained with that
-one is judged by an estimated path (`trajectory`) too.
+It shares no code with a reward; but `camera-move-likelihood` has the same geometry, so a policy that was trained with
+that one is judged by an estimated path (`trajectory`) too.
 """
 
 from __future__ import annotations

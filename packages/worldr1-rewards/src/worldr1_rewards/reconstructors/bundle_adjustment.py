@@ -102,7 +102,7 @@ class PointAligner:
         return torch.addcmul(offset, gain, self.patches.values)
 
     def calibrate(self, poses: Tensor, rho: Tensor) -> None:
-        """Set the robust kernel from the spread of the residuals, and how bright each frame is relative to each host."""
+        """Set the robust kernel from the spread of the residuals, and the brightness of frames relative to hosts."""
         residual, visible, _ = self.residuals(poses, rho)
         energy = residual.square().mean(1)
         low_gradient = self.patches.strength <= self.patches.strength.median()
