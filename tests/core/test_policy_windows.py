@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldr1_core.errors import UserError
-from worldr1_core.sampler import SamplerConfig
-from worldr1_core.windows import choose_window
+from worldr1_core.sampler import SamplerConfig, choose_window
 
 
 def config(**options):

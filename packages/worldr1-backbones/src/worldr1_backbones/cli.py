@@ -31,7 +31,9 @@ FORMS = ("mp4", "webm", "gif", "frames", "safetensors")
 @click.option("--fps", type=click.FloatRange(1, 120), help="Frames per second.  [default: the model's]")
 @click.option("--trajectory", type=click.Path(path_type=Path), help="Commanded path (JSON, transforms.json, TUM, npy).")
 @click.option("--adapter", type=click.Path(path_type=Path), help="Folder of a trained adapter.")
-@click.option("--backbone", help="Registered backbone, instead of the manifest's.")
+@click.option(
+    "--backbone", help="Registered backbone, or diffusers checkpoint (folder or hub id), instead of the manifest's."
+)
 @click.option("--noise", help="Registered noise conditioner, instead of the manifest's.")
 @click.option("--num-inference-steps", type=click.IntRange(1, 1000), help="Denoising steps.  [default: the sampler's]")
 @click.option("--batch-size", type=click.IntRange(1, 256), default=1, show_default=True, help="Videos made together.")
@@ -59,8 +61,7 @@ def generate(
     same machine makes the same bytes. Video k of a prompt has seed + k.
     """
     from worldr1_backbones.generated_files import file_stem, sheet_frames, write_contact_sheet, write_generated
-    from worldr1_backbones.generation import VideoGenerator, VideoRequest, read_generation_manifest
-    from worldr1_core.camera.formats import load_trajectory
+    from worldr1_backbones.generation import Generator, read_generation_manifest
     from worldr1_core.errors import OutputError
     from worldr1_core.files import check_writable_folder
     from worldr1_core.plugins import installed
@@ -75,14 +76,11 @@ def generate(
         raise OutputError(
             f"--lossless goes with mp4 and webm, received --format {file_format}; frames are lossless anyway."
         )
-    generator = VideoGenerator(chosen, registry, num_inference_steps=num_inference_steps)
-    path = None
-    if trajectory is not None:
-        path = load_trajectory(trajectory, num_frames=generator.backbone.geometry.video_frames)
-    if adapter is not None:
-        generator.backbone.load_adapter(adapter)
+    generator = Generator.from_manifest(chosen, registry=registry, num_inference_steps=num_inference_steps)
     first = chosen.seed if seed is None else seed
-    requests = [VideoRequest(text, first + k, path) for text in texts for k in range(num_videos)]
+    requests = generator.make_requests(texts, seed=first, num_videos=num_videos, trajectory=trajectory)
+    if adapter is not None:
+        generator.load_adapter(adapter)
     settings = _settings(chosen, generator.num_inference_steps, adapter)
     rows, labels = [], []
     with Progress("Generating", len(requests)) as progress:
@@ -99,25 +97,26 @@ def generate(
 
 
 def _with_flags(manifest: Manifest, registry: Registry, backbone: str | None, noise: str | None) -> Manifest:
+    from worldr1_backbones.backbone_choice import backbone_spec
+    from worldr1_core.generation_components import component_spec
     from worldr1_core.manifest import ComponentSpec
 
     changes: dict[str, ComponentSpec] = {}
-    for key, kind, name in (("backbone", "backbone", backbone), ("noise", "noise conditioner", noise)):
-        if name is not None:
-            changes[key] = ComponentSpec(name=registry.find(kind, name).name)
+    if backbone is not None:
+        changes["backbone"] = backbone_spec(backbone, registry)
+    if noise is not None:
+        changes["noise"] = component_spec(noise, "noise conditioner", registry)
     return manifest.model_copy(update=changes)
 
 
 def _prompts(prompts: tuple[str, ...], prompts_file: Path | None) -> list[str]:
+    from worldr1_backbones.generation import check_prompts
     from worldr1_core.errors import UserError
     from worldr1_core.prompt_files import read_prompts
 
     if (prompts_file is None) == (not prompts):
         raise UserError("Give prompts: either --prompt, once or several times, or --prompts FILE.")
-    empty = [prompt for prompt in prompts if not prompt.strip()]
-    if empty:
-        raise UserError(f"A prompt must not be empty, received {empty[0]!r}.")
-    return list(prompts) if prompts_file is None else read_prompts(prompts_file)
+    return check_prompts(prompts) if prompts_file is None else read_prompts(prompts_file)
 
 
 def _settings(manifest: Manifest, num_inference_steps: int, adapter: Path | None) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from worldr1_backbones.generation import GeneratedVideo
 from worldr1_core.camera.plot import plot_trajectories
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.files import atomic_path, atomic_write_text
+from worldr1_core.pipeline import GeneratedVideo
 from worldr1_core.provenance import versions
 from worldr1_core.video_io import write_video
 from worldr1_core.written_files import PATH_PLOT_SUFFIX

@@ -29,7 +29,7 @@ def worldr1_register_samplers() -> dict[str, str]:
 def worldr1_register_noise_conditioners() -> dict[str, str]:
     """Plain Gaussian noise, and noise that the commanded camera path carries along."""
     return {
-        "gaussian": "worldr1_backbones.noise.gaussian:GaussianNoise",
+        "gaussian": "worldr1_core.gaussian_noise:GaussianNoise",
         "camera-warp": "worldr1_backbones.noise.camera_warp:CameraWarpNoise",
     }
 

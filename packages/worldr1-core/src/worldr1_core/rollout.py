@@ -1,6 +1,6 @@
-"""Rollouts of groups: the deterministic prefix runs once a prompt, and the group branches from it.
+"""Runs of a backbone over a batch of prompts: one video per prompt, or a group that branches from a shared start.
 
-Paper, section 3 of the method (Flow-GRPO-Fast).
+Groups: paper, section 3 of the method (Flow-GRPO-Fast). The deterministic steps before the window run once per prompt.
 """
 
 from __future__ import annotations
@@ -14,6 +14,42 @@ from worldr1_core.backbone import Backbone, Conditioning, Rollout
 from worldr1_core.errors import UserError
 from worldr1_core.noise import InitialNoise
 from worldr1_core.policy import PolicyRun, PolicyScheduler
+
+
+def rollout_videos(
+    backbone: Backbone,
+    scheduler: PolicyScheduler | None,
+    conditioning: Conditioning,
+    noises: Sequence[InitialNoise],
+    *,
+    num_inference_steps: int,
+) -> Rollout:
+    """Sample one video per prompt without stochastic steps; nothing is recorded.
+
+    Args:
+        backbone: Model.
+        scheduler: Policy, made by a sampler from the backbone's `base_scheduler`; that scheduler itself if `None`.
+        conditioning: P encoded prompts.
+        noises: Initial noise of each prompt.
+        num_inference_steps: Steps of the full schedule.
+
+    Returns:
+        P latents.
+
+    Raises:
+        UserError: Counts do not fit, or noise is to be injected between steps and there is no policy to do so.
+    """
+    if len(noises) != len(conditioning):
+        raise UserError(f"{len(conditioning)} prompts need as many initial noises, received {len(noises)}.")
+    check_injections(noises, scheduler)
+    delta, weights = stack_injections(noises)
+    return backbone.sample(
+        conditioning,
+        torch.stack([noise.latents for noise in noises]),
+        num_inference_steps=num_inference_steps,
+        scheduler=scheduler,
+        run=None if scheduler is None else PolicyRun(step_delta=delta, step_weights=weights),
+    )
 
 
 def rollout_groups(
@@ -75,6 +111,19 @@ def rollout_groups(
         scheduler=scheduler,
         run=branch,
     )
+
+
+def check_injections(noises: Sequence[InitialNoise], scheduler: PolicyScheduler | None) -> None:
+    """Check that noise to be injected between steps has a policy scheduler to do so.
+
+    Raises:
+        UserError: It has none.
+    """
+    if scheduler is None and any(noise.step_delta is not None for noise in noises):
+        raise UserError(
+            "The noise conditioner adds to the latents between steps, which only a registered sampler can do. "
+            "Add `sampler: {name: …}` to the manifest (`sampler=` in Python), or choose another injection."
+        )
 
 
 def stack_injections(noises: Sequence[InitialNoise]) -> tuple[torch.Tensor | None, tuple[float, ...]]:

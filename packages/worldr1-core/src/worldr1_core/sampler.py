@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from worldr1_core.component import Component, ComponentConfig
+from worldr1_core.errors import UserError
 
 if TYPE_CHECKING:  # see worldr1_core.reward
     from worldr1_core.policy import PolicyScheduler
@@ -59,6 +60,41 @@ class Sampler(Component, abc.ABC):
         Raises:
             UserError: The window does not fit into the schedule.
         """
-        from worldr1_core.windows import choose_window
-
         return choose_window(self.config, seed, rollout_batch, last_step=self.stochastic_last_step)
+
+
+def choose_window(config: SamplerConfig, seed: int, rollout_batch: int, *, last_step: bool = True) -> tuple[int, int]:
+    """Stochastic steps `[begin, end)` of a rollout batch (Flow-GRPO-Fast: paper, section 3).
+
+    Args:
+        config: Length, position rule and bounds.
+        seed: Seed of the run.
+        rollout_batch: Number of the rollout batch, from 0.
+        last_step: Whether the window may hold the last step of the schedule.
+
+    Raises:
+        UserError: The window does not fit into the schedule.
+    """
+    from worldr1_core.seeding import derive_seed  # loads torch
+
+    steps, length = config.num_inference_steps, config.window
+    if length == 0:
+        return 0, 0
+    stop = config.window_stop if config.window_stop is not None else max(config.window_start + 1, steps // 2)
+    usable = steps if last_step else steps - 1
+    stop = min(stop, usable - length + 1)
+    if config.window_start >= stop:
+        bound = "" if config.window_stop is None else f" and before step {config.window_stop}"
+        last = "" if last_step else ", the last of which is deterministic"
+        raise UserError(
+            f"A window of {length} steps cannot begin at or after step {config.window_start}{bound} in a schedule of "
+            f"{steps} steps{last}. Lower window or window_start, or raise num_inference_steps or window_stop."
+        )
+    choices = stop - config.window_start
+    offset = {
+        "fixed": 0,
+        "random": derive_seed(seed, "window", rollout_batch) % choices,
+        "sliding": rollout_batch % choices,
+    }[config.window_position]
+    begin = config.window_start + offset
+    return begin, begin + length

@@ -12,12 +12,12 @@ from worldr1_backbones.noise import injection
 from worldr1_backbones.noise.canvas import canvas_noise
 from worldr1_backbones.noise.depth_transport import depth_noise
 from worldr1_backbones.noise.flow_transport import flow_noise
-from worldr1_backbones.noise.gaussian import standard_normal
 from worldr1_backbones.noise.motion import fit_to_clip, intrinsics_at, latent_frames, plane_depth, plane_maps
 from worldr1_backbones.noise.room import Room, room_depth
 from worldr1_core.camera import CameraTrajectory, load_trajectory, trajectory_from_prompt
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError
+from worldr1_core.gaussian_noise import standard_normal
 from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
 
 

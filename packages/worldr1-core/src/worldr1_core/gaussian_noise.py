@@ -13,14 +13,15 @@ class GaussianNoise(NoiseConditioner):
     """Independent N(0, 1) in every component; the prompt and its camera words have no effect."""
 
     def draw(self, request: NoiseRequest, generator: Generator) -> InitialNoise:
-        """Noise `(C, num_frames, H, W)`."""
+        """Draw noise `(C, num_frames, H, W)`."""
         return InitialNoise(standard_normal(request.geometry, generator))
 
 
 def standard_normal(geometry: LatentGeometry, generator: Generator) -> Tensor:
-    """`(C, num_frames, H, W)` float32 without the padding frames; every conditioner here draws it first.
+    """Draw `(C, num_frames, H, W)` float32, without the padding frames.
 
-    So the noise of one seed is the same whether the prompt moves the camera or not, where injection keeps it.
+    A conditioner that draws this first gives a prompt without camera words the noise that plain Gaussian noise has for
+    the same seed.
     """
     shape = (geometry.channels, geometry.num_frames, geometry.height, geometry.width)
     return torch.randn(shape, generator=generator)
