@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from footage.measures import render_figures
+from worldr1_core.frame_grid import frame_grid, pick_frames
 from worldr1_core.scoring import ClipScores
-from worldr1_rewards.report.pictures import Strip, colour_depth, contact_sheet, depth_ends
-from worldr1_rewards.report.views import pick_frames
+from worldr1_rewards.report.pictures import colour_depth, depth_ends
 
 NUM_FRAMES = 4
 
@@ -18,24 +18,25 @@ def panel(name: str, result: ClipScores) -> Image.Image:
     """Input, re-render, error and depth of four frames, under a line that says what they are."""
     frames, found = result.clip.video.frames, result.reconstruction
     indices = pick_frames(len(frames), NUM_FRAMES)
-    rows, labels = [Strip("input", frames[indices])], ["input"]
+    rows, names = [frames[indices]], ["input"]
     title = f"{name}: {result.clip.name}, "
     if found is None:
         title += "no reconstruction"
     else:
         render = found.rerender()
         shown, coverage = render.frames[indices].cpu(), render.coverage[indices, None].cpu()
-        rows.append(Strip("rerender", shown * coverage))
-        rows.append(Strip("error", (3 * coverage * (shown - frames[indices]).abs()).clamp(0, 1)))
-        labels += ["re-render", "error x3"]
+        rows.append(shown * coverage)
+        rows.append((3 * coverage * (shown - frames[indices]).abs()).clamp(0, 1))
+        names += ["re-render", "error x3"]
         psnr = render_figures(frames, found)["psnr"]
         title += "nothing covered" if psnr is None else f"PSNR {psnr:.2f} dB"
         title += f", coverage {100 * float(render.coverage.mean()):.1f} %"
         if found.depth is not None:
             depth = found.depth.cpu().float()
-            rows.append(Strip("depth", colour_depth(depth[indices], depth_ends(depth))))
-            labels.append("depth")
-    sheet = contact_sheet(rows, indices, labels)
+            rows.append(colour_depth(depth[indices], depth_ends(depth)))
+            names.append("depth")
+    # The title stands above the numbers of the frames, so it is not the title of a row.
+    sheet = frame_grid(rows, names=names, columns=[str(index) for index in indices])
     font, height = ImageFont.load_default(16), 26
     canvas = Image.new("RGB", (sheet.width, sheet.height + height), "white")
     canvas.paste(sheet, (0, height))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import math
 
 import matplotlib
@@ -14,24 +13,22 @@ from torch import Tensor
 from rewards.report_samples import reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.errors import MissingExtraError, ScoreUnavailable
+from worldr1_core.frame_grid import frame_grid
 from worldr1_core.reconstructor import Render
-from worldr1_rewards.report.markup import definitions, number, plain
 from worldr1_rewards.report.pictures import (
     ERROR_CEILING,
     STRIP_BYTES,
     DepthRange,
-    Strip,
     clip_strips,
     colour_depth,
     colour_error,
-    contact_sheet,
     data_uri,
     depth_ends,
     map_colours,
-    to_image,
     with_holes,
 )
-from worldr1_rewards.report.views import ClipViews, clip_views, pick_frames
+from worldr1_rewards.report.views import ClipViews, clip_views
+from worldr1_rewards.report.words import number, plain
 
 
 def colours_of(name: str) -> Tensor:
@@ -42,16 +39,6 @@ def decoded(uri: str) -> Image.Image:
     head, body = uri.split(",")
     assert head == "data:image/webp;base64"
     return Image.open(io.BytesIO(base64.b64decode(body)))
-
-
-@pytest.mark.parametrize(("num_frames", "count"), [(1, 8), (7, 8), (8, 8), (9, 8), (17, 8), (81, 8), (1000, 5)])
-def test_picked_frames_are_even_and_hold_both_ends(num_frames: int, count: int) -> None:
-    picked = pick_frames(num_frames, count)
-    assert len(picked) == min(num_frames, count)
-    assert (picked[0], picked[-1]) == (0, num_frames - 1)
-    steps = {after - before for before, after in itertools.pairwise(picked)}
-    assert len(steps) <= 2
-    assert min(steps, default=1) >= 1
 
 
 def test_error_is_the_mean_absolute_difference_and_has_holes_where_nothing_is_covered() -> None:
@@ -186,7 +173,7 @@ def test_holes_are_a_grey_chequerboard() -> None:
 
 
 def test_data_uri_keeps_a_small_picture_s_size_and_colours() -> None:
-    image = to_image(smooth_frames(2, 96, 160))
+    image = frame_grid([smooth_frames(2, 96, 160)], gap=0)
     shown = decoded(data_uri(image)).convert("RGB")
     assert shown.size == (320, 96)
     difference = torch.tensor(list(image.tobytes())).float() - torch.tensor(list(shown.tobytes())).float()
@@ -194,7 +181,7 @@ def test_data_uri_keeps_a_small_picture_s_size_and_colours() -> None:
 
 
 def test_data_uri_squeezes_what_does_not_compress() -> None:
-    noise = to_image(torch.rand(8, 3, 256, 256, generator=torch.Generator().manual_seed(0)))
+    noise = frame_grid([torch.rand(8, 3, 256, 256, generator=torch.Generator().manual_seed(0))], gap=0)
     uri = data_uri(noise)
     assert len(uri) <= STRIP_BYTES * 4 / 3 + 100
     shown = decoded(uri)
@@ -202,15 +189,7 @@ def test_data_uri_squeezes_what_does_not_compress() -> None:
 
 
 def test_data_uri_gives_up_squeezing_before_nothing_is_left() -> None:
-    assert min(decoded(data_uri(to_image(torch.rand(1, 3, 64, 64)), max_bytes=1)).size) >= 8
-
-
-def test_contact_sheet_places_every_tile() -> None:
-    tiles = torch.stack([torch.full((3, 20, 30), value) for value in (0.2, 0.8)])
-    sheet = contact_sheet([Strip("input", tiles), Strip("depth", 1 - tiles)], [0, 9], ["input", "depth"])
-    colours = [sheet.getpixel((sheet.width - 4 - 15 - (1 - column) * 34, sheet.height - 4 - 10 - (1 - row) * 24))
-               for row in (0, 1) for column in (0, 1)]  # fmt: skip
-    assert colours == [(51,) * 3, (204,) * 3, (204,) * 3, (51,) * 3]
+    assert min(decoded(data_uri(frame_grid([torch.rand(1, 3, 64, 64)], gap=0), max_bytes=1)).size) >= 8
 
 
 def test_legend_colours_are_the_map_s() -> None:
@@ -230,4 +209,3 @@ def test_numbers_read_well(value: float, shown: str) -> None:
 def test_details_of_any_type_become_one_line() -> None:
     assert plain({"a": True, "b": None, "c": [1, 2.5, "x"], "d": b"raw"}) == "a yes, b none, c 1, 2.500, x, d b'raw'"
     assert len(plain("x" * 10_000)) == 600
-    assert definitions({}) == ""

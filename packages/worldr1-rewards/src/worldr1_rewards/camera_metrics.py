@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from worldr1_core.camera.geometry import rotation_angle
+from worldr1_core.camera.geometry import nearest_rotation, rotation_angle
 from worldr1_core.errors import TrajectoryError
 
 REST = 1e-9
@@ -156,10 +156,7 @@ def absolute_trajectory_error(
     first, second = _pair(estimate, reference)
     source, goal = first[:, :3, 3], second[:, :3, 3]
     if alignment == "umeyama" and _spans_a_plane(source) and _spans_a_plane(goal):
-        import roma  # costs seconds, and only this fit needs it
-
-        rotation, shift, scale = roma.rigid_points_registration(source, goal, compute_scaling=True)
-        source = scale * source @ rotation.T + shift
+        source = _similar(source, goal)
     elif alignment != "none":
         source = fit_scale(first, second) * source
     return float((source - goal).square().sum(-1).mean().sqrt())
@@ -264,6 +261,15 @@ def _extent(c2w: Tensor) -> float:
     """Largest distance from frame 0; 1 for a camera that stays."""
     extent = float(c2w[:, :3, 3].norm(dim=-1).max())
     return extent if extent > REST else 1.0
+
+
+def _similar(source: Tensor, goal: Tensor) -> Tensor:
+    """Points `(T, 3)` moved by the similarity that brings them closest to others (Umeyama, 1991)."""
+    centred, target = source - source.mean(0), goal - goal.mean(0)
+    moment = target.T @ centred
+    rotation = nearest_rotation(moment)
+    scale = (rotation * moment).sum() / centred.square().sum()
+    return scale * centred @ rotation.T + goal.mean(0)
 
 
 def _spans_a_plane(points: Tensor) -> bool:

@@ -18,12 +18,13 @@ from worldr1_core.camera.formats import save_trajectory
 from worldr1_core.camera.geometry import default_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import OutputError
+from worldr1_core.frame_grid import frame_grid
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
 from worldr1_core.written_files import SCORE_FILES, SCORES
 from worldr1_rewards.report.paths import draw_paths, standalone_svg
-from worldr1_rewards.report.pictures import clip_strips, colour_depth, contact_sheet, depth_ends, with_holes
+from worldr1_rewards.report.pictures import clip_strips, colour_depth, depth_ends, with_holes
 from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews, clip_views
 from worldr1_rewards.scoring import ClipScores
 from worldr1_rewards.serialise import score_line
@@ -134,4 +135,8 @@ def _write_depth(path: Path, depth: Tensor) -> None:
 
 def _write_comparison(path: Path, views: ClipViews) -> None:
     strips = clip_strips(views)
-    contact_sheet(strips.rows, strips.indices, [_LABELS[row.name] for row in strips.rows]).save(path)
+    frame_grid(
+        [row.tiles for row in strips.rows],
+        names=[_LABELS[row.name] for row in strips.rows],
+        columns=[str(index) for index in strips.indices],
+    ).save(path)

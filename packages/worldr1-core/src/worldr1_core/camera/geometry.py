@@ -43,7 +43,7 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     """The rotations closest to `(..., 3, 3)` matrices in the Frobenius norm (orthogonal Procrustes)."""
     u, _, vh = torch.linalg.svd(matrix)
     sign = torch.ones_like(matrix[..., 0])
-    sign[..., 2] = torch.linalg.det(u @ vh)
+    sign[..., 2] = torch.linalg.det(u @ vh).sign()  # the determinant itself is 1 or -1 only up to rounding
     return u @ (sign.unsqueeze(-1) * vh)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
 from torch import Tensor
 
-from worldr1_rewards.report.markup import text
+from worldr1_rewards.report.templating import render
 
 WIDTH, HEIGHT = 340, 264
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 30, 34
@@ -35,6 +37,58 @@ class Axes:
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An SVG element without content, e.g. a `polyline` with its `points`."""
+
+    tag: str
+    attributes: Mapping[str, str]
+
+
+def draw_panel(
+    title: str,
+    description: str,
+    axes: Axes,
+    shapes: Sequence[Shape],
+    *,
+    x_label: str,
+    y_label: str = "",
+    whole_x: bool = False,
+) -> Markup:
+    """One panel: title, grid lines at round ticks with their numbers, and shapes over them.
+
+    Args:
+        title: Above the drawing.
+        description: What it shows, in words.
+        axes: Its ranges.
+        shapes: What is drawn, in the coordinates of `Axes.at`.
+        x_label: Meaning of the horizontal axis.
+        y_label: Meaning of the vertical axis; left out if empty.
+        whole_x: Put ticks of the horizontal axis at whole numbers only.
+
+    Returns:
+        A complete `<svg>` element.
+    """
+    across = [(axes.at(tick, axes.y[0])[0], tick) for tick in _ticks(*axes.x, whole=whole_x)]
+    upwards = [(axes.at(axes.x[0], tick)[1], tick) for tick in _ticks(*axes.y)]
+    return render(
+        "panel.svg.j2",
+        title=title,
+        description=description,
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        top=TOP,
+        bottom=HEIGHT - BOTTOM,
+        x_ticks=[{"at": f"{x:.1f}", "label": _label(tick)} for x, tick in across],
+        y_ticks=[{"at": f"{y:.1f}", "baseline": f"{y + 3.5:.1f}", "label": _label(tick)} for y, tick in upwards],
+        x_label=x_label,
+        y_label=y_label,
+        shapes=shapes,
+    )
+
+
 def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Three to six round numbers inside a range."""
     raw = (high - low) / 5
@@ -46,38 +100,5 @@ def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def grid(axes: Axes, x_label: str, y_label: str, *, whole_x: bool = False) -> str:
-    """Grid lines at round ticks, their numbers, and what the axes mean."""
-    floor, ceiling = HEIGHT - BOTTOM, TOP
-    out = ['<g stroke="currentColor" stroke-opacity=".13">']
-    words = ['<g fill="currentColor" fill-opacity=".72" font-size="10.5">']
-    for tick in _ticks(*axes.x, whole=whole_x):
-        x = axes.at(tick, axes.y[0])[0]
-        out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ceiling}" y2="{floor}"/>')
-        words.append(f'<text x="{x:.1f}" y="{floor + 14}" text-anchor="middle">{_label(tick)}</text>')
-    for tick in _ticks(*axes.y):
-        y = axes.at(axes.x[0], tick)[1]
-        out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        words.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    words.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{text(x_label)}</text>')
-    if y_label:
-        centre = (ceiling + floor) / 2
-        words.append(
-            f'<text x="11" y="{centre}" text-anchor="middle" transform="rotate(-90 11 {centre})">{text(y_label)}</text>'
-        )
-    return "".join([*out, "</g>", *words, "</g>"])
-
-
 def _label(tick: float) -> str:
     return f"{tick:g}".replace("-", "−")
-
-
-def svg_panel(title: str, description: str, body: str) -> str:
-    """One panel with its title, and in words what it shows."""
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(description)}" '
-        'font-family="system-ui,sans-serif">'
-        f'<text x="{LEFT}" y="16" font-size="12.5" font-weight="600" fill="currentColor">{text(title)}</text>'
-        f"{body}</svg>"
-    )

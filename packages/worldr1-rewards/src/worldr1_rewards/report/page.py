@@ -6,47 +6,49 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from importlib import resources
-from string import Template
 
-from worldr1_rewards.report.markup import definitions, text
+from markupsafe import Markup
+
+from worldr1_rewards.report.templating import render
 
 
-def html_page(title: str, *, summary: str, body: str, footer: str, body_name: str = "clips") -> str:
+def html_page(
+    title: str,
+    *,
+    summary: Markup,
+    body: Markup,
+    versions: Mapping[str, str],
+    manifest: str | None,
+    body_name: str = "clips",
+) -> str:
     """The whole page.
 
     Args:
-        title: Heading, as plain text.
-        summary: Markup of the first section.
-        body: Markup of the second.
-        footer: Markup at the end, see `provenance`.
+        title: Heading.
+        summary: The first section.
+        body: The second section.
+        versions: Name -> version, shown at the end.
+        manifest: Text of the manifest that was used, shown at the end; left out if `None`.
         body_name: One word for what the second section holds, in lower case.
     """
     script = _data("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return Template(_data("page.html")).substitute(
-        title=text(title),
+    page = render(
+        "page.html.j2",
+        title=title,
         style=_data("report.css"),
         script=script,
         # Only this very script may run: markup that slipped through the escaping would still be inert.
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         summary=summary,
         body=body,
-        name=text(body_name),
-        label=text(body_name.capitalize()),
-        provenance=footer,
+        name=body_name,
+        versions=versions,
+        manifest=manifest,
     )
+    return f"{page}\n"
 
 
-def provenance(versions: Mapping[str, str], manifest: str | None) -> str:
-    """Versions and the manifest's text, as markup."""
-    parts = [f"<h2>Versions</h2>{definitions(versions)}"] if versions else []
-    if manifest is not None:
-        parts.append(
-            '<h2>Manifest</h2><pre tabindex="0" role="region" aria-label="Manifest">'
-            f"<code>{text(manifest.strip())}</code></pre>"
-        )
-    return "".join(parts)
-
-
-def _data(name: str) -> str:
-    return resources.files("worldr1_rewards.report").joinpath(name).read_text(encoding="utf-8")
+def _data(name: str) -> Markup:
+    """A file of this package, which a page takes as it is."""
+    return Markup(resources.files("worldr1_rewards.report").joinpath(name).read_text(encoding="utf-8"))

@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from markupsafe import Markup
 from torch import Tensor
 
+from worldr1_core.camera.geometry import DEFAULT_FOCAL_FACTOR
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_rewards.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, grid, svg_panel
-from worldr1_rewards.report.markup import number
-from worldr1_rewards.report.views import pick_frames
+from worldr1_core.frame_grid import pick_frames
+from worldr1_rewards.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, Shape, draw_panel
+from worldr1_rewards.report.templating import render
+from worldr1_rewards.report.words import number
 
 _NUM_CAMERAS = 5
 _COLOURS = {"commanded": "var(--commanded,#0072b2)", "estimated": "var(--estimated,#d55e00)"}
 _LINES = {
     # A broad pale band under a thin line: both stay in sight where they coincide.
-    "commanded": f'fill="none" stroke-width="6" stroke-opacity=".4" stroke="{_COLOURS["commanded"]}"',
-    "estimated": f'fill="none" stroke-width="2" stroke="{_COLOURS["estimated"]}"',
+    "commanded": {"fill": "none", "stroke-width": "6", "stroke-opacity": ".4", "stroke": _COLOURS["commanded"]},
+    "estimated": {"fill": "none", "stroke-width": "2", "stroke": _COLOURS["estimated"]},
 }
 _SMALLEST_VIEW = 0.1
 """Least width of the map in scene depths, so that the tremor of a fixed camera does not look like a journey."""
@@ -62,7 +65,7 @@ class PathDrawing:
         fitted: Whether the commanded path, which names no unit, was scaled to the estimate for the drawing.
     """
 
-    panels: list[str]
+    panels: list[Markup]
     names: list[str]
     fitted: bool
 
@@ -90,20 +93,9 @@ def draw_paths(estimated: CameraTrajectory | None, commanded: CameraTrajectory |
 
 def standalone_svg(drawing: PathDrawing) -> str:
     """The panels in a row over their legend, as the text of an SVG file with a white ground."""
-    placed = "".join(
-        panel.replace("<svg ", f'<svg x="{index * WIDTH}" y="0" width="{WIDTH}" height="{HEIGHT}" ', 1)
-        for index, panel in enumerate(drawing.panels)
-    )
-    keys = "".join(
-        f'<path d="M{LEFT + 130 * index} {HEIGHT + 10}h24" {_LINES[name]}/>'
-        f'<text x="{LEFT + 32 + 130 * index}" y="{HEIGHT + 14}">{name}</text>'
-        for index, name in enumerate(drawing.names)
-    )
-    size = f'width="{WIDTH * len(drawing.panels)}" height="{HEIGHT + 26}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} color="#222" font-family="system-ui,sans-serif">'
-        f'<rect {size} fill="#fff"/>{placed}<g font-size="12.5">{keys}</g></svg>\n'
-    )
+    lines = {name: _LINES[name] for name in drawing.names}
+    picture = render("paths.svg.j2", panels=drawing.panels, lines=lines, width=WIDTH, height=HEIGHT, left=LEFT)
+    return f"{picture}\n"
 
 
 def _prepare(estimated: CameraTrajectory | None, commanded: CameraTrajectory | None) -> tuple[list[_Path], bool]:
@@ -120,35 +112,36 @@ def _prepare(estimated: CameraTrajectory | None, commanded: CameraTrajectory | N
 
 def _to_path(name: str, trajectory: CameraTrajectory, unit: float) -> _Path:
     relative = trajectory.relative()
-    half_angle = math.atan(0.5 / 1.2)
+    half_angle = math.atan(0.5 / DEFAULT_FOCAL_FACTOR)
     if trajectory.intrinsics is not None and trajectory.image_size is not None:
         half_angle = math.atan(0.5 * trajectory.image_size[1] / float(trajectory.intrinsics[0, 0]))
     return _Path(name, relative.positions / unit, relative.rotations[:, :, 2], half_angle)
 
 
-def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -> str:
+def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -> Markup:
     """A map of the camera centres: x to the right, `axis` upwards (or downwards, for the image's own y)."""
     axes = _equal_axes([path.positions[:, [0, axis]] for path in paths], y_down=axis == 1)
-    body = [grid(axes, "right, scene depths", caption)]
+    shapes = []
     reach = 0.09 * (axes.x[1] - axes.x[0])
     for path in paths:
         xs, ys = path.positions[:, 0], path.positions[:, axis]
-        body.append(f'<polyline points="{axes.line(xs, ys)}" {_LINES[path.name]}/>')
+        shapes.append(Shape("polyline", {"points": axes.line(xs, ys), **_LINES[path.name]}))
         for frame in pick_frames(len(xs), _NUM_CAMERAS):
             if axis == 2:
-                body.append(_camera(path, frame, axes, reach))
+                shapes.append(_camera(path, frame, axes, reach))
             else:
-                body.append(_dot(axes.at(float(xs[frame]), float(ys[frame])), path.name, 2.5))
-        body.append(_dot(axes.at(float(xs[0]), float(ys[0])), path.name, 4))
+                shapes.append(_dot(axes.at(float(xs[frame]), float(ys[frame])), path.name, 2.5))
+        shapes.append(_dot(axes.at(float(xs[0]), float(ys[0])), path.name, 4))
     ends = "; ".join(
         f"{path.name} ends {_amount(float(path.positions[-1, 0]))} to the right and "
         f"{_amount(float(path.positions[-1, axis]))} {caption}"
         for path in paths
     )
-    return svg_panel(title, f"Camera path, {title.lower()}, in scene depths: {ends}.", "".join(body))
+    description = f"Camera path, {title.lower()}, in scene depths: {ends}."
+    return draw_panel(title, description, axes, shapes, x_label="right, scene depths", y_label=caption)
 
 
-def _camera(path: _Path, frame: int, axes: Axes, reach: float) -> str:
+def _camera(path: _Path, frame: int, axes: Axes, reach: float) -> Shape:
     """The wedge of a camera's field of view."""
     x, _, z = path.positions[frame].tolist()
     heading = math.atan2(float(path.forward[frame, 0]), float(path.forward[frame, 2]))
@@ -156,17 +149,17 @@ def _camera(path: _Path, frame: int, axes: Axes, reach: float) -> str:
         axes.at(x + reach * math.sin(heading + side), z + reach * math.cos(heading + side))
         for side in (-path.half_angle, path.half_angle)
     ]
-    centre = axes.at(x, z)
-    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in (centre, *corners))
+    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in (axes.at(x, z), *corners))
     colour = _COLOURS[path.name]
-    return f'<polygon points="{points}" fill="{colour}" fill-opacity=".12" stroke="{colour}"/>'
+    return Shape("polygon", {"points": points, "fill": colour, "fill-opacity": ".12", "stroke": colour})
 
 
-def _dot(place: tuple[float, float], name: str, radius: float) -> str:
-    return f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}" fill="{_COLOURS[name]}"/>'
+def _dot(place: tuple[float, float], name: str, radius: float) -> Shape:
+    centre = {"cx": f"{place[0]:.1f}", "cy": f"{place[1]:.1f}"}
+    return Shape("circle", {**centre, "r": str(radius), "fill": _COLOURS[name]})
 
 
-def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], Tensor], least: float) -> str:
+def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], Tensor], least: float) -> Markup:
     """A measure over the frames; `least` is the smallest span of its axis."""
     series = [values(path) for path in paths]
     low = min(0.0, *(float(line.min()) for line in series))
@@ -174,12 +167,13 @@ def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], T
     pad = max(0.06 * (high - low), (least - (high - low)) / 2, 1e-6)
     last = max(len(line) for line in series) - 1
     axes = Axes((0.0, max(1.0, float(last))), (low - pad, high + pad))
-    body = [grid(axes, "frame", "", whole_x=True)]
+    shapes = []
     for path, line in zip(paths, series, strict=True):
         frames = torch.arange(len(line), dtype=torch.float64)
-        body.append(f'<polyline points="{axes.line(frames, line)}" {_LINES[path.name]}/>')
+        shapes.append(Shape("polyline", {"points": axes.line(frames, line), **_LINES[path.name]}))
     ends = "; ".join(f"{p.name} ends at {_amount(float(line[-1]))}" for p, line in zip(paths, series, strict=True))
-    return svg_panel(title, f"{title}, over {last + 1} frames: {ends}.", "".join(body))
+    description = f"{title}, over {last + 1} frames: {ends}."
+    return draw_panel(title, description, axes, shapes, x_label="frame", whole_x=True)
 
 
 def _equal_axes(points: Sequence[Tensor], *, y_down: bool) -> Axes:

@@ -6,7 +6,6 @@ import base64
 import functools
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews, pick_frames, resize
+from worldr1_core.frame_grid import pick_frames
+from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews, resize
 
 NUM_THUMBNAILS = 8
 THUMBNAIL_SIDE = 256
@@ -147,12 +147,6 @@ def _table(name: str) -> Tensor:
     return torch.from_numpy(np.asarray(colormaps[name](np.arange(256)))[:, :3].astype(np.float32))
 
 
-def to_image(tiles: Tensor) -> Image.Image:
-    """Tiles `(N, 3, H, W)` in [0, 1] side by side as one 8-bit picture."""
-    row = torch.cat(list(tiles), dim=-1).clamp(0, 1).movedim(0, -1)
-    return Image.fromarray((row * 255).round().byte().numpy())
-
-
 def data_uri(image: Image.Image, *, max_bytes: int = STRIP_BYTES) -> str:
     """A WebP data URI of about `max_bytes` before base64 at most: quality gives way first, then size."""
     for quality in (90, 80, 68, 55):
@@ -170,25 +164,3 @@ def _webp(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=3)
     return buffer.getvalue()
-
-
-def contact_sheet(rows: Sequence[Strip], indices: Sequence[int], labels: Sequence[str]) -> Image.Image:
-    """Rows of tiles in one picture, with the rows' names on the left and frame numbers on top."""
-    from PIL import ImageDraw, ImageFont
-
-    height, width = rows[0].tiles.shape[-2:]
-    points = max(10, min(16, width // 8))
-    font = ImageFont.load_default(points)
-    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    gap, text = 4, round(points * 1.6)
-    margin = round(max(ruler.textlength(label, font) for label in labels)) + 2 * gap + 4
-    canvas = Image.new("RGB", (margin + len(indices) * (width + gap), text + len(rows) * (height + gap)), color="white")
-    draw = ImageDraw.Draw(canvas)
-    for column, index in enumerate(indices):
-        draw.text((margin + column * (width + gap) + width / 2, text / 2), str(index), "black", font, "mm")
-    for line, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        top = text + line * (height + gap)
-        draw.text((gap + 2, top + height / 2), label, "black", font, "lm")
-        for column, tile in enumerate(row.tiles):
-            canvas.paste(to_image(tile[None]), (margin + column * (width + gap), top))
-    return canvas

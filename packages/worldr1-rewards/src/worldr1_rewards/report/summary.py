@@ -1,22 +1,29 @@
-"""The top of the report: how the run went at a glance, and one sortable row a clip."""
+"""The top of the report: how the run went at a glance, and one sortable row per clip."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
+from markupsafe import Markup
+
+from worldr1_core.frame_grid import frame_grid
 from worldr1_core.reward import Score
-from worldr1_rewards.report.markup import breakable, json_for_attribute, score_text, text
-from worldr1_rewards.report.pictures import data_uri, to_image
+from worldr1_rewards.report.pictures import data_uri
+from worldr1_rewards.report.templating import render
 from worldr1_rewards.report.views import resize
+from worldr1_rewards.report.words import score_text
 from worldr1_rewards.scoring import ClipScores
 
 THUMBNAIL_HEIGHT = 72
 _THUMBNAIL_BYTES = 4 * 1024
+_MOST_REASONS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +39,20 @@ class SummaryRow:
     total_reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar from zero to a value, as percentages of its track."""
+
+    left: float
+    width: float
+
+
 def summary_row(index: int, result: ClipScores) -> SummaryRow:
     """Reduce a result to its row."""
     frame = result.clip.video.frames[:1].cpu()
     height, width = frame.shape[-2:]
     size = (THUMBNAIL_HEIGHT, min(3 * THUMBNAIL_HEIGHT, max(1, round(width * THUMBNAIL_HEIGHT / height))))
-    thumbnail = data_uri(to_image(resize(frame, size)), max_bytes=_THUMBNAIL_BYTES)
+    thumbnail = data_uri(frame_grid([resize(frame, size)], gap=0), max_bytes=_THUMBNAIL_BYTES)
     scores = {name: Score(s.value, reason_of(result, name), s.applicable) for name, s in result.scores.items()}
     total_reason = reason_of(result, "total")
     return SummaryRow(
@@ -56,122 +71,77 @@ def short_name(name: str) -> str:
     return PurePath(name).name or name or "clip"
 
 
-def summary(rows: Sequence[SummaryRow]) -> str:
+def summary(rows: Sequence[SummaryRow]) -> Markup:
     """Tiles, notices and the table of a run."""
-    if not rows:
-        return '<p class="notice">No clip was scored.</p>'
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     columns = {name: [row.scores[name].value if name in row.scores else math.nan for row in rows] for name in names}
     columns["total"] = [row.total for row in rows]
-    return _tiles(columns, len(rows)) + _notices(rows) + _table(rows, names, columns)
+    ranges = {name: _bar_range(values) for name, values in columns.items()}
+    return render(
+        "report_summary.html.j2",
+        tiles=[_tile(name, values) for name, values in columns.items()],
+        notice=_notice(rows),
+        heads=[("clip", "Clip", "text"), ("prompt", "Prompt", "text"), *(("number", n, "number") for n in columns)],
+        rows=[{"clip": row, "cells": _cells(row, names, ranges)} for row in rows],
+        thumbnail_height=THUMBNAIL_HEIGHT,
+    )
 
 
-def _tiles(columns: Mapping[str, Sequence[float]], count: int) -> str:
-    tiles = [f'<li class="tile"><span class="label">clips</span><span class="value">{count}</span></li>']
-    for name, values in columns.items():
-        known = [value for value in values if not math.isnan(value)]
-        if known:
-            shown = score_text(statistics.fmean(known))
-            spread = f"{score_text(min(known))} to {score_text(max(known))}" if len(known) > 1 else "one clip"
-        else:
-            shown, spread = "—", "no clip has it"
-        scored = "" if len(known) in (0, count) else f", {len(known)} of {count} clips"
-        css = "tile strong" if name == "total" else "tile"
-        tiles.append(
-            f'<li class="{css}"><span class="label">mean {text(name)}</span>'
-            f'<span class="value">{shown}</span><span class="note">{spread}{scored}</span></li>'
-        )
-    return f'<ul class="tiles">{"".join(tiles)}</ul>'
+def bar(value: float, ends: tuple[float, float]) -> Bar:
+    """A bar from zero (or the low end, where that lies above) to a value."""
+    low, high = ends
+    zero = min(max(0.0, low), high)
+    start, stop = sorted(((zero - low) / (high - low), (value - low) / (high - low)))
+    return Bar(100 * max(0.0, start), 100 * (min(1.0, stop) - max(0.0, start)))
 
 
-def _notices(rows: Sequence[SummaryRow]) -> str:
-    """Every distinct reason for a missing score, with how often it occurs."""
+def _tile(name: str, values: Sequence[float]) -> dict[str, str]:
+    """Mean and range of one score over the clips that have it."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return {"name": name, "mean": "—", "spread": "no clip has it"}
+    spread = f"{score_text(min(known))} to {score_text(max(known))}" if len(known) > 1 else "one clip"
+    scored = "" if len(known) == len(values) else f", {len(known)} of {len(values)} clips"
+    return {"name": name, "mean": score_text(statistics.fmean(known)), "spread": spread + scored}
+
+
+def _notice(rows: Sequence[SummaryRow]) -> dict[str, Any] | None:
+    """Every distinct reason for a missing score, with how often it occurs; `None` where no score is missing."""
     counts: Counter[tuple[bool, str, str]] = Counter()
     for row in rows:
         for name, score in row.scores.items():
             if score.reason is not None:
                 counts[(score.applicable, name, score.reason)] += 1
     if not counts:
-        return ""
+        return None
     without = sum(math.isnan(row.total) for row in rows)
-    head = "Some scores are missing" if not without else f"{_clips(without)} of {len(rows)} without a total"
-    items = "".join(
-        f'<li>{_chip(applicable)} <b>{text(name)}</b>, {_clips(count)}: <span dir="auto">{text(reason)}</span></li>'
-        for (applicable, name, reason), count in counts.most_common(12)
-    )
-    more = len(counts) - 12
-    items += f"<li>and {more} more reasons, each beside its clip</li>" if more > 0 else ""
-    failed = any(applicable for applicable, _, _ in counts)
-    return (
-        f'<div class="notice{" warn" if failed else ""}"><p><b>{head}.</b> '
-        "A missing score is never counted as zero; a failed one leaves its clip without a total.</p>"
-        f"<ul>{items}</ul></div>"
-    )
-
-
-def _chip(applicable: bool) -> str:
-    return '<span class="chip warn">failed</span>' if applicable else '<span class="chip">not applicable</span>'
+    return {
+        "head": f"{_clips(without)} of {len(rows)} without a total" if without else "Some scores are missing",
+        "failed": any(applicable for applicable, _, _ in counts),
+        "reasons": [
+            {"failed": applicable, "name": name, "clips": _clips(count), "reason": reason}
+            for (applicable, name, reason), count in counts.most_common(_MOST_REASONS)
+        ],
+        "num_more": max(0, len(counts) - _MOST_REASONS),
+    }
 
 
 def _clips(count: int) -> str:
     return "1 clip" if count == 1 else f"{count} clips"
 
 
-def _table(rows: Sequence[SummaryRow], names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
-    ranges = {name: _bar_range(values) for name, values in columns.items()}
-    heads = [("clip", "Clip", "text"), ("prompt", "Prompt", "text")]
-    heads += [("number", name, "number") for name in [*names, "total"]]
-    header = "".join(
-        f'<th scope="col" class="{css}" data-sort="{kind}"><button type="button">{text(label)}</button></th>'
-        for css, label, kind in heads
-    )
-    body = "".join(_row(row, names, ranges) for row in rows)
-    return (
-        '<div class="filter" hidden><label for="filter">Find a clip</label>'
-        '<input id="filter" type="search" placeholder="name or prompt"></div>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Scores of every clip">'
-        '<table id="scores"><caption>Scores of every clip, higher is better. Press a heading to sort.</caption>'
-        f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+def _cells(row: SummaryRow, names: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> list[Any]:
+    """Scores of a clip in the order of the columns; `None` where a reward was not asked for."""
+    scores = [row.scores.get(name) for name in names]
+    total = Score(row.total, row.total_reason)
+    ends = [ranges[name] for name in [*names, "total"]]
+    return [None if s is None else _cell(s, e) for s, e in zip([*scores, total], ends, strict=True)]
 
 
-def _row(row: SummaryRow, names: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> str:
-    name, prompt = text(row.name), text(row.prompt)
-    image = f'<img src="{row.thumbnail}" alt="" height="{THUMBNAIL_HEIGHT}">'
-    link = f'<a href="#clip-{row.index}">{image}<span dir="auto">{breakable(row.name)}</span></a>'
-    cells = [
-        f'<th scope="row" class="clip" data-key="{name}">{link}</th>',
-        f'<td class="prompt" data-key="{prompt}"><div dir="auto">{prompt or "<i>none</i>"}</div></td>',
-    ]
-    for column in names:
-        score = row.scores.get(column)
-        if score is None:
-            cells.append('<td class="number" data-key="">not asked</td>')
-        else:
-            cells.append(_cell(score.value, score.reason, score.applicable, ranges[column]))
-    cells.append(_cell(row.total, row.total_reason, True, ranges["total"]))
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _cell(value: float, reason: str | None, applicable: bool, ends: tuple[float, float]) -> str:
-    if math.isnan(value):
-        words = "no score" if applicable else "not applicable"
-        css = "missing warn" if applicable else "missing"
-        return (
-            f'<td class="number {css}" data-key="" title="{text(reason or "")}"><span>{words}</span>'
-            f'<small dir="auto">{text(reason or "")}</small></td>'
-        )
-    key, shown = json_for_attribute(value), score_text(value)
-    return f'<td class="number" data-key="{key}"><span>{shown}</span>{bar(value, ends)}</td>'
-
-
-def bar(value: float, ends: tuple[float, float]) -> str:
-    """A bar from zero (or the low end, where that lies above) to a value."""
-    low, high = ends
-    zero = min(max(0.0, low), high)
-    start, stop = sorted(((zero - low) / (high - low), (value - low) / (high - low)))
-    left, width = 100 * max(0.0, start), 100 * (min(1.0, stop) - max(0.0, start))
-    return f'<span class="bar" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'
+def _cell(score: Score, ends: tuple[float, float]) -> dict[str, Any]:
+    if math.isnan(score.value):
+        return {"missing": "no score" if score.applicable else "not applicable", "reason": score.reason or ""}
+    return {"missing": "", "key": json.dumps(score.value), "value": score.value, "bar": bar(score.value, ends)}
 
 
 def _bar_range(values: Sequence[float]) -> tuple[float, float]:

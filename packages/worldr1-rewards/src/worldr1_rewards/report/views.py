@@ -124,15 +124,3 @@ def resize(images: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return torch.nn.functional.interpolate(images, size=tuple(size), mode="bilinear", antialias=True)
-
-
-def pick_frames(num_frames: int, count: int) -> list[int]:
-    """At most `count` evenly spaced frame indices, first and last included.
-
-    Example:
-        >>> pick_frames(17, 5)
-        [0, 4, 8, 12, 16]
-    """
-    if num_frames <= count:
-        return list(range(num_frames))
-    return [round(index * (num_frames - 1) / (count - 1)) for index in range(count)]

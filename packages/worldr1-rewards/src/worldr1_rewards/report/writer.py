@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from markupsafe import Markup
+
 from worldr1_core.files import atomic_write_text
 from worldr1_core.provenance import versions as installed_versions
 from worldr1_rewards.report.clip_section import clip_section, without_pictures
-from worldr1_rewards.report.page import html_page, provenance
+from worldr1_rewards.report.page import html_page
 from worldr1_rewards.report.summary import SummaryRow, summary, summary_row
 from worldr1_rewards.report.views import ClipViews, clip_views
 from worldr1_rewards.scoring import ClipScores
@@ -48,7 +50,7 @@ class ReportWriter:
         self.manifest = manifest
         self.versions = installed_versions() if versions is None else versions
         self._rows: list[SummaryRow] = []
-        self._sections: list[str] = []
+        self._sections: list[Markup] = []
         self._picture_bytes = 0
 
     def __len__(self) -> int:
@@ -88,6 +90,7 @@ class ReportWriter:
         return html_page(
             self.title,
             summary=summary(self._rows),
-            body="".join(self._sections),
-            footer=provenance(self.versions, self.manifest),
+            body=Markup().join(self._sections),
+            versions=self.versions,
+            manifest=self.manifest,
         )

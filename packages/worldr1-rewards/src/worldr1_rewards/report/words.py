@@ -1,33 +1,13 @@
-"""Text into HTML, with nothing trusted: prompts, names, reasons and plugin details may hold anything."""
+"""Numbers, durations and details of any type as short text for reading."""
 
 from __future__ import annotations
 
-import html
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_DETAIL = 600
 """Characters kept of a plugin's detail; a page does not grow with what a plugin chooses to say."""
-
-_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-def text(value: object) -> str:
-    r"""Escaped text for an element or a quoted attribute; control characters and lone surrogates become U+FFFD.
-
-    Example:
-        >>> text('<b title="x">')
-        '&lt;b title=&quot;x&quot;&gt;'
-    """
-    return html.escape(_UNSAFE.sub("\ufffd", str(value)), quote=True)
-
-
-def breakable(name: str) -> str:
-    """An escaped name that may wrap after its punctuation."""
-    return re.sub(r"(?<=[_./\\-])(?=\w)", "<wbr>", text(name))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -61,7 +41,7 @@ def seconds(value: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """A detail of any type as one line of unescaped text."""
+    """A detail of any type as one line of text, not escaped."""
     if isinstance(value, bool) or value is None:
         words = {True: "yes", False: "no", None: "none"}[value]
     elif isinstance(value, float):
@@ -73,19 +53,3 @@ def plain(value: Any) -> str:
     else:
         words = value if isinstance(value, str) else str(value)
     return words if len(words) <= MAX_DETAIL else words[: MAX_DETAIL - 1] + "…"
-
-
-def definitions(items: Mapping[str, Any], css_class: str = "facts") -> str:
-    """A definition list; the empty string where there is nothing to define."""
-    if not items:
-        return ""
-    rows = "".join(
-        f"<div><dt>{text(plain(key).replace('_', ' '))}</dt><dd>{text(plain(value))}</dd></div>"
-        for key, value in items.items()
-    )
-    return f'<dl class="{css_class}">{rows}</dl>'
-
-
-def json_for_attribute(value: float) -> str:
-    """A number as a sort key; the empty string, which sorts last, where there is none."""
-    return json.dumps(value) if math.isfinite(value) else ""
