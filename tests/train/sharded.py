@@ -13,11 +13,13 @@ from torch.distributed.fsdp import fully_shard
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from train.fake_world import FakeBackbone, FakePolicy
+from train.fake_world import FakeBackbone, FakeSampler
 from train.runs import make_stage
 from worldr1_core.backbone import AdapterSpec
+from worldr1_core.generation_components import GenerationComponents
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.policy_model import PolicyModel, StepInput, copy_parameters, local_tensor, whole_tensor
+from worldr1_train.policy_pipeline import policy_pipeline
 from worldr1_train.rollouts import RolloutCollector, RolloutRequest
 
 
@@ -31,7 +33,9 @@ def make_policy():
 
 
 def collect(model):
-    collector = RolloutCollector(model, FakePolicy(), 4, 2, 1, contextlib.nullcontext, asynchronous=False)
+    components = GenerationComponents(model.backbone, FakeSampler(num_inference_steps=4))
+    pipeline = policy_pipeline(components, model, contextlib.nullcontext)
+    collector = RolloutCollector(model, pipeline, 2, 1, asynchronous=False)
     return collector.collect(RolloutRequest(0, 0, make_stage(), (1, 2), ["a cat"], 0))
 
 

@@ -10,29 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-from train.fake_world import FakeBackbone, FakePolicy
+from train.fake_world import FakeBackbone, FakeSampler
 from train.runs import White, reward
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents
 from worldr1_core.errors import UserError
+from worldr1_core.generation_components import GenerationComponents
 from worldr1_core.scoring import Scorer
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, preserved_rng_state
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.policy_model import PolicyModel
+from worldr1_train.policy_pipeline import policy_pipeline
 
 NAN = math.nan
 
 
 def make_evaluator(backbone, *, prompts=("a cat", "a tree", "a boat"), batch_size=2, rewards=("brightness",)):
-    videos = EvaluationVideos(
-        model=PolicyModel(backbone),
-        scheduler=FakePolicy(),
-        num_inference_steps=4,
-        conditioner=White(),
-        prompts=list(prompts),
-        seed=0,
-        autocast=contextlib.nullcontext,
-    )
+    components = GenerationComponents(backbone, FakeSampler(num_inference_steps=4), White())
+    pipeline = policy_pipeline(components, PolicyModel(backbone), contextlib.nullcontext)
+    videos = EvaluationVideos(pipeline, list(prompts), seed=0)
     return Evaluator(videos, Scorer(ScoringComponents([reward(name) for name in rewards], None, None)), batch_size)
 
 

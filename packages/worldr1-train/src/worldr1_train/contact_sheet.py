@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worldr1_core.compose import resolve_device
 from worldr1_core.errors import UserError, require
 from worldr1_core.figures import check_figure_suffix, save_figure
+from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
-from worldr1_train.noise import WhiteNoise
 from worldr1_train.standalone_evaluation import make_evaluation_videos
 
 MOST_FRAMES = 9
@@ -60,10 +59,10 @@ def generate_comparisons(
     videos = make_evaluation_videos(manifest, registry, base)
     total = len(videos)
     chosen = torch.linspace(0, total - 1, min(count, total)).round().long().tolist()
-    made = {BEFORE: videos.with_noise(WhiteNoise(device=resolve_device(manifest.device))).generate(chosen)}
+    made = {BEFORE: videos.with_noise(GaussianNoise()).generate(chosen)}
     if manifest.noise is not None:
         made[NOISE_ONLY] = videos.generate(chosen)
-    videos.model.backbone.load_adapter(adapter)
+    videos.pipeline.backbone.load_adapter(adapter)
     made[AFTER] = videos.generate(chosen)
     return [
         Comparison(videos.prompts[index], {name: clips[i].video.frames for name, clips in made.items()})

@@ -23,6 +23,11 @@ NUM_RESAMPLES = 2000
 """Resamples of the bootstrap."""
 
 
+def metric_name(reward: str) -> str:
+    """Name of a reward as a metric of results and logs: an identifier."""
+    return reward.replace("-", "_")
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What the videos of an evaluation were worth.
@@ -87,7 +92,7 @@ class Evaluator:
                     rows.append((index, {name: score.value for name, score in result.scores.items()}))
         rows = sorted(gather_object(rows), key=lambda row: row[0])
         names = list(rows[0][1])
-        values = {name.replace("-", "_"): [row[name] for _, row in rows] for name in names}
+        values = {metric_name(name): [row[name] for _, row in rows] for name in names}
         return Evaluation(list(self.videos.prompts), values)
 
 

@@ -17,7 +17,7 @@ from worldr1_core.reward import Requirement, Reward
 from worldr1_core.yaml_source import parse_yaml
 from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, list_checkpoints
 from worldr1_train.launch import check_launch
-from worldr1_train.prompts import load_split
+from worldr1_train.prompts import evaluation_prompts, load_split
 from worldr1_train.section import RENAMED_KEYS, EvaluationSection, StageSection, TrainSection
 
 DEFAULT_METRICS = ("psnr", "camera-accuracy")
@@ -60,7 +60,7 @@ class TrainingPlan:
 
     def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
         """One prompt a video of the evaluation."""
-        return self.prompts[evaluation.prompts][: evaluation.num_prompts] * evaluation.num_seeds
+        return evaluation_prompts(evaluation, self.prompts[evaluation.prompts])
 
 
 def plan_run(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from worldr1_core.errors import ManifestError, UserError, suggest
 from worldr1_core.prompt_files import read_prompts
+from worldr1_train.section import EvaluationSection
 
 FILES: Mapping[str, str] = {"main": "train.txt"}
 """Split -> its file in a folder or dataset, where that is not `<split>.txt` (layout of `microsoft/World-R1`)."""
@@ -38,6 +39,11 @@ def load_split(prompts: Mapping[str, str], split: str, base: Path) -> list[str]:
     if path.exists() or not _is_hub_id(place):
         return read_prompts(path)
     return read_prompts(_download(place, name))
+
+
+def evaluation_prompts(section: EvaluationSection, prompts: Sequence[str]) -> list[str]:
+    """One prompt per video of an evaluation: its first `num_prompts`, `num_seeds` times over."""
+    return list(prompts[: section.num_prompts]) * section.num_seeds
 
 
 def _is_hub_id(place: str) -> bool:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from worldr1_core.backbone import Backbone, Conditioning, Rollout
-from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
-from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
-from worldr1_core.policy import PolicyScheduler
+from worldr1_core.pipeline import VideoPipeline, VideoRequest
 from worldr1_core.policy_step import PolicyStep
-from worldr1_core.rollout import rollout_groups
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import derive_seed, generator
 from worldr1_core.video import Video
@@ -117,26 +113,17 @@ class RolloutCollector:
 
     Attributes:
         model: Policy.
-        scheduler: Policy scheduler of the backbone.
-        num_inference_steps: Steps of the full schedule.
+        pipeline: Makes videos with the policy, see `policy_pipeline`; the noise conditioner is the stage's.
         group_size: G.
         groups_per_chunk: Groups that are denoised together.
-        autocast: Makes the context in which denoisers run, the same as in the update.
         asynchronous: Score a chunk in a thread while the next is sampled; the policy does not change meanwhile.
     """
 
     model: PolicyModel
-    scheduler: PolicyScheduler
-    num_inference_steps: int
+    pipeline: VideoPipeline
     group_size: int
     groups_per_chunk: int
-    autocast: Callable[[], AbstractContextManager[None]]
     asynchronous: bool = True
-
-    @property
-    def backbone(self) -> Backbone:
-        """The backbone behind the policy."""
-        return self.model.backbone
 
     def collect(self, request: RolloutRequest) -> RolloutBatch:
         """Sample, decode and score one rollout batch."""
@@ -158,100 +145,61 @@ class RolloutCollector:
         return result
 
     def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch) -> list[Clip]:
-        prompts = list(request.prompts[start : start + self.groups_per_chunk])
-        groups = range(request.first_group + start, request.first_group + start + len(prompts))
+        chunk = _Chunk(request, start, self.groups_per_chunk, self.group_size)
+        pipeline = self.pipeline.with_noise(request.stage.conditioner)
         with _timed(result, "sampling"):
-            seeds = [derive_seed(request.seed, "noise", request.rollout_batch, group) for group in groups]
-            noises = draw_noises(self.backbone, request.stage.conditioner, prompts, seeds)
-            samples = range(groups.start * self.group_size, groups.stop * self.group_size)
-            conditioning = self.backbone.encode(prompts)
-            rollout = self._roll_out(
-                request,
-                conditioning,
-                noises,
-                [generator(request.seed, "rollout", request.rollout_batch, n) for n in samples],
-            )
+            batch = pipeline.prepare(chunk.video_requests())
+            rollout = pipeline.sample_groups(batch, window=request.window, generators=chunk.generators())
             references = None
             if request.stage.needs_reference:
                 with self.model.reference():
-                    references = self._roll_out(
-                        request,
-                        conditioning,
-                        noises,
-                        [generator(request.seed, "reference", request.rollout_batch, group) for group in groups],
+                    references = pipeline.sample_groups(
+                        batch, window=request.window, generators=chunk.reference_generators()
                     )
         result.steps += rollout.steps
         with _timed(result, "decoding"):
-            videos = self.backbone.decode(rollout.latents)
-            before: list[Video | None] = [None] * len(prompts)
+            videos = pipeline.decode(batch, rollout.latents)
+            before: list[Video | None] = [None] * len(batch)
             if references is not None:
-                before = [to_video(self.backbone, frames) for frames in self.backbone.decode(references.latents)]
-        clips = []
-        for i, sample in enumerate(samples):
-            group = i // self.group_size
-            clip = make_clip(
-                self.backbone,
-                videos[i],
-                prompts[group],
-                noises[group],
-                f"rollout_batch {request.rollout_batch} sample {sample}",
-            )
-            clips.append(replace(clip, reference=before[group]))
-        return clips
-
-    def _roll_out(
-        self,
-        request: RolloutRequest,
-        conditioning: Conditioning,
-        noises: Sequence[InitialNoise],
-        generators: Sequence[torch.Generator],
-    ) -> Rollout:
-        """As many videos a prompt as there are generators for it, by the model as it is."""
-        with torch.no_grad(), self.autocast():
-            rollout: Rollout = self.model.call_unsharded(
-                rollout_groups,
-                self.backbone,
-                self.scheduler,
-                conditioning,
-                noises,
-                num_inference_steps=self.num_inference_steps,
-                window=request.window,
-                group_size=len(generators) // len(noises),
-                generators=generators,
-            )
-        return rollout
+                before = [made.video for made in pipeline.decode(batch, references.latents)]
+        return [
+            made.as_clip(f"rollout_batch {request.rollout_batch} sample {sample}", before[i // self.group_size])
+            for i, (sample, made) in enumerate(zip(chunk.samples, videos, strict=True))
+        ]
 
 
-def draw_noises(
-    backbone: Backbone, conditioner: NoiseConditioner, prompts: Sequence[str], seeds: Sequence[int]
-) -> list[InitialNoise]:
-    """The initial noise of every prompt."""
-    geometry = backbone.geometry
-    return [
-        conditioner.initial_noise(NoiseRequest(geometry, prompt=prompt, seed=seed))
-        for prompt, seed in zip(prompts, seeds, strict=True)
-    ]
-
-
-def make_clip(backbone: Backbone, frames: Tensor, prompt: str, noise: InitialNoise | None, name: str) -> Clip:
-    """A decoded video with the path that its prompt commands.
+class _Chunk:
+    """Groups that are denoised together, and the seeds of their streams.
 
     Args:
-        backbone: Gives size and frame rate.
-        frames: `(T, 3, H, W)`.
-        prompt: Its camera words command the path that no noise carries.
-        noise: Initial noise, which may carry the path already.
-        name: How messages call it.
+        request: The rollout batch that they belong to.
+        start: Their first prompt among the request's.
+        num_groups: Groups at most.
+        group_size: G.
     """
-    target = None if noise is None else noise.trajectory
-    if target is None:
-        target = trajectory_from_prompt(prompt, int(frames.shape[0]), (int(frames.shape[2]), int(frames.shape[3])))
-    return Clip(to_video(backbone, frames), prompt=prompt, target=target, name=name)
 
+    def __init__(self, request: RolloutRequest, start: int, num_groups: int, group_size: int) -> None:
+        self._request = request
+        self._prompts = request.prompts[start : start + num_groups]
+        first = request.first_group + start
+        self._groups = range(first, first + len(self._prompts))
+        self.samples = range(self._groups.start * group_size, self._groups.stop * group_size)
 
-def to_video(backbone: Backbone, frames: Tensor) -> Video:
-    """Decoded frames `(T, 3, H, W)`, which may leave [0, 1] a little, as a video."""
-    return Video(frames.clamp(0, 1), fps=backbone.fps)
+    def video_requests(self) -> list[VideoRequest]:
+        """One per group, with the seed of its noise."""
+        seed, rollout_batch = self._request.seed, self._request.rollout_batch
+        return [
+            VideoRequest(prompt, derive_seed(seed, "noise", rollout_batch, group))
+            for prompt, group in zip(self._prompts, self._groups, strict=True)
+        ]
+
+    def generators(self) -> list[torch.Generator]:
+        """Of the stochastic steps, one per sample."""
+        return [generator(self._request.seed, "rollout", self._request.rollout_batch, n) for n in self.samples]
+
+    def reference_generators(self) -> list[torch.Generator]:
+        """Of the stochastic steps of the model before training, one per group."""
+        return [generator(self._request.seed, "reference", self._request.rollout_batch, n) for n in self._groups]
 
 
 def _score(stage: Stage, clips: list[Clip]) -> tuple[list[SampleScore], float]:

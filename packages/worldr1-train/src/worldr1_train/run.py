@@ -12,13 +12,14 @@ import structlog
 from transformers import PrinterCallback
 
 from worldr1_core.backbone import AdapterSpec, Backbone
-from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.compose import ScoringComponents, build, compose_scoring, resolve_device
 from worldr1_core.errors import TrajectoryError, UserError
+from worldr1_core.gaussian_noise import GaussianNoise
+from worldr1_core.generation_components import build_conditioner, compose_generation
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.noise import NoiseConditioner
+from worldr1_core.pipeline import VideoRequest, commanded_path
 from worldr1_core.reward import Requirement
-from worldr1_core.sampler import Sampler
 from worldr1_core.scoring import Scorer
 from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar, SampleVideos
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
@@ -26,10 +27,11 @@ from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, summarise
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.memory import GIB, available_memory, count_memory
-from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.policy_model import PolicyModel, copy_parameters, whole_tensor
+from worldr1_train.policy_pipeline import policy_pipeline
 from worldr1_train.section import TrainSection
+from worldr1_train.seeds import run_seed
 from worldr1_train.stages import Stage
 from worldr1_train.trainer import FlowGRPOTrainer
 
@@ -59,18 +61,15 @@ class TrainingRun:
         device = "cpu" if self.args.device.type == "cpu" else str(self.args.device)  # torchrun calls it cpu:0
         manifest = plan.manifest.model_copy(update={"device": device})
         registry = plan.registry
-        assert manifest.backbone is not None
-        assert manifest.sampler is not None
-        self.backbone = build(manifest.backbone, "backbone", Backbone, registry, device)
-        self.sampler = build(manifest.sampler, "sampler", Sampler, registry, device)
+        self.components = compose_generation(manifest, registry, device)
         self._device = device
-        self.conditioner = self._make_conditioner(manifest.noise)
         self._check_prompts()
         names = [*(reward.name for reward in manifest.rewards), *plan.metrics]
-        self._scoring = compose_scoring(manifest, registry, only=dict.fromkeys(names))
+        self._scoring = compose_scoring(manifest, registry, only=list(dict.fromkeys(names)))
         stages = self._make_stages()
-        self._add_adapter(self.backbone)
-        self.trainer = FlowGRPOTrainer(self.backbone, self.sampler, stages, self.args)
+        self._add_adapter(self.components.backbone)
+        assert self.components.sampler is not None
+        self.trainer = FlowGRPOTrainer(self.components.backbone, self.components.sampler, stages, self.args)
         self.trainer.remove_callback(PrinterCallback)  # stdout belongs to the result
         self._check_space()
         self.evaluator = self._make_evaluator()
@@ -88,11 +87,10 @@ class TrainingRun:
             remove_unfinished(plan.output_dir)
             record_run(plan)
         trainer.accelerator.wait_for_everyone()
-        plain = WhiteNoise(device=self._device)
-        before = self._evaluate_once(BEFORE, lambda: self._evaluate_reference(plain))
+        before = self._evaluate_once(BEFORE, lambda: self._evaluate_reference(GaussianNoise()))
         noise_only = None
         if plan.manifest.noise is not None:
-            noise_only = self._evaluate_once(NOISE_ONLY, lambda: self._evaluate_reference(self.conditioner))
+            noise_only = self._evaluate_once(NOISE_ONLY, lambda: self._evaluate_reference(self.components.conditioner))
         self._train()
         with trainer.averaged():
             after = self._evaluate_once(AFTER, self._evaluate)
@@ -159,21 +157,17 @@ class TrainingRun:
             seed = self.plan.manifest.seed
             backbone.add_adapter(AdapterSpec(adapter.rank, adapter.alpha, target_modules=targets, seed=seed))
 
-    def _make_conditioner(self, spec: ComponentSpec | None) -> NoiseConditioner:
-        if spec is None:
-            return WhiteNoise(device=self._device)
-        return build(spec, "noise conditioner", NoiseConditioner, self.plan.registry, self._device)
+    def _stage_conditioner(self, noise: bool | ComponentSpec) -> NoiseConditioner:
+        """The run's own where `noise` is true, plain Gaussian noise where it is false."""
+        if isinstance(noise, ComponentSpec):
+            return build_conditioner(noise, self.plan.registry, self._device)
+        return self.components.conditioner if noise else GaussianNoise()
 
     def _make_stages(self) -> list[Stage]:
         stages = []
         for index, stage in enumerate(self.plan.section.stages):
             names = self.plan.stage_rewards(stage)
             scoring = subset(self._scoring, names)
-            noise = stage.noise
-            if isinstance(noise, ComponentSpec):
-                conditioner = self._make_conditioner(noise)
-            else:
-                conditioner = self.conditioner if noise else WhiteNoise(device=self._device)
             stages.append(
                 Stage(
                     name=f"{index}:{stage.prompts}",
@@ -182,7 +176,7 @@ class TrainingRun:
                     prompts=self.plan.prompts[stage.prompts],
                     scorer=Scorer(scoring),
                     weights={reward.name: reward.weight for reward in scoring.rewards if reward.weight > 0},
-                    conditioner=conditioner,
+                    conditioner=self._stage_conditioner(stage.noise),
                 )
             )
         return stages
@@ -191,24 +185,21 @@ class TrainingRun:
         evaluation = self.plan.section.evaluation
         if evaluation is None:
             return None
-        videos = EvaluationVideos.of_section(
-            evaluation,
+        pipeline = policy_pipeline(
+            self.components,
             self.trainer.model,
-            self.sampler,
-            self.conditioner,
-            prompts=self.plan.evaluation_prompts(evaluation),
-            seed=self.args.seed,
-            autocast=self.trainer.accelerator.autocast,
+            self.trainer.accelerator.autocast,
+            num_inference_steps=evaluation.num_inference_steps,
         )
+        videos = EvaluationVideos(pipeline, self.plan.evaluation_prompts(evaluation), self.args.seed)
         return Evaluator(videos, Scorer(subset(self._scoring, self.plan.metrics)), evaluation.batch_size)
 
     def _check_prompts(self) -> None:
-        geometry = self.backbone.geometry
-        size = (geometry.video_height, geometry.video_width)
+        geometry = self.components.backbone.geometry
         for split, prompts in self.plan.prompts.items():
             for prompt in prompts:
                 try:
-                    trajectory_from_prompt(prompt, geometry.video_frames, size)
+                    commanded_path(VideoRequest(prompt), geometry)
                 except TrajectoryError as error:
                     raise UserError(f"Prompt {prompt!r} of {split!r} cannot be used: {error}") from error
 
@@ -254,7 +245,7 @@ class TrainingRun:
     def _export(self) -> Path:
         """The adapter, as a plain pipeline loads it; every weight where there is none."""
         folder = self.plan.output_dir / (ADAPTER if self.plan.section.adapter is not None else WEIGHTS)
-        backbone = self._unsharded() if self.trainer.is_fsdp_enabled else self.backbone
+        backbone = self._unsharded() if self.trainer.is_fsdp_enabled else self.components.backbone
         if self.trainer.accelerator.is_main_process:
             export(backbone, folder, adapter=self.plan.section.adapter is not None)
         return folder
@@ -263,7 +254,7 @@ class TrainingRun:
         """A backbone of the main process, on the CPU, with the weights that lie on all processes."""
         weights = {name: whole_tensor(p.detach()).cpu() for name, p in self.trainer.model.trainable().items()}
         if not self.trainer.accelerator.is_main_process:
-            return self.backbone
+            return self.components.backbone
         assert self.plan.manifest.backbone is not None
         backbone = build(self.plan.manifest.backbone, "backbone", Backbone, self.plan.registry, "cpu")
         self._add_adapter(backbone)
@@ -311,7 +302,7 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
     optimiser, objective = section.optimiser, section.objective
     return FlowGRPOConfig(
         output_dir=str(plan.output_dir),
-        seed=plan.manifest.seed % 2**32,  # numpy's generators take no more
+        seed=run_seed(plan.manifest),
         max_steps=section.total_steps,
         num_generations=section.group_size,
         prompts_per_rollout_batch=section.prompts_per_rollout_batch,

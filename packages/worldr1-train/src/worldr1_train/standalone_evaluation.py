@@ -10,24 +10,23 @@ from pathlib import Path
 
 import torch
 
-from worldr1_core.backbone import Backbone
 from worldr1_core.camera.vocabulary import trajectory_from_prompt
 from worldr1_core.clip import Clip
-from worldr1_core.compose import build, compose_scoring, resolve_device
+from worldr1_core.compose import compose_scoring, resolve_device
 from worldr1_core.errors import ManifestError
+from worldr1_core.generation_components import compose_generation
 from worldr1_core.manifest import Manifest
-from worldr1_core.noise import NoiseConditioner
 from worldr1_core.registry import Registry
-from worldr1_core.sampler import Sampler
 from worldr1_core.scoring import Scorer
 from worldr1_core.video_io import find_videos, read_video
-from worldr1_train.evaluation import Evaluation, Evaluator
+from worldr1_train.evaluation import Evaluation, Evaluator, metric_name
 from worldr1_train.evaluation_videos import EvaluationVideos
-from worldr1_train.noise import WhiteNoise
 from worldr1_train.plan import choose_metrics
 from worldr1_train.policy_model import PolicyModel
-from worldr1_train.prompts import load_split
+from worldr1_train.policy_pipeline import policy_pipeline
+from worldr1_train.prompts import evaluation_prompts, load_split
 from worldr1_train.section import EvaluationSection, TrainSection
+from worldr1_train.seeds import run_seed
 
 
 def evaluation_section(manifest: Manifest) -> EvaluationSection:
@@ -52,7 +51,7 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
     scorer = Scorer(compose_scoring(manifest, registry, only=choose_metrics(manifest, section, registry)))
     videos = make_evaluation_videos(manifest, registry, base)
     if adapter is not None:
-        videos.model.backbone.load_adapter(adapter)
+        videos.pipeline.backbone.load_adapter(adapter)
     return Evaluator(videos, scorer, section.batch_size)()
 
 
@@ -67,24 +66,18 @@ def make_evaluation_videos(manifest: Manifest, registry: Registry, base: Path) -
     Raises:
         UserError: Something that it takes is missing.
     """
-    evaluation, device = evaluation_section(manifest), resolve_device(manifest.device)
-    prompts = load_split(manifest.prompts, evaluation.prompts, base)[: evaluation.num_prompts] * evaluation.num_seeds
+    section, device = evaluation_section(manifest), resolve_device(manifest.device)
+    prompts = evaluation_prompts(section, load_split(manifest.prompts, section.prompts, base))
     if manifest.backbone is None or manifest.sampler is None:
         raise ManifestError("Evaluating a model needs `backbone` and `sampler` in the manifest; or give --videos.")
-    backbone = build(manifest.backbone, "backbone", Backbone, registry, device)
-    sampler = build(manifest.sampler, "sampler", Sampler, registry, device)
-    conditioner: NoiseConditioner = WhiteNoise(device=device)
-    if manifest.noise is not None:
-        conditioner = build(manifest.noise, "noise conditioner", NoiseConditioner, registry, device)
-    return EvaluationVideos.of_section(
-        evaluation,
-        PolicyModel(backbone),
-        sampler,
-        conditioner,
-        prompts=prompts,
-        seed=manifest.seed % 2**32,
-        autocast=_autocast(manifest, device),
+    components = compose_generation(manifest, registry, device)
+    pipeline = policy_pipeline(
+        components,
+        PolicyModel(components.backbone),
+        _autocast(manifest, device),
+        num_inference_steps=section.num_inference_steps,
     )
+    return EvaluationVideos(pipeline, prompts, run_seed(manifest))
 
 
 def _autocast(manifest: Manifest, device: str) -> Callable[[], AbstractContextManager[None]]:
@@ -110,11 +103,11 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
     metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
     scorer = Scorer(compose_scoring(manifest, registry, only=metrics))
     prompts: list[str] = []
-    values: dict[str, list[float]] = {name.replace("-", "_"): [] for name in metrics}
+    values: dict[str, list[float]] = {metric_name(name): [] for name in metrics}
     for result in scorer.score(_clips(folder)):
         prompts.append(result.clip.prompt)
         for name, score in result.scores.items():
-            values[name.replace("-", "_")].append(score.value)
+            values[metric_name(name)].append(score.value)
     return Evaluation(prompts, values)
 
 

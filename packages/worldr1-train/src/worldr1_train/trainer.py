@@ -25,6 +25,7 @@ from trl.trainer.utils import identity
 
 from worldr1_core.backbone import Backbone
 from worldr1_core.errors import UserError
+from worldr1_core.generation_components import GenerationComponents
 from worldr1_core.policy_step import Transition
 from worldr1_core.sampler import Sampler
 from worldr1_train.checkpointing import CheckpointingMixin
@@ -40,6 +41,7 @@ from worldr1_train.objective import (
     weighted_sum_advantages,
 )
 from worldr1_train.policy_model import PolicyModel, StepInput
+from worldr1_train.policy_pipeline import policy_pipeline
 from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutRequest, SampleScore
 from worldr1_train.stages import Stage, StageSchedule
 from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
@@ -109,14 +111,14 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         )
         self._check_sharding()
         self.backbone, self.sampler = backbone, sampler
-        self.scheduler = sampler.make_scheduler(backbone.base_scheduler)
+        pipeline = policy_pipeline(GenerationComponents(backbone, sampler), model, self.accelerator.autocast)
+        assert pipeline.scheduler is not None
+        self.scheduler = pipeline.scheduler
         self.collector = RolloutCollector(
             model=model,
-            scheduler=self.scheduler,
-            num_inference_steps=sampler.config.num_inference_steps,
+            pipeline=pipeline,
             group_size=args.num_generations,
             groups_per_chunk=args.groups_per_rollout,
-            autocast=self.accelerator.autocast,
             asynchronous=args.async_rewards,
         )
         self.ema: ExponentialMovingAverage | None = None
