@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from worldr1_core.rank_statistics import auc, mean
 from worldr1_rewards.probes.footage_corruptions import FOOTAGE_CORRUPTIONS, FOOTAGE_HACKS
+from worldr1_rewards.probes.rank_statistics import auc, mean
 from worldr1_rewards.probes.source import CLEAN
 
 Row = Mapping[str, Any]

@@ -13,7 +13,6 @@ from worldr1_backbones.tiny.captions import parse_caption
 from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
 from worldr1_backbones.tiny.data import render_clip
 from worldr1_core.camera import trajectory_from_prompt
-from worldr1_core.camera.plane_sweep import to_psnr
 from worldr1_core.camera.vocabulary import DEFAULT_CONSTANTS, SINGLE_MOVES, Move, trajectory_from_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, TrajectoryError, UserError
@@ -24,6 +23,7 @@ from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsThresholdReward
+from worldr1_rewards.rewards.plane_sweep import to_psnr
 from worldr1_rewards.rewards.swept_rewards import CameraMoveLikelihoodReward, PathRerenderReward, _Errors, path_key
 
 REWARDS = (PathRerenderReward, CameraMoveLikelihoodReward)

@@ -12,9 +12,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from transformers import UMT5EncoderModel
 
+from tools.tiny_world.evaluate import evaluate_checkpoint, generate
+from tools.tiny_world.model import load_pipeline
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
-from worldr1_backbones.tiny.evaluate import evaluate_checkpoint, generate
-from worldr1_backbones.tiny.model import load_pipeline
 
 PROMPT = "Camera pan left. A red box and a blue ball in a green room with checker walls."
 

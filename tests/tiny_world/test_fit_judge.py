@@ -8,11 +8,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from tools.tiny_world.fit_judge import degrade, fit, main, measure_fill, reading_loss, render_examples
+from tools.tiny_world.object_losses import draw_example, lessen, recoloured, reshaped
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.captions import SHAPES, parse_caption
 from worldr1_backbones.tiny.data import clip_of
-from worldr1_backbones.tiny.fit_judge import degrade, fit, main, measure_fill, reading_loss, render_examples
-from worldr1_backbones.tiny.lessened import draw_example, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.scene_reader import JUDGE, WEIGHTS, SceneReader, load_reader
 
 CLIP = clip_of(parse_caption("Camera fixed. A red box and a blue ball in a green room with plain walls."), seed=0)

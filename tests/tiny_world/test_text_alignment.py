@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tools.tiny_world.object_losses import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.captions import parse_caption
 from worldr1_backbones.tiny.data import clip_of as make_tiny_clip
 from worldr1_backbones.tiny.data import make_clip
-from worldr1_backbones.tiny.lessened import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.scene_reader import WEIGHTS, SceneReader, load_reader, save_reader, shipped_reader
 from worldr1_backbones.tiny.text_alignment import TinyTextAlignmentReward, expected_objects
 from worldr1_core.camera import trajectory_from_prompt
@@ -21,10 +21,10 @@ from worldr1_core.camera.vocabulary import Move
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, WeightsError
 from worldr1_core.plugins import installed
-from worldr1_core.rank_statistics import auc
 from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
+from worldr1_rewards.probes.rank_statistics import auc
 
 PROMPT = "Camera move right. A red box and a blue ball in a green room with checker walls."
 NUM_CLIPS = 60

@@ -9,18 +9,19 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
-from worldr1_backbones.tiny.captions import sample_caption
-from worldr1_backbones.tiny.data import make_clip, render_clip, render_dataset
-from worldr1_backbones.tiny.model import (
+from tools.tiny_world.dataset import render_dataset
+from tools.tiny_world.model import (
     MAX_TEXT_LENGTH,
     ModelSize,
     PaddedTextProcessor,
     build_tokenizer,
     build_transformer,
 )
-from worldr1_backbones.tiny.muon import Muon, orthogonalise
-from worldr1_backbones.tiny.pretrain import build_trainer
-from worldr1_backbones.tiny.training import TrainingOptions, padding_bias, sample_sigmas
+from tools.tiny_world.muon import Muon, orthogonalise
+from tools.tiny_world.pretrain import build_trainer
+from tools.tiny_world.training import TrainingOptions, padding_bias, sample_sigmas
+from worldr1_backbones.tiny.captions import sample_caption
+from worldr1_backbones.tiny.data import make_clip, render_clip
 
 SMALL = ModelSize(num_heads=2, head_dim=16, num_layers=1, ffn_dim=32, text_dim=32, text_layers=1, z_dim=4)
 
@@ -133,7 +134,7 @@ def test_the_average_is_lent_and_given_back():
 
 
 def test_the_saved_transformer_has_the_processors_of_diffusers():
-    from worldr1_backbones.tiny.pretrain import build_transformer_like
+    from tools.tiny_world.pretrain import build_transformer_like
 
     copy = build_transformer_like(_trainer())
     assert all(type(block.attn2.processor) is WanAttnProcessor for block in copy.blocks)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from tools.tiny_world.fit_vae import fit_bases, fit_decoder, reconstruction_psnr, to_model_range
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.data import make_clip, render_clip
-from worldr1_backbones.tiny.fit_vae import fit_bases, fit_decoder, reconstruction_psnr, to_model_range
 
 
 @pytest.fixture(scope="module")

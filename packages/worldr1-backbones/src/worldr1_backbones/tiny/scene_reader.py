@@ -144,7 +144,7 @@ def load_reader(folder: Path = JUDGE, device: str = "cpu") -> SceneReader:
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"{path} holds no weights of the tiny world's judge: {error}. "
-            "Install worldr1-backbones again, or make them with `python -m worldr1_backbones.tiny.fit_judge`."
+            "Install worldr1-backbones again, or make them with `python -m tools.tiny_world.fit_judge` in a checkout."
         ) from error
     return reader.eval().requires_grad_(False).to(device)
 

@@ -19,10 +19,10 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.compose import WeightedReward
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.judge import Judge
-from worldr1_core.rank_statistics import auc, mean, spearman
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.reward import Requirement, RewardInputs, Score
 from worldr1_rewards.probes.plan import Case, to_clip
+from worldr1_rewards.probes.rank_statistics import auc, mean, spearman
 from worldr1_rewards.probes.world import WorldClip, build_scene, render_world
 from worldr1_rewards.probes.world.raycaster import surfaces
 from worldr1_rewards.probes.world.scenes import NUM_ROOM_SURFACES

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from worldr1_core.rank_statistics import auc, mean, spearman
+from worldr1_rewards.probes.rank_statistics import auc, mean, spearman
 from worldr1_rewards.probes.run import Outcome
 from worldr1_rewards.probes.source import CLEAN, ProbeCase, Source
 

@@ -1,18 +1,18 @@
 """The metric `camera-accuracy`: of the nine single camera moves, is the commanded one the one that the clip shows?
 
-It estimates no path: each move's path is tried by plane sweep (`worldr1_core.camera.plane_sweep`). So it is independent
-of reconstructors and of the reward `trajectory`, and can tell whether training on them was honest.
+It estimates no path: each move's path is tried by plane sweep (`worldr1_rewards.rewards.plane_sweep`). So it is
+independent of reconstructors and of the reward `trajectory`, and can tell whether training on them was honest.
 """
 
 from __future__ import annotations
 
 import torch
 
-from worldr1_core.camera.plane_sweep import WINDOW, match_paths
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, detect_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Reward, RewardInputs, Score
+from worldr1_rewards.rewards.plane_sweep import WINDOW, match_paths
 from worldr1_rewards.rewards.single_moves import tried_paths
 
 MIN_CONTRAST = 0.02

@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from worldr1_core.camera.plane_sweep import normalise_local_contrast
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreUnavailable
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards import metrics
+from worldr1_rewards.rewards.plane_sweep import normalise_local_contrast
 
 
 class PSNRReward(Reward):

@@ -2,7 +2,7 @@
 
 They are the cheap stand-ins of `reconstruction` and `trajectory` for small models: no camera is estimated, so that they
 grade clips that are too incoherent for any reconstructor, where training has to begin. Many clips are swept at once.
-Both look at a reduced size; `worldr1_core.camera.plane_sweep` is the geometry.
+Both look at a reduced size; `worldr1_rewards.rewards.plane_sweep` is the geometry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.plane_sweep import WINDOW, normalise_local_contrast, sweep_error_maps, to_psnr
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import Move
 from worldr1_core.clip import Clip
@@ -28,6 +27,7 @@ from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, Trajectory
 from worldr1_core.reward import BatchReward, RewardInputs, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, require_target
+from worldr1_rewards.rewards.plane_sweep import WINDOW, normalise_local_contrast, sweep_error_maps, to_psnr
 from worldr1_rewards.rewards.single_moves import tried_paths
 
 CELLS = 8

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from worldr1_backbones.tiny.model import (
+from tools.tiny_world.model import (
     LONGEST_TEXT_LENGTH,
     MAX_TEXT_LENGTH,
     PaddedTextProcessor,
     encode_captions,
 )
-from worldr1_backbones.tiny.muon import Muon
+from tools.tiny_world.muon import Muon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Make the judge of `tiny-text-alignment` from nothing: render examples, fit the network, measure, save.
 
-    python -m worldr1_backbones.tiny.fit_judge --minutes 10 --out tiny-judge
+    uv run python -m tools.tiny_world.fit_judge --minutes 10 --out tiny-judge
 
 About ten minutes on one core. Nothing is generated: the network learns on renders, and what it must bear from a
 generative model is imitated by the VAE with noise in its latents, by blur, grain and shifted colours.
@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tools.tiny_world.judge_evaluation import evaluate_judge, through_vae
+from tools.tiny_world.object_losses import draw_example
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.captions import COLOURS, SHAPES, TEXTURES, Caption
 from worldr1_backbones.tiny.data import clip_of
-from worldr1_backbones.tiny.judge_evaluation import evaluate_judge, through_vae
-from worldr1_backbones.tiny.lessened import draw_example
 from worldr1_backbones.tiny.raycaster import render_depth
 from worldr1_backbones.tiny.scene_reader import GRID, SceneReader, save_reader
 from worldr1_backbones.tiny.text_alignment import expected_objects

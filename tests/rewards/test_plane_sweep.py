@@ -8,16 +8,16 @@ import math
 import pytest
 import torch
 
-from worldr1_core.camera.plane_sweep import (
+from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.errors import TrajectoryError, VideoError
+from worldr1_rewards.probes.world import render_world
+from worldr1_rewards.rewards.plane_sweep import (
     match_paths,
     normalise_local_contrast,
     sweep_error,
     sweep_error_maps,
     to_psnr,
 )
-from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.errors import TrajectoryError, VideoError
-from worldr1_rewards.probes.world import render_world
 
 CLIP = render_world("rich", "move right", seed=3, size=(48, 64), num_frames=9)
 TRUE = CameraTrajectory(CLIP.c2w, CLIP.intrinsics, (48, 64), CLIP.scene_depth)

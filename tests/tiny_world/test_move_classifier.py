@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tools.tiny_world.evaluate import following, truths
+from tools.tiny_world.move_classifier import match_moves, normalise_local_contrast
 from worldr1_backbones.tiny.captions import MOVE_PAIRS, held_out_captions
-from worldr1_backbones.tiny.evaluate import following, truths
-from worldr1_backbones.tiny.following import match_moves, normalise_local_contrast
 from worldr1_core.camera.vocabulary import SINGLE_MOVES
 
 

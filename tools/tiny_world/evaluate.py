@@ -1,6 +1,6 @@
 """Measure a checkpoint of the tiny world: does it go where captions send the camera, and how good do clips look?
 
-    python -m worldr1_backbones.tiny.evaluate [CHECKPOINT] [--captions 200] [--guidance 3] [--sheet sheet.png]
+    uv run python -m tools.tiny_world.evaluate [CHECKPOINT] [--captions 200] [--guidance 3] [--sheet sheet.png]
 
 prints one JSON line. Everything is seeded: the same call on the same machine prints the same figures.
 """
@@ -19,14 +19,15 @@ import torch
 from diffusers import WanPipeline
 from torch import Tensor
 
-from worldr1_backbones.tiny import CHECKPOINT, fit_vae
+from tools.tiny_world import fit_vae
+from tools.tiny_world.model import MAX_TEXT_LENGTH, load_pipeline
+from tools.tiny_world.move_classifier import match_moves
+from worldr1_backbones.tiny import CHECKPOINT
 from worldr1_backbones.tiny.captions import Caption, held_out_captions
 from worldr1_backbones.tiny.data import clip_of, render_clip
-from worldr1_backbones.tiny.following import match_moves
-from worldr1_backbones.tiny.model import MAX_TEXT_LENGTH, load_pipeline
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
-from worldr1_backbones.tiny.sheet import contact_sheet
 from worldr1_core.camera.vocabulary import SINGLE_MOVES
+from worldr1_core.frame_grid import frame_grid
 
 GUIDANCE_SCALE = 2.0
 """Guidance at which the shipped checkpoint follows captions best."""
@@ -131,7 +132,7 @@ def evaluate_checkpoint(
     true = truths(captions, seed)
     if sheet is not None:
         pairs = torch.stack([generated, true], dim=1)[: len(SINGLE_MOVES)].flatten(0, 1)
-        contact_sheet(sheet, pairs)
+        frame_grid(list(pairs), side=2 * IMAGE_SIZE, gap=2).save(sheet)
     bytes_ = (true[:128] * 255).round().to(torch.uint8).numpy()
     return {
         **following(generated, captions),

@@ -1,6 +1,6 @@
 """Make the tiny model from nothing: render clips, fit the VAE, train the transformer, measure, save.
 
-    python -m worldr1_backbones.tiny.pretrain --minutes 60 --out tiny-run
+    uv run python -m tools.tiny_world.pretrain --minutes 60 --out tiny-run
 
 Every phase leaves its result in `--out`, and a second call goes on where the first one stopped. `pipeline/` is a
 checkpoint that `WanPipeline.from_pretrained` loads; it is written every few minutes from the averaged weights.
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from worldr1_backbones.tiny import fit_vae
-from worldr1_backbones.tiny.data import render_dataset
-from worldr1_backbones.tiny.model import (
+from tools.tiny_world import fit_vae
+from tools.tiny_world.dataset import render_dataset
+from tools.tiny_world.model import (
     ModelSize,
     assemble,
     build_text_encoder,
@@ -32,8 +32,8 @@ from worldr1_backbones.tiny.model import (
     build_transformer,
     load_pipeline,
 )
+from tools.tiny_world.training import FlowMatchingTrainer, TrainingOptions
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
-from worldr1_backbones.tiny.training import FlowMatchingTrainer, TrainingOptions
 from worldr1_backbones.tiny.vae import TinyWanVAE
 
 log = structlog.get_logger()
@@ -215,7 +215,7 @@ def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, hea
     )
     train(trainer, vae, (encode(vae, held_out), held_out_captions), out, minutes, lines)
     if evaluate:
-        from worldr1_backbones.tiny.evaluate import evaluate_checkpoint
+        from tools.tiny_world.evaluate import evaluate_checkpoint
 
         figures = evaluate_checkpoint(out / "pipeline", sheet=out / "sheet.png")
         (out / "pipeline" / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Prompts in the tiny world's language: `python -m worldr1_backbones.tiny.prompts --out DIR` writes three splits.
+"""Prompts in the tiny world's language: `uv run python -m tools.tiny_world.prompts --out DIR` writes three splits.
 
 Test prompts describe scenes that neither the tiny model nor a policy was trained on.
 """

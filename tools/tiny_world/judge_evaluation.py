@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tools.tiny_world.object_losses import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny import TinyWanVAE
 from worldr1_backbones.tiny.captions import COLOURS, SHAPES, TEXTURES, Caption
 from worldr1_backbones.tiny.data import TinyClip, make_clip
-from worldr1_backbones.tiny.lessened import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny.scene_reader import SceneReader
 from worldr1_backbones.tiny.text_alignment import alignment, grade_clips
-from worldr1_core.rank_statistics import auc
+from worldr1_rewards.probes.rank_statistics import auc
 
 TEST_NOISE = 0.5
 """Noise in the latents, of their deviation, that makes renders as grainy as generated clips."""
