@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.geometry import scale_intrinsics
+from worldr1_core.camera.geometry import default_intrinsics, scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, trajectory_from_moves
 from worldr1_core.clip import Clip
@@ -26,7 +26,6 @@ from worldr1_rewards.camera_metrics import REST, absolute_trajectory_error, rota
 from worldr1_rewards.probes.footage_corruptions import cropped_to
 from worldr1_rewards.probes.memory import measure_peak
 from worldr1_rewards.reconstructors.pyramid import limit_size
-from worldr1_rewards.reconstructors.rigid import default_intrinsics
 from worldr1_rewards.reconstructors.visibility import seen_share
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from reconstructors.camera_errors import rotation_errors
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.reconstructors.focal_prior import FocalPrior
-from worldr1_rewards.reconstructors.rigid import invert, retract
+from worldr1_rewards.reconstructors.rigid import retract
 from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, project, residuals, soft_inliers
 
 FOCAL, WIDTH, HEIGHT = 300.0, 400, 240
@@ -47,7 +48,7 @@ def disturbed(scene: SparseScene, focal: float = FOCAL) -> SparseScene:
 def test_cameras_are_found_from_a_disturbed_start(outliers):
     truth = true_scene(outliers=outliers)
     found = adjust(disturbed(truth))
-    assert rotation_errors(invert(found.poses), invert(truth.poses)).max() < 0.1
+    assert rotation_errors(invert_pose(found.poses), invert_pose(truth.poses)).max() < 0.1
     assert found.error < 0.4
 
 

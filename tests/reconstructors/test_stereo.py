@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.probes.world import render_world
-from worldr1_rewards.reconstructors.rigid import invert
 from worldr1_rewards.reconstructors.semi_global import aggregate, interpolated_minimum
 from worldr1_rewards.reconstructors.stereo import (
     StereoViews,
@@ -22,7 +22,7 @@ from worldr1_rewards.reconstructors.stereo import (
 def test_depth_of_a_rendered_scene(move):
     world = render_world("rich", move, seed=4, size=(128, 224), num_frames=7)
     ranges = torch.stack([0.5 / world.depth.flatten(1).amax(1), 2 / world.depth.flatten(1).amin(1)], 1)
-    views = StereoViews(world.frames, invert(world.c2w).float(), world.intrinsics.float(), ranges)
+    views = StereoViews(world.frames, invert_pose(world.c2w).float(), world.intrinsics.float(), ranges)
     inverse = stereo_depth(views)
     truth = torch.nn.functional.interpolate(1 / world.depth[:, None], inverse.shape[-2:], mode="area")[:, 0]
     error = ((inverse - truth).abs() / truth).flatten(1)

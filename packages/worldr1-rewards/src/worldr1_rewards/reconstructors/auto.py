@@ -13,6 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose as invert
+from worldr1_core.camera.geometry import scale_intrinsics as resize_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
@@ -37,7 +39,7 @@ from worldr1_rewards.reconstructors.dense_scene import (
 from worldr1_rewards.reconstructors.direct import check_agreement, diagnose
 from worldr1_rewards.reconstructors.feature_cameras import FeatureCameras, cameras_from_features
 from worldr1_rewards.reconstructors.pyramid import limit_size
-from worldr1_rewards.reconstructors.rigid import invert, rays_through, resize_intrinsics
+from worldr1_rewards.reconstructors.rigid import rays_through
 
 MIN_FEATURE_SIDE = 64
 """Shorter side in pixels from which features are sought at all."""

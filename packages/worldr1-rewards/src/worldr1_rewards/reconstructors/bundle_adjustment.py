@@ -12,16 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.reconstructors.points import PATCH, Patches, Points, Projection
 from worldr1_rewards.reconstructors.pyramid import Level
-from worldr1_rewards.reconstructors.rigid import (
-    adjoint,
-    apply_structure,
-    camera_motion,
-    invert,
-    orthonormalise,
-    retract,
-)
+from worldr1_rewards.reconstructors.rigid import adjoint, apply_structure, camera_motion, orthonormalise, retract
 
 OUTSIDE = 0.6
 """Cost of a point that leaves the view, as a share of the largest cost."""
@@ -88,7 +82,7 @@ class PointAligner:
 
     def relative(self, poses: Tensor) -> Tensor:
         """`(T, H, 4, 4)` poses from hosts to frames."""
-        return poses[:, None] @ invert(poses[self.points.hosts])[None]
+        return poses[:, None] @ invert_pose(poses[self.points.hosts])[None]
 
     def residuals(self, poses: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Projection]:
         """Residuals `(T, M, H, N)`, visibility `(T, H, N)` and where the patches land."""

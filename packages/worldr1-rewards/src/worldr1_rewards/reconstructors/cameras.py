@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.reconstructors.bundle_adjustment import PointAligner, bundle_adjust, search_depth
 from worldr1_rewards.reconstructors.coarse import Candidates
 from worldr1_rewards.reconstructors.motion import MotionEvidence, compare_motions
 from worldr1_rewards.reconstructors.points import Points, choose_points
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, luma, with_gradients
-from worldr1_rewards.reconstructors.rigid import invert, retract, rotation_log
+from worldr1_rewards.reconstructors.rigid import retract, rotation_log
 from worldr1_rewards.reconstructors.starts import find_starts
 
 FINE_SIDE = 24
@@ -88,7 +89,7 @@ def interpolate_poses(poses: Tensor, known: list[int], num_frames: int) -> Tenso
         right = next(index for index, frame in enumerate(known) if frame >= t)
         left = max(right - 1, 0)
         share = (t - known[left]) / max(known[right] - known[left], 1)
-        step = poses[right] @ invert(poses[left])
+        step = poses[right] @ invert_pose(poses[left])
         result.append(retract(share * torch.cat([step[:3, 3], rotation_log(step[:3, :3])])) @ poses[left])
     return torch.stack(result)
 
@@ -150,7 +151,7 @@ def refine_cameras(
             (turning if evidence.kind == "turning" else torch.eye(4).to(turning).expand_as(turning)),
             torch.ones_like(rho),
         )
-    poses = moving @ invert(moving[:1])
+    poses = moving @ invert_pose(moving[:1])
     confidence = aligner.evaluate(poses, rho).depth_depth
     return Cameras(poses, evidence, aligner.points, rho, confidence, {"noise": aligner.noise})
 
@@ -264,7 +265,7 @@ def straightened(levels: list[Level], poses: Tensor, bounds: tuple[float, float]
 
 def _without_turn(poses: Tensor, rho: Tensor) -> Tensor:
     """World-to-camera poses with all rotations removed, shifted so that what is at the typical depth stays in place."""
-    anchored = poses @ invert(poses[:1])
+    anchored = poses @ invert_pose(poses[:1])
     turn = rotation_log(anchored[:, :3, :3])
     straight = torch.eye(4).to(anchored).repeat(len(anchored), 1, 1)
     straight[:, :3, 3] = anchored[:, :3, 3]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import default_intrinsics
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable, TrajectoryError
 from worldr1_rewards.reconstructors.points import texture_strength
 from worldr1_rewards.reconstructors.pyramid import blur, luma
-from worldr1_rewards.reconstructors.rigid import default_intrinsics
 
 MIN_FRAMES = 3
 MIN_SIDE = 24

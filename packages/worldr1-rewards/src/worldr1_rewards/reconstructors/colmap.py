@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from worldr1_core.camera.geometry import default_intrinsics
+from worldr1_core.camera.geometry import default_intrinsics, invert_pose
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
@@ -22,7 +22,7 @@ from worldr1_rewards.reconstructors.depth_render import KeyFrames
 from worldr1_rewards.reconstructors.direct import DEPTH_SIDE, DirectReconstruction, frame_depths
 from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.reconstructors.pyramid import limit_size, luma
-from worldr1_rewards.reconstructors.rigid import invert, rays_through
+from worldr1_rewards.reconstructors.rigid import rays_through
 
 MIN_POINTS = 30
 """Fewest points that each frame must observe for its pose to be believed."""
@@ -118,7 +118,7 @@ def _assemble(
     device: str,
 ) -> DirectReconstruction:
     """Depth of key frames around COLMAP's points, in units of the median depth of frame 0."""
-    poses = model.poses @ invert(model.poses[0])
+    poses = model.poses @ invert_pose(model.poses[0])
     points = (model.points @ model.poses[0, :3, :3].T) + model.poses[0, :3, 3]
     unit = float(points[model.observed[0, :, 0].isfinite(), 2].median())
     poses[:, :3, 3] /= unit
@@ -145,7 +145,7 @@ def _assemble(
     )
     poses[0] = torch.eye(4, dtype=poses.dtype)
     return DirectReconstruction(
-        trajectory=CameraTrajectory(invert(poses), intrinsics, clip.video.size, scene_depth=1.0),
+        trajectory=CameraTrajectory(invert_pose(poses), intrinsics, clip.video.size, scene_depth=1.0),
         depth=frame_depths(keys, poses.to(device, frames)).cpu(),
         has_parallax=True,
         diagnostics=_diagnostics(model, parallax),

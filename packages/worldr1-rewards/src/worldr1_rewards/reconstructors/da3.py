@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.geometry import scale_intrinsics
+from worldr1_core.camera.geometry import invert_pose, scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory, check_intrinsics
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
@@ -23,7 +23,7 @@ from worldr1_rewards.reconstructors.da3_model import Prediction, load_model, pre
 from worldr1_rewards.reconstructors.depth_render import KeyFrames
 from worldr1_rewards.reconstructors.direct import DirectReconstruction
 from worldr1_rewards.reconstructors.pyramid import limit_size
-from worldr1_rewards.reconstructors.rigid import invert, pixel_rays
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 
 TEXTURE_SIDE = 448
 """Longest side at which texture is measured, as `direct` does by default."""
@@ -143,7 +143,7 @@ def _assemble(
     inverse = _resized(1 / found.depth, size)
     unit = float((1 / inverse[0]).median())
     try:
-        path = CameraTrajectory(invert(_homogeneous(found.w2c)), intrinsics, size).relative()
+        path = CameraTrajectory(invert_pose(_homogeneous(found.w2c)), intrinsics, size).relative()
     except TrajectoryError as error:
         raise ScoreUnavailable(f"{clip.name}: Depth Anything 3 gave unusable cameras: {error}") from error
     c2w = path.c2w.clone()
@@ -159,7 +159,7 @@ def _assemble(
     keys = KeyFrames(
         frames[hosts],
         _key_inverse(found.depth[hosts], inverse[hosts], size) * unit,
-        invert(trajectory.c2w[hosts]).to(frames.dtype),
+        invert_pose(trajectory.c2w[hosts]).to(frames.dtype),
         intrinsics.to(frames.dtype),
     )
     return DA3Reconstruction(

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.reconstructors.bundle_adjustment import interpolate_minimum
 from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.reconstructors.pyramid import blur, sample
-from worldr1_rewards.reconstructors.rigid import invert, pixel_rays
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 
 NUM_PLANES = 24
 TRUNCATION = 0.08
@@ -111,7 +112,7 @@ def key_depths(
     maps = []
     for index, host in enumerate(points.hosts):
         sources = [other for other in points.hosts if other != host]
-        relative = (poses[sources] @ invert(poses[host])).to(grey.dtype)
+        relative = (poses[sources] @ invert_pose(poses[host])).to(grey.dtype)
         weight = confidence[index].clamp(max=float(confidence.median()))
         bounded = rho[index].clamp(float(planes[0]), float(planes[-1]))
         prior = interpolate_points(points.positions[index], bounded, weight, (grey.shape[-2], grey.shape[-1]))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose as invert
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_rewards.reconstructors.rigid import invert
 from worldr1_rewards.reconstructors.stereo import StereoViews, stereo_depth, stereo_sizes
 from worldr1_rewards.reconstructors.view_synthesis import (
     DepthFrames,

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worldr1_core.camera.geometry import invert_pose, scale_intrinsics
 from worldr1_rewards.reconstructors.pyramid import sample
-from worldr1_rewards.reconstructors.rigid import invert, pixel_rays, resize_intrinsics
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 
 NEAR = 0.02
 """Least z-depth, in scene depths, of what is drawn."""
@@ -57,8 +58,8 @@ def splat_depth(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, size: tuple[i
     height, width = size
     source = keys.inverse_depth.shape[-2], keys.inverse_depth.shape[-1]
     full = keys.frames.shape[-2], keys.frames.shape[-1]
-    rays = pixel_rays(resize_intrinsics(keys.intrinsics, full, source), *source).reshape(-1, 3).T
-    relative = pose @ invert(keys.poses)
+    rays = pixel_rays(scale_intrinsics(keys.intrinsics, full, source), *source).reshape(-1, 3).T
+    relative = pose @ invert_pose(keys.poses)
     own = keys.inverse_depth.flatten(1)
     moved = torch.addcmul(intrinsics @ relative[:, :3, :3] @ rays, intrinsics @ relative[:, :3, 3:], own[:, None])
     z = moved[:, 2]
@@ -100,7 +101,7 @@ def render_view(
     source = keys.inverse_depth.shape[-2:]
     ratio = min(1.0, max(source) / max(size))
     small = max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
-    coarse = splat_depth(keys, pose, resize_intrinsics(intrinsics, size, small), small)
+    coarse = splat_depth(keys, pose, scale_intrinsics(intrinsics, size, small), small)
     inverse = enlarge(coarse, size)
     colour, weight = _gather(keys, pose, intrinsics, inverse)
     covered = (inverse > 0) & (weight > 0)
@@ -125,7 +126,7 @@ def _gather(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, inverse: Tensor) 
     height, width = inverse.shape
     full = keys.frames.shape[-2], keys.frames.shape[-1]
     rays = pixel_rays(intrinsics, height, width).reshape(-1, 3).T
-    relative = keys.poses @ invert(pose)
+    relative = keys.poses @ invert_pose(pose)
     nearness = _nearness(relative)
     flat = inverse.flatten()
     moved = torch.addcmul(

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose, scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
@@ -23,7 +24,6 @@ from worldr1_rewards.reconstructors.dense_depth import key_depths
 from worldr1_rewards.reconstructors.depth_render import KeyFrames, enlarge, render_view, splat_depth
 from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.reconstructors.pyramid import limit_size, luma
-from worldr1_rewards.reconstructors.rigid import invert, resize_intrinsics
 
 MIN_AGREEMENT = 0.6
 """By default, the least correlation of a frame's patches with those of other frames for it to show the same scene."""
@@ -47,7 +47,7 @@ class DirectReconstruction(Reconstruction):
 
     def render(self, c2w: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Render:
         """Render views; see `Reconstruction.render`. Holes keep coverage 0 and depth infinity."""
-        poses = invert(c2w.to(self.keys.poses))
+        poses = invert_pose(c2w.to(self.keys.poses))
         matrix = intrinsics.to(self.keys.poses)
         views = [render_view(self.keys, pose, matrix, size) for pose in poses]
         frames, coverage, depth = (torch.stack(parts) for parts in zip(*views, strict=True))
@@ -56,7 +56,7 @@ class DirectReconstruction(Reconstruction):
     def rerender(self) -> Render:
         """Render every frame from key frames other than itself."""
         assert self.trajectory.intrinsics is not None
-        poses = invert(self.trajectory.c2w).to(self.keys.poses)
+        poses = invert_pose(self.trajectory.c2w).to(self.keys.poses)
         matrix = self.trajectory.intrinsics.to(self.keys.poses)
         size = int(self.keys.frames.shape[-2]), int(self.keys.frames.shape[-1])
         views = []
@@ -166,7 +166,7 @@ def _assemble(
     poses[:, :3, 3] /= unit
     keys = KeyFrames(frames[hosts], inverse * unit, poses[hosts].to(frames.dtype), intrinsics.to(frames.dtype))
     trajectory = CameraTrajectory(
-        c2w=invert(poses).cpu(),
+        c2w=invert_pose(poses).cpu(),
         intrinsics=intrinsics.cpu(),
         image_size=(int(frames.shape[-2]), int(frames.shape[-1])),
         scene_depth=1.0,
@@ -185,7 +185,7 @@ def frame_depths(keys: KeyFrames, poses: Tensor) -> Tensor:
     """Z-depth `(T, H, W)` of every frame; what no key frame saw is taken to be as far as the farthest tenth."""
     size = int(keys.frames.shape[-2]), int(keys.frames.shape[-1])
     coarse = int(keys.inverse_depth.shape[-2]), int(keys.inverse_depth.shape[-1])
-    matrix = resize_intrinsics(keys.intrinsics, size, coarse)
+    matrix = scale_intrinsics(keys.intrinsics, size, coarse)
     far = keys.inverse_depth.flatten().quantile(0.1) if keys.inverse_depth.numel() < 2**24 else keys.inverse_depth.min()
     maps = []
     for pose in poses:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose as invert
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_rewards.reconstructors.cameras import interpolate_poses, spread_indices
 from worldr1_rewards.reconstructors.features import (
@@ -19,7 +20,7 @@ from worldr1_rewards.reconstructors.features import (
     rotation_residual,
 )
 from worldr1_rewards.reconstructors.focal_prior import DETERMINED, FocalPrior
-from worldr1_rewards.reconstructors.rigid import invert, rotation_exp, rotation_log
+from worldr1_rewards.reconstructors.rigid import rotation_exp, rotation_log
 from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, residuals, soft_inliers
 
 MAX_KEY_FRAMES = 24

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_rewards.reconstructors.rigid import resize_intrinsics
+from worldr1_core.camera.geometry import scale_intrinsics
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 luma weights."""
@@ -128,7 +128,7 @@ def limit_size(frames: Tensor, intrinsics: Tensor, max_side: int) -> tuple[Tenso
     scale = max_side / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     small = functional.interpolate(frames, size, mode="bilinear", antialias=True)
-    return small, resize_intrinsics(intrinsics, (height, width), size)
+    return small, scale_intrinsics(intrinsics, (height, width), size)
 
 
 def sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:

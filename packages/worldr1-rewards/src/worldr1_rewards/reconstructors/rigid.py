@@ -1,5 +1,6 @@
-"""Rigid motions and pinhole cameras in the form the direct method needs them: batched, differentiable by hand.
+"""Twists, their Jacobians and pixel rays, in the form the reconstructors need them: batched, differentiable by hand.
 
+What every user of poses needs (inverse, angle, intrinsics) is in `worldr1_core.camera.geometry`.
 Poses here are world-to-camera `(…, 4, 4)` unless said otherwise. A twist is `(…, 6)`, translation part first. Pixel
 centres lie at +0.5, so `x_pixel = fx X/Z + cx`.
 """
@@ -9,20 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DEFAULT_FOCAL_RATIO = 1.2
-"""Focal length over image width where nothing is known: that of World-R1's own camera conditioning (section 1)."""
-
-
-def default_intrinsics(height: int, width: int) -> Tensor:
-    """The documented guess: focal length 1.2 times the width, principal point at the centre, `(3, 3)` float64."""
-    focal = DEFAULT_FOCAL_RATIO * width
-    return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]], dtype=torch.float64)
-
-
-def resize_intrinsics(intrinsics: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Intrinsics of the same camera at another image size `(H, W)`."""
-    scale = intrinsics.new_tensor([new[1] / old[1], new[0] / old[0], 1.0])
-    return scale[:, None] * intrinsics
+from worldr1_core.camera.geometry import nearest_rotation, rotation_angle
 
 
 def hat(vector: Tensor) -> Tensor:
@@ -54,16 +42,6 @@ def retract(twist: Tensor) -> Tensor:
     return pose
 
 
-def invert(pose: Tensor) -> Tensor:
-    """Inverse of rigid poses `(…, 4, 4)`."""
-    rotation = pose[..., :3, :3].transpose(-1, -2)
-    inverse = torch.zeros_like(pose)
-    inverse[..., :3, :3] = rotation
-    inverse[..., :3, 3] = -(rotation @ pose[..., :3, 3:]).squeeze(-1)
-    inverse[..., 3, 3] = 1.0
-    return inverse
-
-
 def adjoint(pose: Tensor) -> Tensor:
     """`(…, 6, 6)` matrices with `pose · retract(ξ) = retract(adjoint(pose) ξ) · pose` to first order."""
     rotation = pose[..., :3, :3]
@@ -76,22 +54,17 @@ def adjoint(pose: Tensor) -> Tensor:
 
 def orthonormalise(pose: Tensor) -> Tensor:
     """Remove what rounding has added to the rotations of `(…, 4, 4)` poses."""
-    left, _, right = torch.linalg.svd(pose[..., :3, :3])
     result = pose.clone()
-    result[..., :3, :3] = left @ right
+    result[..., :3, :3] = nearest_rotation(pose[..., :3, :3])
     return result
 
 
-def rotation_angle(rotation: Tensor) -> Tensor:
-    """Angle in radians of `(…, 3, 3)` rotations, accurate near zero."""
-    skew = rotation - rotation.transpose(-1, -2)
-    sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1).norm(dim=-1) / 2
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    return torch.atan2(sine, cosine)
-
-
 def rotation_log(rotation: Tensor) -> Tensor:
-    """Rotation vectors `(…, 3)` in radians of `(…, 3, 3)` rotations by less than half a turn."""
+    """Rotation vectors `(…, 3)` in radians of `(…, 3, 3)` rotations by less than half a turn; undoes `rotation_exp`.
+
+    `rotation_vector` of `worldr1_core.camera.geometry` also holds at half a turn, through quaternions. The two agree to
+    rounding, which the mapper and the refinement amplify: with the other one, scores move in the sixth digit.
+    """
     skew = rotation - rotation.transpose(-1, -2)
     axis = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1)
     return axis * (rotation_angle(rotation) / axis.norm(dim=-1).clamp(min=1e-12))[..., None]

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.reconstructors.focal_prior import FocalPrior
-from worldr1_rewards.reconstructors.rigid import camera_motion, invert, orthonormalise, retract
+from worldr1_rewards.reconstructors.rigid import camera_motion, orthonormalise, retract
 
 KERNEL_SIGMAS = 2.0
 """Width of the robust kernel in units of the median residual."""
@@ -149,7 +150,7 @@ def _descend(scene: SparseScene, kernel: float, focal: FocalPrior | None, num_it
     distances = residuals(found)
     seen = distances[distances.isfinite()]
     return SparseScene(
-        poses @ invert(poses[:1]),
+        poses @ invert_pose(poses[:1]),
         points @ poses[0, :3, :3].T + poses[0, :3, 3],
         scene.observed,
         found.intrinsics,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldr1_core.camera.geometry import rotation_angle
 from worldr1_rewards.reconstructors.coarse import Candidates, refine, resize_grid
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, limit_size, normalise_locally, with_gradients
-from worldr1_rewards.reconstructors.rigid import retract, rotation_angle
+from worldr1_rewards.reconstructors.rigid import retract
 
 SEARCH_SIDE = 40
 """Longest side in pixels at which candidates are told apart; the first descent runs at half of it."""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worldr1_core.camera.geometry import invert_pose as invert
+from worldr1_core.camera.geometry import scale_intrinsics as resize_intrinsics
 from worldr1_rewards.reconstructors.pyramid import luma
-from worldr1_rewards.reconstructors.rigid import invert, pixel_rays, resize_intrinsics
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 from worldr1_rewards.reconstructors.semi_global import aggregate, interpolated_minimum
 
 NUM_PLANES = 56

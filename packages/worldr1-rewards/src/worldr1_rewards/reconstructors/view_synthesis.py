@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worldr1_core.camera.geometry import invert_pose as invert
+from worldr1_core.camera.geometry import scale_intrinsics as resize_intrinsics
 from worldr1_rewards.reconstructors.pyramid import sample
-from worldr1_rewards.reconstructors.rigid import invert, pixel_rays, resize_intrinsics
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 
 NUM_DEPTH_VIEWS = 4
 """Nearest frames that vote on the depth of a view."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_rewards.reconstructors.rigid import invert, pixel_rays
+from worldr1_core.camera.geometry import invert_pose
+from worldr1_rewards.reconstructors.rigid import pixel_rays
 
 OCCLUSION = 0.12
 """Relative excess of depth over what a camera sees there beyond which the point is hidden from it."""
@@ -31,7 +32,7 @@ def seen_share(c2w: Tensor, intrinsics: Tensor, depth: Tensor, cameras: Tensor, 
     points = rays.reshape(-1, 3) @ c2w[:3, :3].to(depth).T + c2w[:3, 3].to(depth)
     seen = torch.zeros(height * width, dtype=torch.bool, device=depth.device)
     size = depth.new_tensor([maps.shape[-1], maps.shape[-2]])
-    for pose, own in zip(invert(cameras.to(depth)), maps.to(depth), strict=True):
+    for pose, own in zip(invert_pose(cameras.to(depth)), maps.to(depth), strict=True):
         local = points @ pose[:3, :3].T + pose[:3, 3]
         z = local[:, 2]
         pixels = (local @ matrix.to(depth).T)[:, :2] / z.clamp(min=1e-6)[:, None]
