@@ -42,7 +42,7 @@ from worldr1_core.errors import WorldR1Error
 from worldr1_core.log import configure_logging
 from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
-from worldr1_core.scoring import ClipScores, Scorer
+from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_rewards import metrics
 from worldr1_rewards.camera_metrics import absolute_trajectory_error, failure_rate, rotation_errors
 from worldr1_rewards.probes.plan import CLEAN, QUICK_HACKS, Case, ProbePlan, Sample
@@ -129,7 +129,7 @@ def measure(asked: Row) -> dict[str, Any]:
     text = MANIFEST.format(name=asked.name, device=asked.device, options=options)
     try:
         registry = installed().registry
-        scorer = Scorer(compose_scoring(parse_manifest(text, registry), registry))
+        scorer = ScoringEngine(compose_scoring(parse_manifest(text, registry), registry))
         plan = ProbePlan(
             asked.cases, (1.0,), (height, width), num_frames, hacks=asked.hacks, corruptions=asked.corruptions
         )

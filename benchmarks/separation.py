@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
-from worldr1_core.rank_statistics import auc
 from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
 from worldr1_rewards.probes.plan import CLEAN, Case, Sample, applies
+from worldr1_rewards.probes.rank_statistics import auc
 from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, MOVES, WorldClip
 from worldr1_rewards.scoring import Scorer
 
@@ -80,7 +80,7 @@ def run(
     cases: Sequence[tuple[str, str, int]], breaks: Sequence[str], size: int, frames: int, *, encode: bool
 ) -> list[Result]:
     """Render and score every case clean and broken."""
-    scorer = Scorer.from_manifest()
+    scorer = Scorer()
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) if encode else None

@@ -30,7 +30,7 @@ from worldr1_core.manifest import ComponentSpec, parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.reward import RewardInputs
-from worldr1_core.scoring import ClipScores, Scorer
+from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_core.video import Video
 from worldr1_rewards.probes.footage import FootageSample, read_footage
 from worldr1_rewards.probes.footage_files import FootageFiles
@@ -84,7 +84,7 @@ class Bench:
         self.name = name
         self.meter = Metered(build(spec, "reconstructor", Reconstructor, registry, "cpu"))
         components = compose_scoring(parse_manifest(manifest_text(), registry), registry)
-        self.scorer = Scorer(replace(components, reconstructor=self.meter))
+        self.scorer = ScoringEngine(replace(components, reconstructor=self.meter))
 
     def warm_up(self) -> None:
         """Import and load whatever the first call does."""

@@ -93,7 +93,7 @@ def test_part_that_is_read_but_not_named(registry, reward, part, installed):
     text = "version: 1\nrewards: [{name: scene}, {name: opinion, question: Why}]"
     with pytest.raises(ManifestError) as caught:
         compose(text, registry, only=[reward])
-    assert f"Reward '{reward}' reads a {part}, and the manifest names none" in str(caught.value)
+    assert f"Reward '{reward}' requires a {part}, and the manifest names none" in str(caught.value)
     assert f"installed: ['{installed}']" in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.errors import ScoreNotApplicable
 from worldr1_core.reward import Reward, RewardInputs
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
 from worldr1_rewards.probes.world import WorldClip, render_world
@@ -58,6 +58,6 @@ class NearestClean(Reward):
         return -min(float((clip.video.frames - known).abs().mean()) for known in self.clips)
 
 
-def scorer_of(*rewards: tuple[str, Reward]) -> Scorer:
+def scorer_of(*rewards: tuple[str, Reward]) -> ScoringEngine:
     """A composition of weight 1 each."""
-    return Scorer(ScoringComponents([WeightedReward(name, 1.0, reward) for name, reward in rewards], None, None))
+    return ScoringEngine(ScoringComponents([WeightedReward(name, 1.0, reward) for name, reward in rewards], None, None))

@@ -19,7 +19,7 @@ MAX_REFUSED = 2
 
 def test_default_composition_ranks_one_scene_as_it_should() -> None:
     plan = ProbePlan((Case("rich", ("push in",), 0),), (1.0,))
-    report = summarise(list(run_probe(Scorer.from_manifest(), plan)), plan)
+    report = summarise(list(run_probe(Scorer().engine, plan)), plan)
     assert report["auc"] == dict.fromkeys(report["auc"], 1.0)
     assert report["hacks_below_clean"] is True
     assert report["unscored"].keys() <= REFUSED
@@ -29,7 +29,7 @@ def test_default_composition_ranks_one_scene_as_it_should() -> None:
 @pytest.mark.slow
 def test_default_composition_ranks_every_family_as_it_should() -> None:
     plan = replace(full_plan(seed=1), num_varied=0)
-    report = summarise(list(run_probe(Scorer.from_manifest(), plan)), plan)
+    report = summarise(list(run_probe(Scorer().engine, plan)), plan)
     assert {kind: value for kind, value in report["auc"].items() if not value >= 0.95} == {}
     assert {kind: value for kind, value in report["auc_mean"].items() if not value >= 0.9} == {}
     assert {kind: value for kind, value in report["spearman"].items() if not value <= -0.85} == {}

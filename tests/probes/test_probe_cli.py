@@ -110,7 +110,7 @@ def test_the_gate_fails_a_reward_that_a_hack_can_please() -> None:
         (["sharpnes"], "Unknown reward 'sharpnes'"),
         (["default", "--manifest", "x.yaml"], "--manifest goes with"),
         (["absent.yaml"], "cannot be read"),
-        (["meta-view"], "reads a judge"),
+        (["meta-view"], "requires a judge"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_rendered(arguments: list[str], words: str) -> None:

@@ -22,7 +22,7 @@ from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstruction, Reconstructor
 from worldr1_core.reward import Score
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_core.testing.stand_ins import StubJudge
 from worldr1_core.video import Video
 from worldr1_rewards.plugin import worldr1_register_rewards as rewards_of_rewards
@@ -74,14 +74,14 @@ class Remembering(Reconstructor):
         return found
 
 
-def make_scorer(device: str, checkpoint: object) -> Scorer:
+def make_scorer(device: str, checkpoint: object) -> ScoringEngine:
     options = OPTIONS | {"preference": f"checkpoint: {checkpoint}, batch_size: 3"}
     lines = "".join(f"  - {{name: {name}, {options.get(name, 'weight: 1')}}}\n" for name in REWARDS)
     text = f"version: 1\ndevice: {device}\nreconstructor: {{name: direct}}\njudge: {{name: openai}}\nrewards:\n{lines}"
     registry = installed().registry
     components = compose_scoring(parse_manifest(text, registry), registry)
     assert components.reconstructor is not None
-    return Scorer(replace(components, judge=StubJudge(0.5), reconstructor=Remembering(components.reconstructor)))
+    return ScoringEngine(replace(components, judge=StubJudge(0.5), reconstructor=Remembering(components.reconstructor)))
 
 
 @pytest.fixture(scope="module")

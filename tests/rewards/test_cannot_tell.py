@@ -15,7 +15,7 @@ from worldr1_core.compose import compose_scoring
 from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reward import Score
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_core.testing.stand_ins import StubJudge
 from worldr1_core.video import Video
 from worldr1_rewards.probes.plan import to_clip
@@ -44,7 +44,7 @@ def scores(moves: str, corruption: str, commanded: bool) -> Mapping[str, Score]:
     text = f"version: 1\ndevice: cpu\nreconstructor: {{name: direct}}\njudge: {{name: openai}}\nrewards:\n{lines}"
     registry = installed().registry
     components = compose_scoring(parse_manifest(text, registry), registry)
-    (result,) = Scorer(replace(components, judge=StubJudge(0.5))).score([clip])
+    (result,) = ScoringEngine(replace(components, judge=StubJudge(0.5))).score([clip])
     return result.scores
 
 

@@ -162,7 +162,7 @@ def test_good_clips_are_scored_beside_a_bad_one(clip_file: Path, tmp_path: Path)
     [
         (["--rewards", "reconstuction"], "Did you mean 'reconstruction'"),
         (["--rewards", ","], "No reward to score with"),
-        (["--rewards", "meta-view"], "reads a judge"),
+        (["--rewards", "meta-view"], "requires a judge"),
         (["--manifest", "none.yaml"], "cannot be read"),
         (["--trajectory", "none.json"], "none.json"),
         (["--intrinsics", "none.json"], "none.json"),

@@ -27,6 +27,7 @@ from worldr1_core.judge import Judge
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstruction, Reconstructor
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, as_number
+from worldr1_core.scoring import ScoringEngine
 from worldr1_rewards.scoring import Scorer, manifest_text
 
 
@@ -76,11 +77,11 @@ class ToldBatch(Told):
         return self.answer(clips, inputs)
 
 
-def scorer(*rewards, weights=None, reconstructor=None, judge=None) -> Scorer:
+def scorer(*rewards, weights=None, reconstructor=None, judge=None) -> ScoringEngine:
     """A scorer of rewards named a, b, c, ..."""
     weights = weights or [1.0] * len(rewards)
     named = [WeightedReward(n, w, r) for n, w, r in zip("abcdef", weights, rewards, strict=False)]
-    return Scorer(ScoringComponents(named, reconstructor, judge))
+    return ScoringEngine(ScoringComponents(named, reconstructor, judge))
 
 
 def raising(error):
@@ -504,28 +505,28 @@ def registry(make_registry):
 def test_manifest_file_makes_a_scorer(registry, tmp_path, clips):
     path = tmp_path / "m.yaml"
     path.write_text("version: 1\ndevice: cpu\nrewards: [{name: bright, weight: 2}]\n")
-    result = score_one(Scorer.from_manifest(path, registry=registry), clips[0])
+    result = score_one(Scorer(manifest=path, registry=registry), clips[0])
     assert result.total == pytest.approx(2 * float(clips[0].video.frames.mean()))
 
 
 def test_named_rewards_replace_those_of_the_manifest(registry, tmp_path):
     path = tmp_path / "m.yaml"
     path.write_text("version: 1\nrewards: [{name: bright, weight: 2}]\n")
-    built = Scorer.from_manifest(path, rewards=["trajectory", "bright"], registry=registry)
+    built = Scorer(["trajectory", "bright"], manifest=path, registry=registry)
     assert [(r.name, r.weight) for r in built.components.rewards] == [("trajectory", 1.0), ("bright", 2.0)]
     with pytest.raises(UnknownNameError, match="Did you mean 'bright'"):
-        Scorer.from_manifest(path, rewards=["brigt"], registry=registry)
+        Scorer(["brigt"], manifest=path, registry=registry)
 
 
 def test_shipped_manifest_is_valid_and_needs_no_weights(registry):
-    names = [reward.name for reward in Scorer.from_manifest(registry=registry).components.rewards]
+    names = [reward.name for reward in Scorer(registry=registry).components.rewards]
     assert "trajectory" in names
     assert "reconstruction" in names
     assert not {"preference", "meta-view"} & set(names)
 
 
 def test_shipped_manifest_composes_with_what_is_installed():
-    built = Scorer.from_manifest()
+    built = Scorer()
     assert {type(r.reward).__module__.partition(".")[0] for r in built.components.rewards} == {"worldr1_rewards"}
     assert installed().registry.names("reward")
 

@@ -28,7 +28,7 @@ def total(family: str, moves: str, corruption: str, encoded: str | None = None) 
         write_video(video, encoded)
         video = read_video(encoded)
     clip = Clip(video, world.prompt, trajectory_from_prompt(world.prompt, video.num_frames))
-    (result,) = Scorer.from_manifest().score([clip])
+    (result,) = Scorer().score([clip])
     return result.total if result.total == result.total else NO_SCORE
 
 

@@ -18,7 +18,7 @@ from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
 from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reward import RewardInputs, Score
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
@@ -102,7 +102,7 @@ def test_without_a_fitting_reference_there_is_no_score():
 def test_a_scorer_hands_on_the_reference_of_the_clip():
     registry = installed().registry
     manifest = parse_manifest("version: 1\nrewards: [{name: statistics-vs-reference}]\n", registry)
-    scorer = Scorer(compose_scoring(manifest, registry))
+    scorer = ScoringEngine(compose_scoring(manifest, registry))
     frames = frames_of("move right")
     clip = Clip(Video(0.5 * frames), "", trajectory_from_prompt("Camera move right.", len(frames)))
     [with_one, without] = scorer.score([replace(clip, reference=Video(frames)), clip])

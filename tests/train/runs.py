@@ -17,7 +17,7 @@ from train.fake_world import (
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.noise import InitialNoise, NoiseConditioner
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.stages import Stage
 from worldr1_train.trainer import FlowGRPOTrainer
@@ -41,7 +41,7 @@ def make_stage(name="main", *, steps=100, rewards=None, prompts=PROMPTS, split=N
         steps=steps,
         split=split or name,
         prompts=list(prompts),
-        scorer=Scorer(ScoringComponents(weighted, None, None)),
+        scorer=ScoringEngine(ScoringComponents(weighted, None, None)),
         weights={reward.name: reward.weight for reward in weighted},
         conditioner=conditioner or White(),
     )

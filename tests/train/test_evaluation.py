@@ -16,7 +16,7 @@ from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import ScoringComponents
 from worldr1_core.errors import UserError
 from worldr1_core.generation_components import GenerationComponents
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_train.evaluation import Evaluation, Evaluator, compare, preserved_rng_state
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.policy_model import PolicyModel
@@ -29,7 +29,9 @@ def make_evaluator(backbone, *, prompts=("a cat", "a tree", "a boat"), batch_siz
     components = GenerationComponents(backbone, FakeSampler(num_inference_steps=4), White())
     pipeline = policy_pipeline(components, PolicyModel(backbone), contextlib.nullcontext)
     videos = EvaluationVideos(pipeline, list(prompts), seed=0)
-    return Evaluator(videos, Scorer(ScoringComponents([reward(name) for name in rewards], None, None)), batch_size)
+    return Evaluator(
+        videos, ScoringEngine(ScoringComponents([reward(name) for name in rewards], None, None)), batch_size
+    )
 
 
 def adapted_backbone():

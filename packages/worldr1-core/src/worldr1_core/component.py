@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
@@ -73,12 +74,30 @@ def load_component(registry: Registry, kind: str, name: str) -> type[Component]:
     """Import a component's class and check that a manifest can use it.
 
     Raises:
-        PluginError: It is not a class of its kind's interface, or its `Config` is not a `ComponentConfig` or claims a
-            key that the manifest needs.
+        PluginError: See `check_component`.
         UserError: The name cannot be found or loaded (see `Registry.load`).
     """
-    loaded: Any = registry.load(kind, name)
-    label = f"{kind.capitalize()} {name!r} of {registry.find(kind, name).owner}"
+    entry = registry.find(kind, name)
+    return check_component(kind, entry.name, entry.load(), f"{kind.capitalize()} {entry.name!r} of {entry.owner}")
+
+
+def check_component(kind: str, name: str, loaded: Any, label: str) -> type[Component]:
+    """Check that a manifest can use a component; a function that is registered as a reward becomes a class.
+
+    Args:
+        kind: A key of `INTERFACES`.
+        name: Name that it is registered under.
+        loaded: The component.
+        label: How messages call it.
+
+    Raises:
+        PluginError: It is not a class of its kind's interface, or its `Config` is not a `ComponentConfig` or claims a
+            key that the manifest needs.
+    """
+    if kind == "reward" and inspect.isroutine(loaded):
+        from worldr1_core.reward_function import function_reward_class
+
+        return function_reward_class(loaded, name)
     module, _, attribute = INTERFACES[kind].partition(":")
     interface = getattr(importlib.import_module(module), attribute)
     if not (isinstance(loaded, type) and issubclass(loaded, interface)):

@@ -1,4 +1,4 @@
-"""Manifest to objects: the named components are imported, configured and put on a device."""
+"""Manifest to objects: components are imported, configured and put on a device."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import TypeVar
 import torch
 
 from worldr1_core.component import Component, load_component
-from worldr1_core.errors import ManifestError, PluginError, UserError, WorldR1Error, describe_exception
+from worldr1_core.errors import ManifestError, PluginError, UserError, WorldR1Error, describe_exception, shorten
 from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest, RewardSpec
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
 from worldr1_core.reward import Requirement, Reward
+from worldr1_core.reward_choice import RewardChoice, RewardLike, choose_rewards
 
 C = TypeVar("C", bound=Component)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedReward:
-    """A reward under its registered name, with its factor in the total."""
+    """A reward under its name, with its factor in the total."""
 
     name: str
     weight: float
@@ -38,7 +39,7 @@ class ScoringComponents:
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """What any of the rewards reads."""
+        """What any of the rewards requires."""
         return frozenset(part for reward in self.rewards for part in reward.reward.requires)
 
 
@@ -95,51 +96,75 @@ def build(spec: ComponentSpec, kind: str, interface: type[C], registry: Registry
         ) from error
 
 
-def compose_scoring(manifest: Manifest, registry: Registry, *, only: Iterable[str] | None = None) -> ScoringComponents:
-    """Build the rewards of a manifest and what they read.
+def compose_scoring(
+    manifest: Manifest,
+    registry: Registry,
+    *,
+    only: RewardLike | Iterable[RewardLike] | None = None,
+    reconstructor: str | Reconstructor | None = None,
+    judge: str | Judge | None = None,
+    device: str | None = None,
+) -> ScoringComponents:
+    """Build the rewards of a manifest and what they require.
 
     Args:
         manifest: What to compose.
         registry: Where names are looked up.
-        only: Names of the rewards to use, in this order; one that the manifest does not list takes its defaults and
-            weight 1.
+        only: Rewards to use, in this order (see `worldr1_core.reward_choice.RewardLike`). A name takes its options and
+            weight from the manifest, or its defaults and weight 1 if the manifest does not list it.
+        reconstructor: Name or object, instead of the manifest's.
+        judge: Name or object, instead of the manifest's.
+        device: Torch device instead of the manifest's, for what is built here.
 
     Raises:
-        ManifestError: There is no reward, or a reward reads a component that the manifest does not name.
-        UnknownNameError: `only` holds a name that nothing installed registers.
+        ManifestError: There is no reward, or a reward requires a component that the manifest does not name.
+        UserError: A reward or another component cannot be had.
     """
-    specs = {spec.name: spec for spec in manifest.rewards}
-    if only is None:
-        chosen = list(specs.values())
-    else:
-        asked = [only] if isinstance(only, str) else only
-        names = list(dict.fromkeys(registry.find("reward", name).name for name in asked))
-        chosen = [specs[name] if name in specs else RewardSpec.model_validate({"name": name}) for name in names]
+    chosen = choose_rewards(manifest.rewards if only is None else only, manifest.rewards, registry)
     if not chosen:
         raise ManifestError(
             "No reward to score with. Name at least one under `rewards:`, e.g. `- {name: reconstruction}`."
         )
-    device = resolve_device(manifest.device)
-    rewards = [WeightedReward(s.name, s.weight, build(s, "reward", Reward, registry, device)) for s in chosen]
+    device = resolve_device(manifest.device if device is None else device)
+    rewards = [WeightedReward(c.name, c.weight, _build_reward(c, registry, device)) for c in chosen]
     readers = {part: [r.name for r in rewards if part in r.reward.requires] for part in Requirement}
     return ScoringComponents(
         rewards=rewards,
-        reconstructor=_build_read(
-            manifest.reconstructor, Reconstructor, readers[Requirement.RECONSTRUCTION], registry, device
+        reconstructor=_build_required(
+            manifest.reconstructor if reconstructor is None else reconstructor,
+            Reconstructor,
+            readers[Requirement.RECONSTRUCTION],
+            registry,
+            device,
         ),
-        judge=_build_read(manifest.judge, Judge, readers[Requirement.JUDGE], registry, device),
+        judge=_build_required(
+            manifest.judge if judge is None else judge, Judge, readers[Requirement.JUDGE], registry, device
+        ),
     )
 
 
-def _build_read(
-    spec: ComponentSpec | None, interface: type[C], readers: list[str], registry: Registry, device: str
+def _build_reward(choice: RewardChoice, registry: Registry, device: str) -> Reward:
+    source = choice.source
+    if isinstance(source, RewardSpec):
+        return build(source, "reward", Reward, registry, device)
+    return source(device=device) if isinstance(source, type) else source
+
+
+def _build_required(
+    source: ComponentSpec | str | C | None, interface: type[C], readers: list[str], registry: Registry, device: str
 ) -> C | None:
     if not readers:
         return None
     kind = interface.__name__.lower()
-    if spec is None:
+    if source is None:
         raise ManifestError(
-            f"Reward {readers[0]!r} reads a {kind}, and the manifest names none. "
+            f"Reward {readers[0]!r} requires a {kind}, and the manifest names none. "
             f"Add `{kind}: {{name: …}}`; installed: {registry.names(kind)}."
         )
-    return build(spec, kind, interface, registry, device)
+    if isinstance(source, interface):
+        return source
+    if isinstance(source, str):
+        source = ComponentSpec(name=registry.find(kind, source).name)
+    if not isinstance(source, ComponentSpec):
+        raise UserError(f"The {kind} must be a registered name or a {interface.__name__}, received {shorten(source)}.")
+    return build(source, kind, interface, registry, device)

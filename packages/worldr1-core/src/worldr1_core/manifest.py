@@ -6,7 +6,8 @@ top-level sections through `worldr1_register_manifest_sections`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +110,24 @@ def load_manifest(path: str | Path, registry: Registry) -> Manifest:
 
 def parse_manifest(text: str, registry: Registry, *, name: str = "manifest") -> Manifest:
     """Validate a manifest given as text (see `load_manifest`)."""
-    source = parse_yaml(text, name)
+    return _validate(parse_yaml(text, name), registry)
+
+
+def read_manifest_mapping(document: Mapping[str, Any], registry: Registry, *, name: str = "manifest") -> Manifest:
+    """Validate a manifest given as plain Python values; `version` may be left out (see `load_manifest`).
+
+    Raises:
+        ManifestError: It holds values that YAML does not have, or is not valid.
+    """
+    try:
+        data = json.loads(json.dumps({"version": 1, **document}, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ManifestError(f"{name}: give plain values, as YAML has them: {error}.") from error
+    return _validate(YamlSource(name, data, {}), registry)
+
+
+def _validate(source: YamlSource, registry: Registry) -> Manifest:
+    name = source.name
     if source.data is None:
         raise ManifestError(f"{name}: the manifest is empty. Start it with `version: 1`.")
     if not isinstance(source.data, dict):

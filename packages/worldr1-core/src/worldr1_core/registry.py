@@ -1,13 +1,16 @@
-"""What is installed: component names, where their classes live, and which distribution owns each."""
+"""What is installed: component names, where their classes live, and which distribution owns each.
+
+Plugins register through hooks; `register` adds a component of the running process, without a package.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
 
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.errors import (
@@ -18,6 +21,8 @@ from worldr1_core.errors import (
     describe_exception,
     suggest,
 )
+
+T = TypeVar("T")
 
 KINDS: Mapping[str, str] = {
     "reward": "worldr1_register_rewards",
@@ -55,6 +60,8 @@ class Owner:
         distribution: Installed distribution, e.g. `"worldr1-rewards"`.
         version: That distribution's version.
         module: Module that the entry point names.
+
+    A component that the running process registered has no plugin, only a module.
     """
 
     plugin: str
@@ -62,26 +69,39 @@ class Owner:
     version: str
     module: str
 
+    @property
+    def is_process(self) -> bool:
+        """Whether the running process registered the name, rather than a plugin."""
+        return not self.plugin
+
     def __str__(self) -> str:
+        if self.is_process:
+            return f"this process (module {self.module!r})"
         return f"{self.distribution} {self.version} (plugin {self.plugin!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One registered component: `name` is unique within `kind`, `target` is `"module:attribute"`."""
+    """One registered component: `name` is unique within `kind`, `target` is `"module:attribute"`.
+
+    `component` is the class or function itself where the running process registered it; it is not imported then.
+    """
 
     kind: str
     name: str
     target: str
     owner: Owner
+    component: Any = field(default=None, compare=False, repr=False)
 
     def load(self) -> Any:
-        """Import the component.
+        """Return the component, importing it where a plugin registered it.
 
         Raises:
             MissingExtraError: An optional dependency is absent.
             PluginError: The module cannot be imported or lacks the attribute.
         """
+        if self.component is not None:
+            return self.component
         module_name, _, attribute = self.target.partition(":")
         try:
             with contextlib.redirect_stdout(sys.stderr):
@@ -122,8 +142,36 @@ class Registry:
         Raises:
             PluginError: Unknown kind, a reserved name, or a name or target that is not of the documented form.
         """
+        self._check(entry)
+        self._entries.setdefault((entry.kind, entry.name), []).append(entry)
+
+    def register(self, kind: str, name: str, component: T, *, replace: bool = False) -> T:
+        """Register a component of the running process; see `register`."""
+        entry = _process_entry(kind, name, component)
+        self._check(entry)
+        group = self._entries.get((kind, name), [])
+        if group and not (replace and group[0].owner.is_process):
+            raise DuplicateNameError(_taken(entry, group))
+        if kind not in ("command", "manifest section"):
+            from worldr1_core.component import check_component
+
+            check_component(kind, name, component, f"{kind.capitalize()} {name!r} of {entry.owner}")
+        self._entries[kind, name] = [entry]
+        return component
+
+    def unregister(self, kind: str, name: str) -> None:
+        """Forget a component of the running process; see `unregister`."""
+        owner = self.find(kind, name).owner
+        if not owner.is_process:
+            raise PluginError(f"{kind.capitalize()} {name!r} is registered by {owner}. Uninstall that package instead.")
+        del self._entries[kind, name]
+
+    def _check(self, entry: Entry) -> None:
         if entry.kind not in KINDS:
-            raise PluginError(f"Unknown component kind {entry.kind!r}. Allowed: {sorted(KINDS)}.")
+            allowed = sorted(KINDS)
+            raise PluginError(
+                f"Unknown component kind {entry.kind!r}. Allowed: {allowed}.{suggest(str(entry.kind), allowed)}"
+            )
         if not isinstance(entry.name, str) or not entry.name:
             raise PluginError(f"A {entry.kind} name must be a non-empty string, received {entry.name!r}.")
         if entry.name in RESERVED.get(entry.kind, ()):
@@ -132,7 +180,6 @@ class Registry:
             raise PluginError(
                 f"The target of {entry.kind} {entry.name!r} must be 'module:attribute', received {entry.target!r}."
             )
-        self._entries.setdefault((entry.kind, entry.name), []).append(entry)
 
     def add_alias(self, alias: Alias) -> None:
         """Keep an old name working.
@@ -212,3 +259,78 @@ class Registry:
     def load(self, kind: str, name: str) -> Any:
         """Import the component registered under a name (see `find` and `Entry.load` for the errors)."""
         return self.find(kind, name).load()
+
+
+@overload
+def register(kind: str, name: str, component: T, *, replace: bool = ...) -> T: ...
+
+
+@overload
+def register(kind: str, name: str, *, replace: bool = ...) -> Callable[[T], T]: ...
+
+
+def register(kind: str, name: str, component: Any = None, *, replace: bool = False) -> Any:
+    """Register a component of this process, so that it can be named in `Scorer`, in manifests and in the trainer.
+
+    Other processes do not know it; a plugin registers for all of them.
+
+    Args:
+        kind: `"reward"`, `"reconstructor"`, `"judge"`, `"backbone"`, `"noise conditioner"`, `"sampler"`,
+            `"manifest section"` or `"command"`.
+        name: Name to register it under.
+        component: A class derived from the interface of its kind; as a reward also a function in TRL's convention.
+            Left out, `register` is a decorator.
+        replace: Replace what this process registered under the name before, as when the cell of a notebook runs again.
+            The component of a plugin is never replaced.
+
+    Returns:
+        The component.
+
+    Raises:
+        DuplicateNameError: The name is taken; the message names both owners.
+        PluginError: Unknown kind, reserved name, or the component does not implement the interface of its kind.
+
+    Example:
+        >>> from worldr1_core import Reward, register
+        >>> @register("reward", "brightness", replace=True)
+        ... class BrightnessReward(Reward):
+        ...     def score(self, clip, inputs):
+        ...         return float(clip.video.frames.mean())
+    """
+    from worldr1_core.plugins import installed
+
+    if component is None:
+        return lambda decorated: installed().registry.register(kind, name, decorated, replace=replace)
+    return installed().registry.register(kind, name, component, replace=replace)
+
+
+def unregister(kind: str, name: str) -> None:
+    """Forget a component that `register` registered.
+
+    Raises:
+        UnknownNameError: The name is not registered.
+        PluginError: A plugin registered it.
+    """
+    from worldr1_core.plugins import installed
+
+    installed().registry.unregister(kind, name)
+
+
+def _process_entry(kind: str, name: str, component: Any) -> Entry:
+    named = component if hasattr(component, "__qualname__") else type(component)
+    module = str(getattr(named, "__module__", "__main__"))
+    owner = Owner(plugin="", distribution="", version="", module=module)
+    return Entry(kind, name, f"{module}:{named.__qualname__}", owner, component)
+
+
+def _taken(entry: Entry, group: list[Entry]) -> str:
+    owners = " and ".join(str(other.owner) for other in group)
+    advice = (
+        "Choose another name, or pass replace=True to replace it."
+        if all(other.owner.is_process for other in group)
+        else "Choose another name: the component of a plugin is not replaced."
+    )
+    return (
+        f"{entry.kind.capitalize()} {entry.name!r} is registered by {owners}, and {entry.owner} registers it too. "
+        f"{advice}"
+    )

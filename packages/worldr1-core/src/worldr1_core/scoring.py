@@ -61,8 +61,8 @@ class _Work:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-class Scorer:
-    """Scores clips with the rewards of a manifest.
+class ScoringEngine:
+    """Scores clips with composed rewards; `worldr1_rewards.Scorer` and the trainer are built on it.
 
     Args:
         components: The rewards and what they read, from `worldr1_core.compose.compose_scoring`.

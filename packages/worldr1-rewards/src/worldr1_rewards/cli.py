@@ -85,13 +85,13 @@ def score(
     requests = collect_requests(
         videos, prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics
     )
-    scorer = Scorer.from_manifest(manifest, rewards=_split(rewards))
+    scorer = Scorer(_split(rewards), manifest=manifest)
     _check_outputs(out, report, requests)
     page = ReportWriter(manifest=manifest_text(manifest)) if report else None
     names = output_names(requests, out)
     with Progress("Scoring", len(requests)) as progress:
         clips = _ClipReader(requests, progress)
-        for result in scorer.score(clips, batch_size=batch_size):
+        for result in scorer.score(iter(clips), batch_size=batch_size):
             name = names[clips.in_flight.popleft()]
             try:
                 _write_pictures(result, None if out is None else out / name, page)

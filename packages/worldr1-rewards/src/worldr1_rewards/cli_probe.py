@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from worldr1_core.scoring import Scorer
+    from worldr1_core.scoring import ScoringEngine
     from worldr1_rewards.probes.footage import Footage
     from worldr1_rewards.probes.page import Section
     from worldr1_rewards.probes.plan import ProbePlan
@@ -108,7 +108,7 @@ def _check_options(context: click.Context, clips: Path | None, rendered: bool) -
         raise UserError(f"{names}: chooses rendered clips, but --clips probes real ones. Add --rendered to probe both.")
 
 
-def _probe_rendered(reward: str, scorer: Scorer, plan: ProbePlan, *, with_strips: bool, alone: bool) -> Section:
+def _probe_rendered(reward: str, scorer: ScoringEngine, plan: ProbePlan, *, with_strips: bool, alone: bool) -> Section:
     from worldr1_rewards.probes.page import Section
     from worldr1_rewards.probes.pictures import Strips
     from worldr1_rewards.probes.run import run_probe
@@ -127,7 +127,7 @@ def _probe_rendered(reward: str, scorer: Scorer, plan: ProbePlan, *, with_strips
     return Section(report, outcomes, plan, strips, "" if alone else "Rendered clips")
 
 
-def _probe_footage(reward: str, scorer: Scorer, footage: Footage, *, with_strips: bool) -> Section:
+def _probe_footage(reward: str, scorer: ScoringEngine, footage: Footage, *, with_strips: bool) -> Section:
     from worldr1_rewards.probes.footage import check_enough, score_clean
     from worldr1_rewards.probes.page import Section
     from worldr1_rewards.probes.pictures import Strips
@@ -162,7 +162,7 @@ def _collect(description: str, scored: Iterable[Outcome], total: int) -> list[Ou
     return outcomes
 
 
-def _scorer(reward: str, manifest: Path | None) -> tuple[Scorer, Path | None]:
+def _scorer(reward: str, manifest: Path | None) -> tuple[ScoringEngine, Path | None]:
     """The scorer, and the manifest it came from."""
     from worldr1_core.errors import UserError
     from worldr1_rewards.scoring import Scorer
@@ -171,10 +171,10 @@ def _scorer(reward: str, manifest: Path | None) -> tuple[Scorer, Path | None]:
     if manifest is not None and (composition is not None or reward == DEFAULT):
         raise UserError("--manifest goes with the name of one reward; a composition is probed as it stands.")
     if composition is not None:
-        return Scorer.from_manifest(composition), composition
+        return Scorer(manifest=composition).engine, composition
     if reward == DEFAULT:
-        return Scorer.from_manifest(), None
-    return Scorer.from_manifest(manifest, rewards=[reward]), manifest
+        return Scorer().engine, None
+    return Scorer([reward], manifest=manifest).engine, manifest
 
 
 def _problems(reports: Mapping[str, Mapping[str, Any]], gate: float) -> list[str]:

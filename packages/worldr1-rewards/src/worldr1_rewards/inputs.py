@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from worldr1_core.camera.formats import load_intrinsics, load_trajectory
+from worldr1_core.camera.intrinsics import StatedCamera
 from worldr1_core.camera.trajectory import CameraTrajectory
-from worldr1_core.camera.vocabulary import Move, detect_moves, trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import TrajectoryError, UserError, VideoError
 from worldr1_core.prompt_files import read_prompt_file
+from worldr1_core.video import Video
 from worldr1_core.video_io import find_videos, read_video
 from worldr1_core.written_files import read_video_record
 from worldr1_rewards.score_lists import LIST_SUFFIXES, ListRow, read_list
+
+TrajectoryLike = str | os.PathLike[str] | CameraTrajectory
+"""A camera path, or the file that holds it."""
+IntrinsicsLike = str | os.PathLike[str] | Tensor | np.ndarray[Any, Any]
+"""Intrinsics `(3, 3)`, in pixels or normalised, or the file that holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +36,8 @@ class ScoreRequest:
     Attributes:
         video: File or image folder.
         prompt: Text it was generated from; may be empty.
-        trajectory: File with the commanded path; `None` takes the camera words of the prompt.
-        intrinsics: File with known intrinsics; `None` takes the default guess.
+        trajectory: Commanded path or its file; `None` takes the camera words of the prompt.
+        intrinsics: Known intrinsics or their file; `None` takes the default guess.
         commanded: Commanded path from the record beside a generated video, where it is not that of the camera words.
         listed_in: File and line of the list that names the clip, for messages.
         problem: Why there is no such clip, if that is known before it is read.
@@ -35,8 +45,8 @@ class ScoreRequest:
 
     video: Path
     prompt: str = ""
-    trajectory: Path | None = None
-    intrinsics: Path | None = None
+    trajectory: TrajectoryLike | None = None
+    intrinsics: IntrinsicsLike | None = None
     commanded: CameraTrajectory | None = None
     listed_in: str | None = None
     problem: str | None = None
@@ -68,9 +78,9 @@ def collect_requests(
     """
     if prompt is not None and prompts_file is not None:
         raise UserError("Give --prompt or --prompts, not both.")
-    requests = [request for path in paths for request in _expand(path)]
+    requests = [request for path in paths for request in expand_path(path)]
     prompts = [prompt] * len(requests) if prompts_file is None else _read_prompts(prompts_file, requests)
-    return [_completed(request, text, trajectory, intrinsics) for request, text in zip(requests, prompts, strict=True)]
+    return [complete(request, text, trajectory, intrinsics) for request, text in zip(requests, prompts, strict=True)]
 
 
 def load_request(request: ScoreRequest) -> Clip:
@@ -106,25 +116,71 @@ def load_clip(request: ScoreRequest) -> Clip:
         TrajectoryError: The path or the intrinsics are malformed, or the path has another length than the video.
     """
     video = read_video(request.video)
+    clip = make_clip(
+        video,
+        request.prompt,
+        trajectory=request.trajectory,
+        intrinsics=request.intrinsics,
+        name=str(request.video),
+    )
+    # Beside a path from a record, words are no command of their own.
+    return clip if request.commanded is None else replace(clip, moves=())
+
+
+def make_clip(
+    video: Video,
+    prompt: str = "",
+    *,
+    trajectory: TrajectoryLike | None = None,
+    intrinsics: IntrinsicsLike | None = None,
+    name: str = "clip",
+) -> Clip:
+    """A clip of a video that has been read.
+
+    Args:
+        video: Frames.
+        prompt: Its camera words command the path, unless `trajectory` does.
+        trajectory: Commanded path, with as many poses as the video has frames.
+        intrinsics: Known intrinsics; left out, those that the trajectory states.
+        name: Name of the clip in messages and results.
+
+    Raises:
+        VideoError: The video has fewer than two frames.
+        TrajectoryError: The path or the intrinsics are malformed, or the path has another length than the video.
+    """
     if video.num_frames < 2:
-        raise VideoError(
-            f"{request.video}: received {video.num_frames} frame; 3D consistency needs at least 2. Give a video."
+        raise VideoError(f"{name}: received {video.num_frames} frame; 3D consistency needs at least 2. Give a video.")
+    known = None if intrinsics is None else fitted_intrinsics(intrinsics, video.size)
+    if trajectory is None:
+        return Clip(video, prompt, intrinsics=known, name=name)
+    target = _fitted_trajectory(trajectory, video, with_camera=known is None)
+    return Clip(video, prompt, target, target.intrinsics if known is None else known, name=name)
+
+
+def fitted_intrinsics(intrinsics: IntrinsicsLike, image_size: tuple[int, int]) -> Tensor:
+    """Known intrinsics in pixels of a clip of `image_size` `(H, W)`; normalised ones are multiplied by it.
+
+    Raises:
+        TrajectoryError: They are no pinhole camera, or belong to an image of another aspect ratio.
+    """
+    if isinstance(intrinsics, str | os.PathLike):
+        return load_intrinsics(intrinsics, image_size)
+    return StatedCamera(torch.as_tensor(intrinsics)).at(image_size)
+
+
+def _fitted_trajectory(trajectory: TrajectoryLike, video: Video, *, with_camera: bool) -> CameraTrajectory:
+    """A commanded path with intrinsics in pixels of the video, or without any."""
+    if not isinstance(trajectory, CameraTrajectory):
+        return load_trajectory(trajectory, num_frames=video.num_frames, image_size=video.size, with_camera=with_camera)
+    if trajectory.num_frames != video.num_frames:
+        raise TrajectoryError(
+            f"The trajectory has {trajectory.num_frames} poses, the clip has {video.num_frames} frames. Give one pose "
+            "per frame, or resample it."
         )
-    intrinsics = None if request.intrinsics is None else load_intrinsics(request.intrinsics, video.size)
-    moves: tuple[Move, ...] = ()
-    if request.trajectory is None:
-        if request.commanded is None:
-            moves = tuple(detect_moves(request.prompt))
-        target = trajectory_from_prompt(request.prompt, video.num_frames, video.size)
-    else:
-        target = load_trajectory(
-            request.trajectory,
-            num_frames=video.num_frames,
-            image_size=video.size,
-            with_camera=intrinsics is None,
-        )
-        intrinsics = target.intrinsics if intrinsics is None else intrinsics
-    return Clip(video, request.prompt, target, intrinsics, name=str(request.video), moves=moves)
+    if trajectory.intrinsics is None or not with_camera:
+        return replace(trajectory, intrinsics=None, image_size=None)
+    known = StatedCamera(trajectory.intrinsics, trajectory.image_size).at(video.size)
+    return replace(trajectory, intrinsics=known, image_size=video.size)
 
 
 def output_names(requests: Sequence[ScoreRequest], out: Path | None = None) -> list[str]:
@@ -160,7 +216,12 @@ def _folders_of_videos(requests: Sequence[ScoreRequest], out: Path) -> set[str]:
     return {video.relative_to(out).parts[0] for video in inside if video.parent != out or video.is_dir()}
 
 
-def _expand(path: Path) -> list[ScoreRequest]:
+def expand_path(path: Path) -> list[ScoreRequest]:
+    """The clips that a path names: a video, the videos of a folder, or the rows of a list.
+
+    Raises:
+        UserError: A list is malformed.
+    """
     if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         return [_from_row(row, path.parent) for row in read_list(path)]
     try:
@@ -198,11 +259,18 @@ def _read_prompts(path: Path, requests: Sequence[ScoreRequest]) -> list[str]:
     return content.prompts
 
 
-def _completed(
-    request: ScoreRequest, prompt: str | None, trajectory: Path | None, intrinsics: Path | None
+def complete(
+    request: ScoreRequest,
+    prompt: str | None,
+    trajectory: TrajectoryLike | None,
+    intrinsics: IntrinsicsLike | None,
 ) -> ScoreRequest:
     """The request with the arguments, and the record beside its video, in place of what it leaves open."""
-    request = replace(request, trajectory=request.trajectory or trajectory, intrinsics=request.intrinsics or intrinsics)
+    request = replace(
+        request,
+        trajectory=trajectory if request.trajectory is None else request.trajectory,
+        intrinsics=intrinsics if request.intrinsics is None else request.intrinsics,
+    )
     if request.prompt or prompt is not None:
         return replace(request, prompt=request.prompt or prompt or "")
     return _with_record(request)

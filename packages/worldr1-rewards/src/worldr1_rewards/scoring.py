@@ -1,21 +1,166 @@
-"""Scoring with the shipped manifest: the engine is core's, the weights-free default is ours."""
+"""`Scorer`: what `worldr1 score` does, in Python. The engine is core's, the weights-free default manifest is ours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from worldr1_core import scoring
-from worldr1_core.compose import compose_scoring
-from worldr1_core.manifest import load_manifest, parse_manifest, read_manifest_text
+from worldr1_core.clip import Clip
+from worldr1_core.compose import ScoringComponents, compose_scoring
+from worldr1_core.errors import UserError
+from worldr1_core.judge import Judge
+from worldr1_core.manifest import Manifest, load_manifest, parse_manifest, read_manifest_mapping, read_manifest_text
 from worldr1_core.plugins import installed
+from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
-from worldr1_core.scoring import ClipScores
-
-__all__ = ["ClipScores", "Scorer", "manifest_text"]
+from worldr1_core.reward import Requirement
+from worldr1_core.reward_choice import RewardLike
+from worldr1_core.scoring import ClipScores, ScoringEngine
+from worldr1_rewards.inputs import IntrinsicsLike, TrajectoryLike
+from worldr1_rewards.serialise import score_record
+from worldr1_rewards.video_inputs import VideoLike, collect_clips
 
 DEFAULT_MANIFEST = "default.yaml"
+MANIFEST_SUFFIXES = (".yaml", ".yml")
+
+ManifestLike = str | Path | Mapping[str, Any] | Manifest
+"""A manifest: its file, the same as a mapping, or one that is validated already."""
+
+
+class Scorer:
+    """Scores videos for 3D consistency and camera obedience, as `worldr1 score` does.
+
+    Without arguments it uses the shipped composition, which needs no weights: `reconstruction` and `trajectory`.
+
+    Args:
+        rewards: Rewards to use, one or a list. Each is a registered name, a mapping as in a manifest
+            (`{"name": "trajectory", "amount": "exact"}`), a `Reward` object or class, a function in TRL's convention,
+            or a pair of one of these and a weight. A manifest (file or mapping) may stand here too. Left out, all
+            rewards of the manifest.
+        manifest: Where rewards given by name get their options and weights, and where reconstructor, judge and device
+            come from; the shipped default when left out.
+        reconstructor: Name or object, instead of the manifest's.
+        judge: Name or object, instead of the manifest's.
+        device: Torch device, `"auto"`, `"cpu"` or `"cuda:0"`, instead of the manifest's. Objects keep their own.
+        registry: Where names are looked up; what is installed and registered in process when left out.
+
+    Attributes:
+        engine: The engine of `worldr1_core` that scores `Clip` objects.
+
+    Raises:
+        ManifestError: The manifest does not validate, or a reward requires something that it does not name.
+        UserError: A reward or another component cannot be had.
+
+    Example:
+        >>> scorer = Scorer()
+        >>> record = scorer("examples/clips/push_in.mp4", prompt="Camera push in. A room with boxes.")
+        >>> round(record["total"], 2), {name: round(value, 2) for name, value in record["scores"].items()}
+        (1.7, {'reconstruction': 0.82, 'trajectory': 0.88})
+    """
+
+    def __init__(
+        self,
+        rewards: RewardLike | Iterable[RewardLike] | ManifestLike | None = None,
+        *,
+        manifest: ManifestLike | None = None,
+        reconstructor: str | Reconstructor | None = None,
+        judge: str | Judge | None = None,
+        device: str | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        registry = installed().registry if registry is None else registry
+        if _is_manifest(rewards):
+            if manifest is not None:
+                raise UserError(f"Two manifests are given: {rewards!r} and {manifest!r}. Keep one.")
+            rewards, manifest = None, rewards  # type: ignore[assignment]  # narrowed by _is_manifest
+        self.engine = ScoringEngine(
+            compose_scoring(
+                _load(manifest, registry),
+                registry,
+                only=rewards,  # type: ignore[arg-type]  # no manifest any more
+                reconstructor=reconstructor,
+                judge=judge,
+                device=device,
+            )
+        )
+
+    @property
+    def components(self) -> ScoringComponents:
+        """The rewards, and the reconstructor and judge that they require."""
+        return self.engine.components
+
+    @property
+    def requires(self) -> frozenset[Requirement]:
+        """What any of the rewards requires."""
+        return self.engine.requires
+
+    def __call__(
+        self,
+        videos: VideoLike | Iterable[VideoLike],
+        prompt: str | Sequence[str | None] | None = None,
+        *,
+        trajectory: TrajectoryLike | Sequence[TrajectoryLike | None] | None = None,
+        intrinsics: IntrinsicsLike | Sequence[IntrinsicsLike | None] | None = None,
+        batch_size: int = 1,
+    ) -> Any:
+        """Score videos and return what `worldr1 score` prints.
+
+        Args:
+            videos: A path, a tensor `(T, 3, H, W)` in [0, 1], a `Video` or a `Clip`; or several: a list of these, a
+                batch `(B, T, 3, H, W)`, a folder of videos, or a `.csv` or `.jsonl` list.
+            prompt: Prompt of every video, or one per video. Its camera words command the path. Left out, a file takes
+                the prompt of the JSON beside it, as `worldr1 generate` writes it.
+            trajectory: Commanded path, or the file that holds it, instead of the camera words; or one per video.
+            intrinsics: Known intrinsics `(3, 3)`, or the file that holds them; or one per video.
+            batch_size: Videos scored together, >= 1.
+
+        Returns:
+            A dictionary with `video`, `prompt`, `scores`, `total`, `reasons`, `timings`, `details` and `versions`; for
+            several videos a list of them. A score that cannot be had is `None`, and `reasons` says why.
+
+        Raises:
+            VideoError: Something is no video, or cannot be read.
+            TrajectoryError: A path or intrinsics are malformed, or do not fit the video.
+            UserError: Another argument cannot be used.
+        """
+        source = collect_clips(videos, prompt, trajectory=trajectory, intrinsics=intrinsics)
+        records = []
+        for result in self.engine.score(iter(source), batch_size=batch_size):
+            records.append(score_record(result))
+            del result  # its frames and reconstruction would stay in memory while the next clip is read
+        return records[0] if source.is_single else records
+
+    def score(
+        self,
+        videos: VideoLike | Iterable[VideoLike],
+        prompt: str | Sequence[str | None] | None = None,
+        *,
+        trajectory: TrajectoryLike | Sequence[TrajectoryLike | None] | None = None,
+        intrinsics: IntrinsicsLike | Sequence[IntrinsicsLike | None] | None = None,
+        batch_size: int = 1,
+    ) -> Iterator[ClipScores]:
+        """Score videos one after the other, and keep the reconstructions for pictures and further work.
+
+        Args:
+            videos: As for a call. An iterator is read as results are taken, so that only `batch_size` clips are held
+                at once.
+            prompt: As for a call.
+            trajectory: As for a call.
+            intrinsics: As for a call.
+            batch_size: As for a call.
+
+        Returns:
+            An iterator of results, one per video, in order.
+
+        Raises:
+            UserError: See a call.
+        """
+        if isinstance(videos, Iterator) and prompt is None and trajectory is None and intrinsics is None:
+            return self.engine.score(_stream(videos), batch_size=batch_size)
+        source = collect_clips(videos, prompt, trajectory=trajectory, intrinsics=intrinsics)
+        return self.engine.score(iter(source), batch_size=batch_size)
 
 
 def manifest_text(path: str | Path | None = None) -> str:
@@ -29,36 +174,23 @@ def manifest_text(path: str | Path | None = None) -> str:
     return read_manifest_text(path)
 
 
-class Scorer(scoring.Scorer):
-    """Scores clips with the rewards of a manifest.
+def _is_manifest(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.lower().endswith(MANIFEST_SUFFIXES)
+    return isinstance(value, Path | Manifest) or (isinstance(value, Mapping) and "rewards" in value)
 
-    Example:
-        ```python
-        scorer = Scorer.from_manifest()
-        for result in scorer.score([Clip(read_video("clip.mp4"), prompt="Camera push in. A red room.")]):
-            print(result.total, result.reasons)
-        ```
-    """
 
-    @classmethod
-    def from_manifest(
-        cls, path: str | Path | None = None, *, rewards: Iterable[str] | None = None, registry: Registry | None = None
-    ) -> Scorer:
-        """Compose a scorer.
+def _load(manifest: ManifestLike | None, registry: Registry) -> Manifest:
+    if isinstance(manifest, Manifest):
+        return manifest
+    if manifest is None:
+        return parse_manifest(manifest_text(), registry, name=f"worldr1_rewards/{DEFAULT_MANIFEST}")
+    if isinstance(manifest, Mapping):
+        return read_manifest_mapping(manifest, registry)
+    return load_manifest(manifest, registry)
 
-        Args:
-            path: Manifest file; the shipped weights-free default when left out.
-            rewards: Names of the rewards to use, in this order; one that the manifest does not list takes its defaults
-                and weight 1.
-            registry: Where names are looked up; what is installed when left out.
 
-        Raises:
-            ManifestError: The manifest does not validate.
-            UserError: A named component cannot be had.
-        """
-        registry = installed().registry if registry is None else registry
-        if path is None:
-            manifest = parse_manifest(manifest_text(), registry, name=f"worldr1_rewards/{DEFAULT_MANIFEST}")
-        else:
-            manifest = load_manifest(path, registry)
-        return cls(compose_scoring(manifest, registry, only=rewards))
+def _stream(videos: Iterator[Any]) -> Iterator[Clip]:
+    for video in videos:
+        yield from [video] if isinstance(video, Clip) else collect_clips([video])
+        del video  # a clip would stay in memory while the next one is read

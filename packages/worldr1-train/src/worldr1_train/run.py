@@ -20,7 +20,7 @@ from worldr1_core.manifest import ComponentSpec
 from worldr1_core.noise import NoiseConditioner
 from worldr1_core.pipeline import VideoRequest, commanded_path
 from worldr1_core.reward import Requirement
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, ProgressBar, SampleVideos
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
 from worldr1_train.config import FlowGRPOConfig
@@ -174,7 +174,7 @@ class TrainingRun:
                     steps=stage.steps,
                     split=stage.prompts,
                     prompts=self.plan.prompts[stage.prompts],
-                    scorer=Scorer(scoring),
+                    scorer=ScoringEngine(scoring),
                     weights={reward.name: reward.weight for reward in scoring.rewards if reward.weight > 0},
                     conditioner=self._stage_conditioner(stage.noise),
                 )
@@ -192,7 +192,7 @@ class TrainingRun:
             num_inference_steps=evaluation.num_inference_steps,
         )
         videos = EvaluationVideos(pipeline, self.plan.evaluation_prompts(evaluation), self.args.seed)
-        return Evaluator(videos, Scorer(subset(self._scoring, self.plan.metrics)), evaluation.batch_size)
+        return Evaluator(videos, ScoringEngine(subset(self._scoring, self.plan.metrics)), evaluation.batch_size)
 
     def _check_prompts(self) -> None:
         geometry = self.components.backbone.geometry

@@ -21,7 +21,7 @@ from worldr1_core.seeding import generator
 
 
 class ClipScorer(Protocol):
-    """What the trainer asks of a scorer; `worldr1_core.scoring.Scorer` is one."""
+    """What the trainer asks of a scorer; `worldr1_core.scoring.ScoringEngine` is one."""
 
     @property
     def requires(self) -> frozenset[Requirement]:

@@ -17,7 +17,7 @@ from worldr1_core.errors import ManifestError
 from worldr1_core.generation_components import compose_generation
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
-from worldr1_core.scoring import Scorer
+from worldr1_core.scoring import ScoringEngine
 from worldr1_core.video_io import find_videos, read_video
 from worldr1_train.evaluation import Evaluation, Evaluator, metric_name
 from worldr1_train.evaluation_videos import EvaluationVideos
@@ -48,7 +48,7 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
         UserError: Something that it takes is missing.
     """
     section = evaluation_section(manifest)
-    scorer = Scorer(compose_scoring(manifest, registry, only=choose_metrics(manifest, section, registry)))
+    scorer = ScoringEngine(compose_scoring(manifest, registry, only=choose_metrics(manifest, section, registry)))
     videos = make_evaluation_videos(manifest, registry, base)
     if adapter is not None:
         videos.pipeline.backbone.load_adapter(adapter)
@@ -101,7 +101,7 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
         UserError: There is no video, or one cannot be read.
     """
     metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
-    scorer = Scorer(compose_scoring(manifest, registry, only=metrics))
+    scorer = ScoringEngine(compose_scoring(manifest, registry, only=metrics))
     prompts: list[str] = []
     values: dict[str, list[float]] = {metric_name(name): [] for name in metrics}
     for result in scorer.score(_clips(folder)):

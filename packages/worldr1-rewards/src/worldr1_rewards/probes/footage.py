@@ -14,7 +14,7 @@ from torch import Tensor
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
-from worldr1_core.scoring import ClipScores, Scorer
+from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_core.video import Video
 from worldr1_rewards.probes.footage_corruptions import (
     FOOTAGE_CORRUPTIONS,
@@ -220,7 +220,7 @@ def check_enough(footage: Footage) -> None:
     )
 
 
-def score_clean(scorer: Scorer, footage: Footage, watch: Watch | None = None) -> tuple[list[Outcome], Footage]:
+def score_clean(scorer: ScoringEngine, footage: Footage, watch: Watch | None = None) -> tuple[list[Outcome], Footage]:
     """Score the clips as filmed, and leave out those to which a counted reward does not apply.
 
     A total that leaves a reward out cannot be ranked against one that counts it.
@@ -249,7 +249,7 @@ def score_clean(scorer: Scorer, footage: Footage, watch: Watch | None = None) ->
     return outcomes, replace(footage, cases=cases, left_out=left_out)
 
 
-def _inapplicable(scorer: Scorer, result: ClipScores) -> str | None:
+def _inapplicable(scorer: ScoringEngine, result: ClipScores) -> str | None:
     """Why rewards that count do not apply to a clip; `None` if all do."""
     rewards = scorer.components.rewards
     names = [w.name for w in rewards if w.weight > 0 or len(rewards) == 1]

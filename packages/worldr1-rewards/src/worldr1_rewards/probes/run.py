@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from worldr1_core.scoring import ClipScores, Scorer
+from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_rewards.probes.memory import measure_peak
 from worldr1_rewards.probes.source import ProbeSample, Source
 
@@ -37,7 +37,7 @@ Watch = Callable[[Outcome, ClipScores], None]
 """Called with every outcome and the scores that it was taken from."""
 
 
-def run_probe(scorer: Scorer, source: Source, *, watch: Watch | None = None) -> Iterator[Outcome]:
+def run_probe(scorer: ScoringEngine, source: Source, *, watch: Watch | None = None) -> Iterator[Outcome]:
     """Make and score every clip of a source.
 
     Args:
@@ -51,7 +51,7 @@ def run_probe(scorer: Scorer, source: Source, *, watch: Watch | None = None) -> 
     return run_samples(scorer, source.samples(), watch)
 
 
-def run_samples(scorer: Scorer, samples: Iterable[ProbeSample], watch: Watch | None = None) -> Iterator[Outcome]:
+def run_samples(scorer: ScoringEngine, samples: Iterable[ProbeSample], watch: Watch | None = None) -> Iterator[Outcome]:
     """Make and score some of a source's clips; see `run_probe`."""
     for outcome, result in score_samples(scorer, samples):
         if watch is not None:
@@ -59,7 +59,7 @@ def run_samples(scorer: Scorer, samples: Iterable[ProbeSample], watch: Watch | N
         yield outcome
 
 
-def score_samples(scorer: Scorer, samples: Iterable[ProbeSample]) -> Iterator[tuple[Outcome, ClipScores]]:
+def score_samples(scorer: ScoringEngine, samples: Iterable[ProbeSample]) -> Iterator[tuple[Outcome, ClipScores]]:
     """Score clips one after the other.
 
     Args:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from worldr1_core.camera.geometry import rotation_vector
 from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.camera.vocabulary import detect_moves
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, TrajectoryError
 from worldr1_rewards.camera_metrics import relative_to_first, steps
@@ -86,9 +87,14 @@ def require_target(clip: Clip) -> CameraTrajectory:
     Raises:
         ScoreNotApplicable: No path is commanded.
     """
-    if clip.target is None:
-        raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
-    return clip.target
+    if clip.target is not None:
+        return clip.target
+    if words := [str(move) for move in detect_moves(clip.prompt)]:
+        raise ScoreNotApplicable(
+            f"no camera path is commanded: the clip was made with target=None, which overrides the words {words} of "
+            "its prompt"
+        )
+    raise ScoreNotApplicable("no camera move is commanded: the prompt has no camera word and no path is given")
 
 
 def check_pose_count(target: CameraTrajectory, num_frames: int) -> None:
