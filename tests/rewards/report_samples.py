@@ -15,8 +15,8 @@ from worldr1_core.camera import CameraTrajectory, default_intrinsics, trajectory
 from worldr1_core.clip import Clip
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.reward import Score
+from worldr1_core.scoring import ClipScores
 from worldr1_core.video import Video
-from worldr1_rewards.scoring import ClipScores
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 

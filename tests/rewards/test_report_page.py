@@ -15,8 +15,8 @@ from worldr1_core.camera import CameraTrajectory
 from worldr1_core.errors import OutputError, ScoreUnavailable
 from worldr1_core.provenance import versions
 from worldr1_core.reward import Score
+from worldr1_core.scoring import ClipScores
 from worldr1_rewards.report import ReportWriter, writer
-from worldr1_rewards.scoring import ClipScores
 
 HOSTILE = [
     "<script>alert(1)</script>",

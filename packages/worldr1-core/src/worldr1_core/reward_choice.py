@@ -18,7 +18,7 @@ from worldr1_core.registry import RESERVED, Registry
 from worldr1_core.reward import Reward
 from worldr1_core.reward_function import FunctionReward
 
-RewardLike = str | Mapping[str, Any] | Reward | type[Reward] | Callable[..., Any] | tuple[Any, float]
+RewardLike = str | Mapping[str, Any] | RewardSpec | Reward | type[Reward] | Callable[..., Any] | tuple[Any, float]
 """A reward, in any of these forms:
 
 * a registered name, `"trajectory"`;
@@ -137,7 +137,7 @@ def _spec(
 ) -> RewardSpec:
     if isinstance(item, str):
         name = registry.find("reward", item).name
-        return known[name] if name in known else RewardSpec(name=name)
+        return known[name] if name in known else RewardSpec.model_validate({"name": name})
     if isinstance(item, RewardSpec):
         return item
     try:

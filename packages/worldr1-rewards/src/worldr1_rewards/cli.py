@@ -12,9 +12,9 @@ import click
 if TYPE_CHECKING:
     from worldr1_core.clip import Clip
     from worldr1_core.progress import Progress
+    from worldr1_core.scoring import ClipScores
     from worldr1_rewards.inputs import ScoreRequest
     from worldr1_rewards.report import ReportWriter
-    from worldr1_rewards.scoring import ClipScores
 
 
 class _FilePath(click.Path):

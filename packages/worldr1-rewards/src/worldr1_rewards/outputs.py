@@ -20,13 +20,13 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import OutputError
 from worldr1_core.frame_grid import frame_grid
 from worldr1_core.reconstructor import Reconstruction
+from worldr1_core.scoring import ClipScores
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
 from worldr1_core.written_files import SCORE_FILES, SCORES
 from worldr1_rewards.report.paths import draw_paths, standalone_svg
 from worldr1_rewards.report.pictures import clip_strips, colour_depth, depth_ends, with_holes
 from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews, clip_views
-from worldr1_rewards.scoring import ClipScores
 from worldr1_rewards.serialise import score_line
 
 OUTPUT_NAMES = SCORE_FILES

@@ -74,7 +74,7 @@ class Scorer:
         if _is_manifest(rewards):
             if manifest is not None:
                 raise UserError(f"Two manifests are given: {rewards!r} and {manifest!r}. Keep one.")
-            rewards, manifest = None, rewards  # type: ignore[assignment]  # narrowed by _is_manifest
+            rewards, manifest = None, rewards
         self.engine = ScoringEngine(
             compose_scoring(
                 _load(manifest, registry),

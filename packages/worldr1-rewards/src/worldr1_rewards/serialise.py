@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from worldr1_core.provenance import versions
-from worldr1_rewards.scoring import ClipScores
+from worldr1_core.scoring import ClipScores
 
 _LINE_SEPARATORS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\u0085\u2028\u2029"}
 

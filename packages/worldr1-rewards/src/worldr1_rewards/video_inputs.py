@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ class ClipSource:
 
 
 def collect_clips(
-    videos: VideoLike | Sequence[VideoLike],
+    videos: VideoLike | Iterable[VideoLike],
     prompt: str | Sequence[str | None] | None = None,
     *,
     trajectory: TrajectoryLike | Sequence[TrajectoryLike | None] | None = None,

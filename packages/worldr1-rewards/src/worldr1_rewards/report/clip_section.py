@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from worldr1_core.frame_grid import frame_grid
 from worldr1_core.reward import Score
+from worldr1_core.scoring import ClipScores
 from worldr1_rewards.report.paths import PathDrawing, draw_paths
 from worldr1_rewards.report.pictures import (
     DEPTH_MAP,
@@ -26,7 +27,6 @@ from worldr1_rewards.report.summary import bar, reason_of, short_name
 from worldr1_rewards.report.templating import render
 from worldr1_rewards.report.views import ClipViews
 from worldr1_rewards.report.words import number, seconds
-from worldr1_rewards.scoring import ClipScores
 
 _ROW_TITLES = {"input": "Input", "rerender": "Re-render", "error": "Absolute error", "depth": "Depth"}
 

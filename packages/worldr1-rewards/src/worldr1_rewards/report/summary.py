@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 from worldr1_core.frame_grid import frame_grid
 from worldr1_core.reward import Score
+from worldr1_core.scoring import ClipScores
 from worldr1_rewards.report.pictures import data_uri
 from worldr1_rewards.report.templating import render
 from worldr1_rewards.report.views import resize
 from worldr1_rewards.report.words import score_text
-from worldr1_rewards.scoring import ClipScores
 
 THUMBNAIL_HEIGHT = 72
 _THUMBNAIL_BYTES = 4 * 1024

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_rewards.scoring import ClipScores
+from worldr1_core.scoring import ClipScores
 
 log = structlog.get_logger(__name__)
 

@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from worldr1_core.files import atomic_write_text
 from worldr1_core.provenance import versions as installed_versions
+from worldr1_core.scoring import ClipScores
 from worldr1_rewards.report.clip_section import clip_section, without_pictures
 from worldr1_rewards.report.page import html_page
 from worldr1_rewards.report.summary import SummaryRow, summary, summary_row
 from worldr1_rewards.report.views import ClipViews, clip_views
-from worldr1_rewards.scoring import ClipScores
 
 PICTURE_BUDGET = 48 * 2**20
 """Bytes of pictures that a page holds, about 160 clips; later clips keep their numbers and words."""
