@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("worldr1_core", "worldr1_rewards")
+PACKAGES = ("worldr1_core", "worldr1_rewards", "worldr1_backbones")
 HEAVY = {"torch", "numpy", "transformers", "diffusers", "pydantic", "structlog", "av", "PIL", "scipy", "trl"}
 
 

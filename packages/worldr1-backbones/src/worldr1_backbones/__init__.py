@@ -1,17 +1,22 @@
 """Text-to-video backbones, samplers and noise conditioners.
 
-Names are imported on first use: importing this package loads neither torch nor diffusers.
+Public names are imported on first use: importing this package loads neither torch nor diffusers.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from worldr1_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from worldr1_backbones.diffusers_backbone import DiffusersBackbone, DiffusersConfig, LatentLayout
-    from worldr1_backbones.generation import Generator
-    from worldr1_backbones.noise.camera_warp import CameraWarpNoise
+    from worldr1_backbones.diffusers_backbone import DiffusersBackbone as DiffusersBackbone
+    from worldr1_backbones.diffusers_backbone import DiffusersConfig as DiffusersConfig
+    from worldr1_backbones.diffusers_backbone import LatentLayout as LatentLayout
+    from worldr1_backbones.generation import Generator as Generator
+    from worldr1_backbones.noise.camera_warp import CameraWarpNoise as CameraWarpNoise
 
 __version__ = "0.1.0"
+
+__all__ = ["CameraWarpNoise", "DiffusersBackbone", "DiffusersConfig", "Generator", "LatentLayout", "__version__"]
 
 _EXPORTS = {
     "CameraWarpNoise": "worldr1_backbones.noise.camera_warp",
@@ -20,16 +25,5 @@ _EXPORTS = {
     "Generator": "worldr1_backbones.generation",
     "LatentLayout": "worldr1_backbones.diffusers_backbone",
 }
-"""Public name -> module that it is imported from on first use."""
 
-__all__ = ["CameraWarpNoise", "DiffusersBackbone", "DiffusersConfig", "Generator", "LatentLayout", "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)
