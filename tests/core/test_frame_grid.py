@@ -33,6 +33,10 @@ def test_picked_frames_are_even_and_hold_both_ends(num_frames: int, count: int) 
     assert min(steps, default=1) >= 1
 
 
+def test_a_single_picked_frame_is_the_first() -> None:
+    assert pick_frames(9, 1) == [0]
+
+
 def test_without_gap_and_labels_the_tiles_alone_make_the_picture() -> None:
     frames = torch.rand(3, 3, 8, 10, generator=torch.Generator().manual_seed(0))
     picture = frame_grid([frames], gap=0)
@@ -44,12 +48,12 @@ def test_without_gap_and_labels_the_tiles_alone_make_the_picture() -> None:
 def test_every_tile_has_its_place_beside_names_and_below_column_words() -> None:
     picture = frame_grid([flat(0.2, 0.8), flat(0.8, 0.2)], names=["input", "depth"], columns=["0", "9"])
     colours = [
-        picture.getpixel((picture.width - 4 - 15 - (1 - column) * 34, picture.height - 4 - 10 - (1 - row) * 24))
+        picture.getpixel((picture.width - 15 - (1 - column) * 34, picture.height - 10 - (1 - row) * 24))
         for row in (0, 1)
         for column in (0, 1)
     ]
     assert colours == [(51,) * 3, (204,) * 3, (204,) * 3, (51,) * 3]
-    margin = picture.width - 2 * 34
+    margin = picture.width - 2 * 30 - 4
     assert ink(picture, (0, 16, margin, 40))
     assert ink(picture, (margin, 0, picture.width, 16))
 
@@ -64,8 +68,8 @@ def test_a_title_takes_a_line_above_its_row_and_an_empty_one_none() -> None:
 
 def test_a_title_that_is_too_long_ends_inside_the_picture() -> None:
     picture = frame_grid([flat(1.0, size=(20, 60))], titles=["word " * 50])
-    assert ink(picture, (40, 0, 62, 16))
-    assert not ink(picture, (62, 0, picture.width, 16))
+    assert ink(picture, (36, 0, 58, 16))
+    assert not ink(picture, (58, 0, 60, 16))
 
 
 def test_whole_multiples_repeat_pixels() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import xml.etree.ElementTree as ET
 
 import pytest
 import torch
@@ -71,7 +74,7 @@ def test_the_command_writes_a_picture_and_says_which_prompts_it_shows(trained, t
     assert result["picture"] == str(out)
     assert len(result["prompts"]) == 4
     with Image.open(out) as picture:
-        assert picture.width > 600
+        assert picture.height == 8 * (110 + 2) + 4 * 16 - 2, "two rows of frames and a line of text per prompt"
         assert len(picture.convert("RGB").getcolors(2**24)) > 10
 
 
@@ -95,11 +98,28 @@ def test_a_strip_shows_first_and_last_frame():
     pixels = strip(frames)
     assert pixels.shape == (4, MOST_FRAMES * 6 + (MOST_FRAMES - 1) * 2, 3)
     assert pixels[0, 0, 0] == 0
-    assert pixels[0, -1, 0] == 1
+    assert pixels[0, -1, 0] == 255
     assert strip(frames[:2]).shape[1] == 2 * 6 + 2
 
 
-def test_a_short_clip_is_drawn(tmp_path):
+def test_every_row_is_drawn_with_its_name_and_the_prompt_once(tmp_path):
+    rows = {BEFORE: torch.zeros(2, 3, 4, 4), AFTER: torch.ones(2, 3, 4, 4)}
+    draw_comparisons([Comparison("a prompt", rows)], tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as picture:
+        margin, line, side, gap = picture.width - 2 * 110 - 2, 16, 110, 2
+        assert picture.height == line + 2 * side + gap
+        assert picture.getpixel((margin + 50, line + 50)) == (0, 0, 0)
+        assert picture.getpixel((margin + 50, line + side + gap + 50)) == (255, 255, 255)
+        for row in (line, line + side + gap):
+            assert picture.crop((0, row, margin, row + side)).convert("L").getextrema()[0] < 128
+
+
+def test_a_picture_may_be_svg(tmp_path):
     rows = {BEFORE: torch.zeros(2, 3, 4, 4), AFTER: torch.ones(2, 3, 4, 4)}
     draw_comparisons([Comparison("a prompt", rows)], tmp_path / "sheet.svg")
-    assert (tmp_path / "sheet.svg").read_text().count("<image") == 2
+    root = ET.parse(tmp_path / "sheet.svg").getroot()
+    [image] = root
+    kind, content = image.get("href").split(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        assert (str(picture.width), str(picture.height)) == (root.get("width"), root.get("height"))

@@ -5,21 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import torch
-from PIL import Image
-
+from worldr1_core.frame_grid import frame_grid, pick_frames
 from worldr1_rewards.probes.world.clips import WorldClip, render_world
 from worldr1_rewards.probes.world.scenes import FAMILIES
 
 
 def save_sheet(clips: Sequence[WorldClip], path: str, columns: int = 5) -> None:
-    """Write one row of evenly spaced frames a clip."""
-    rows = []
-    for clip in clips:
-        picks = torch.linspace(0, len(clip.frames) - 1, columns).round().long()
-        rows.append(torch.cat(list(clip.frames[picks]), dim=2))
-    sheet = (torch.cat(rows, dim=1).permute(1, 2, 0) * 255).round().byte().numpy()
-    Image.fromarray(sheet).save(path)
+    """Write one row of evenly spaced frames per clip."""
+    frame_grid([clip.frames[pick_frames(len(clip.frames), columns)] for clip in clips], gap=0).save(path)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from worldr1_core.camera.plot import plot_trajectories
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.files import atomic_path, atomic_write_text
+from worldr1_core.frame_grid import frame_grid, pick_frames
 from worldr1_core.pipeline import GeneratedVideo
 from worldr1_core.provenance import versions
 from worldr1_core.video_io import write_video
@@ -27,7 +25,6 @@ SUFFIXES = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "frames": "", "safete
 
 _SHEET_COLUMNS = 8
 _TILE = 160
-_LABEL = 16
 
 
 def file_stem(prompt: str, seed: int, index: int) -> str:
@@ -73,52 +70,24 @@ def write_generated(
     return record
 
 
-def contact_sheet(rows: Sequence[Tensor], labels: Sequence[str]) -> Image.Image:
-    """Up to eight frames of every video, evenly spaced, one row a video.
-
-    Args:
-        rows: Frames `(N, 3, H, W)` RGB in [0, 1] of each video, at most eight are wanted (see `sheet_frames`).
-        labels: One line of text above each row.
-    """
-    height, width = rows[0].shape[-2:]
-    scale = _TILE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    columns = max(row.shape[0] for row in rows)
-    sheet = Image.new("RGB", (columns * size[0], len(rows) * (size[1] + _LABEL)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        top = index * (size[1] + _LABEL)
-        draw.text((3, top + 2), _fit(draw, label, sheet.width - 6), fill="black")
-        for column, frame in enumerate(row):
-            pixels = (frame.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            tile = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS)
-            sheet.paste(tile, (column * size[0], top + _LABEL))
-    return sheet
-
-
 def sheet_frames(frames: Tensor) -> Tensor:
     """At most eight frames of a video `(T, 3, H, W)`, evenly spaced, first and last among them."""
-    count = min(_SHEET_COLUMNS, frames.shape[0])
-    return frames[torch.linspace(0, frames.shape[0] - 1, count).round().long()]
+    return frames[pick_frames(frames.shape[0], _SHEET_COLUMNS)]
 
 
 def write_contact_sheet(rows: Sequence[Tensor], labels: Sequence[str], path: Path) -> None:
-    """Write `contact_sheet` as PNG.
+    """Write the frames of every video as one PNG, one row per video.
+
+    Args:
+        rows: Frames `(N, 3, H, W)` RGB in [0, 1] of each video, see `sheet_frames`.
+        labels: One line of text above each row.
+        path: The file.
 
     Raises:
         OutputError: The place cannot be written to.
     """
     with atomic_path(path) as temporary:
-        contact_sheet(rows, labels).save(temporary, format="PNG")
-
-
-def _fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    line = " ".join(text.split())
-    if draw.textlength(line) <= width:
-        return line
-    while line and draw.textlength(line + "…") > width:
-        line = line[:-1]
-    return line + "…"
+        frame_grid(rows, titles=labels, side=_TILE, gap=0).save(temporary, format="PNG")
 
 
 def _as_json(trajectory: CameraTrajectory) -> dict[str, Any]:

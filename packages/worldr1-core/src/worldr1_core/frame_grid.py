@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def pick_frames(num_frames: int, count: int) -> list[int]:
-    """At most `count` evenly spaced frame indices, first and last included.
+    """At most `count` evenly spaced frame indices, first and last included; the first alone for a count of 1.
 
     Example:
         >>> pick_frames(17, 5)
@@ -19,7 +19,7 @@ def pick_frames(num_frames: int, count: int) -> list[int]:
     """
     if num_frames <= count:
         return list(range(num_frames))
-    return [round(index * (num_frames - 1) / (count - 1)) for index in range(count)]
+    return [round(index * (num_frames - 1) / max(1, count - 1)) for index in range(count)]
 
 
 def frame_grid(
@@ -41,7 +41,7 @@ def frame_grid(
         columns: A word above each column.
         side: Longer side of a frame in the picture, in pixels; the frames' own if `None`. A whole multiple of the
             frame's size repeats its pixels; any other size is resampled.
-        gap: White pixels after each frame and row.
+        gap: White pixels between frames, and between rows.
 
     Raises:
         ValueError: There is no row, a row is not `(N, 3, H, W)`, or the number of titles or names is not that of the
@@ -55,7 +55,7 @@ def frame_grid(
     header = 0 if columns is None else line
     heads = [line if titles is not None and titles[row] else 0 for row in range(len(rows))]
     num_columns = max(len(row) for row in rows)
-    size = (margin + num_columns * (width + gap), header + sum(heads) + len(rows) * (height + gap))
+    size = (margin + num_columns * (width + gap) - gap, header + sum(heads) + len(rows) * (height + gap) - gap)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     for column, word in enumerate(columns or ()):

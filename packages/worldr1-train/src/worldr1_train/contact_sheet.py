@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from worldr1_core.errors import UserError, require
-from worldr1_core.figures import check_figure_suffix, save_figure
+from worldr1_core.errors import UserError
+from worldr1_core.figures import check_figure_suffix, save_picture
+from worldr1_core.frame_grid import frame_grid, pick_frames
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
@@ -18,9 +19,9 @@ from worldr1_train.standalone_evaluation import make_evaluation_videos
 
 MOST_FRAMES = 9
 """Frames of a video in a row."""
-_INCHES = 0.85
+_SIDE = 110
+"""Longer side of a frame in the picture, pixels."""
 _GAP = 2
-
 
 BEFORE, NOISE_ONLY, AFTER = "before", "noise only", "after"
 
@@ -58,7 +59,7 @@ def generate_comparisons(
         raise UserError(f"A sheet needs at least 1 prompt, received {count}.")
     videos = make_evaluation_videos(manifest, registry, base)
     total = len(videos)
-    chosen = torch.linspace(0, total - 1, min(count, total)).round().long().tolist()
+    chosen = pick_frames(total, count)
     made = {BEFORE: videos.with_noise(GaussianNoise()).generate(chosen)}
     if manifest.noise is not None:
         made[NOISE_ONLY] = videos.generate(chosen)
@@ -71,7 +72,7 @@ def generate_comparisons(
 
 
 def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draw the rows of frames of every prompt below one another.
+    """Draw the rows of frames of every prompt below one another, the prompt above them and their names beside them.
 
     Args:
         comparisons: What to draw, at least one; all videos of one size.
@@ -80,36 +81,26 @@ def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
     Raises:
         UserError: There is nothing to draw.
         OutputError: The suffix is unknown or the place cannot be written to.
-        MissingExtraError: matplotlib is not installed.
     """
     if not comparisons:
         raise UserError("There is nothing to draw: received no video.")
     check_figure_suffix(path)
-    strips = [(one.prompt, name, strip(frames)) for one in comparisons for name, frames in one.rows.items()]
-    height, width = strips[0][2].shape[:2]
-    row = _INCHES * MOST_FRAMES * height / width
-    figure = require("matplotlib.figure", extra="worldr1-train[plot]").Figure(
-        figsize=(_INCHES * MOST_FRAMES + 0.6, (row + 0.13) * len(strips)), dpi=130, layout="constrained"
-    )
-    for panel, (prompt, name, pixels) in zip(figure.subplots(len(strips), 1, squeeze=False).flat, strips, strict=True):
-        panel.imshow(pixels.numpy(), interpolation="nearest")
-        panel.set_xticks([])
-        panel.set_yticks([])
-        panel.spines[:].set_visible(False)
-        panel.set_ylabel(name, fontsize=7)
-        if name == BEFORE:
-            panel.set_title(prompt[:150], fontsize=7, loc="left", pad=2)
-    save_figure(figure, path)
+    rows, names, titles = [], [], []
+    for one in comparisons:
+        for name, frames in one.rows.items():
+            rows.append(frames[pick_frames(len(frames), MOST_FRAMES)])
+            names.append(name)
+        titles += [one.prompt, *[""] * (len(one.rows) - 1)]
+    save_picture(frame_grid(rows, titles=titles, names=names, side=_SIDE, gap=_GAP), path)
 
 
-def strip(frames: Tensor) -> Tensor:
-    """At most `MOST_FRAMES` frames side by side, first and last among them: `(H, W', 3)` in [0, 1].
+def strip(frames: Tensor) -> np.ndarray:
+    """At most `MOST_FRAMES` frames of a video side by side, first and last among them.
 
     Args:
-        frames: `(T, 3, H, W)`.
+        frames: `(T, 3, H, W)` RGB in [0, 1].
+
+    Returns:
+        `(H, W', 3)` uint8.
     """
-    count = min(MOST_FRAMES, frames.shape[0])
-    shown = frames[torch.linspace(0, frames.shape[0] - 1, count).round().long()].clamp(0, 1).float().cpu()
-    gap = torch.ones(shown.shape[2], _GAP, 3)
-    columns = [part for frame in shown for part in (frame.permute(1, 2, 0), gap)]
-    return torch.cat(columns[:-1], 1)
+    return np.asarray(frame_grid([frames[pick_frames(len(frames), MOST_FRAMES)]], gap=_GAP))

@@ -46,8 +46,7 @@ def log_samples(trackers: Sequence[str], callbacks: Iterable[Any], samples: Sequ
         if name == "tensorboard":
             for writer in filter(None, (getattr(callback, "tb_writer", None) for callback in callbacks)):
                 for sample in samples:
-                    pixels = (strip(sample.frames) * 255).round().byte().numpy()
-                    writer.add_image(sample.tag, pixels, step, dataformats="HWC")
+                    writer.add_image(sample.tag, strip(sample.frames), step, dataformats="HWC")
                     writer.add_text(f"{sample.tag}/caption", sample.caption, step)
         elif name in ("wandb", "trackio"):
             module = importlib.import_module(name)
