@@ -6,8 +6,9 @@ import json
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
-from worldr1_core.log import LEVELS, configure_logging
+from worldr1_core.log import LEVELS, configure_logging, get_logger
 
 
 def test_events_go_to_stderr(capsys):
@@ -72,3 +73,31 @@ def test_traceback_in_text_is_plain_and_shows_no_values(capsys, recwarn):
     assert "ValueError: no" in shown
     assert secret not in shown
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_library_events_reach_the_program_that_configures_structlog(capsys):
+    log = get_logger("worldr1_core.test")
+    configure_logging("info")
+    log.info("hello", number=3)
+    assert "hello" in capsys.readouterr().err
+
+
+def test_library_events_go_to_standard_logging_elsewhere(capsys, caplog):
+    structlog.reset_defaults()
+    with caplog.at_level("INFO", logger="worldr1_core.test"):
+        get_logger("worldr1_core.test").info("100 % of clips", number=3, stack="Traceback: a\n  b")
+    assert [(record.name, record.levelname) for record in caplog.records] == [("worldr1_core.test", "INFO")]
+    assert caplog.messages == ["100 % of clips (number=3)\nTraceback: a\n  b"]
+    assert capsys.readouterr().out == ""
+
+
+def test_library_events_below_the_level_are_dropped(caplog):
+    structlog.reset_defaults()
+    get_logger("worldr1_core.test").info("quiet")
+    assert caplog.records == []
+
+
+def test_library_events_can_be_captured():
+    with capture_logs() as logs:
+        get_logger("worldr1_core.test").warning("hello", number=3)
+    assert logs == [{"event": "hello", "number": 3, "log_level": "warning"}]

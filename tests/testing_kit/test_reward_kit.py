@@ -64,7 +64,7 @@ def test_a_failure_says_what_why_and_how_to_fix_it():
     message = str(raised.value)
     assert "FAILED prints-nothing: the call printed 'scoring kit arc" in message
     assert "Why: stdout holds JSON lines" in message
-    assert "Fix: log through structlog" in message
+    assert "Fix: log with worldr1_core.log.get_logger" in message
 
 
 def test_every_skipped_check_gives_its_reason():

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import structlog
 from torch import Tensor, nn
 
 from worldr1_backbones.loading import LOADING_ERRORS
 from worldr1_core.errors import WeightsError
+from worldr1_core.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 METADATA_KEY = "lora_adapter_metadata"
 """Where diffusers keeps peft's configuration in a safetensors file."""

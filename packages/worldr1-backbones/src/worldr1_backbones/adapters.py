@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +16,10 @@ from worldr1_backbones.loading import LOADING_ERRORS
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import UserError
 from worldr1_core.files import atomic_folder
+from worldr1_core.log import get_logger
 from worldr1_core.seeding import derive_seed
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ADAPTER_NAME = "default"
 """Name of the adapter inside peft; the one that diffusers' own training scripts use."""

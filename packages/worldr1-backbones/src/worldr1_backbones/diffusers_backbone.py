@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import structlog
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -26,10 +25,11 @@ from worldr1_backbones.replay import CallRecorder, check_guidance, output_tensor
 from worldr1_core.backbone import AdapterSpec, Backbone, Conditioning, LatentGeometry, Rollout
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError, WorldR1Error
+from worldr1_core.log import get_logger
 from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
 from worldr1_core.weights_source import WeightsSource
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,

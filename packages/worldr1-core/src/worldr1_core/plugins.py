@@ -81,9 +81,9 @@ def installed() -> Installed:
 
 
 def _log() -> Any:
-    import structlog  # half of the time of `worldr1 --help`, and needed only where something is wrong
+    from worldr1_core.log import get_logger
 
-    return structlog.get_logger(__name__)
+    return get_logger(__name__)
 
 
 def _fail(installed: Installed, owner: Owner, error: BaseException) -> None:

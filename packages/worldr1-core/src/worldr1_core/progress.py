@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-import structlog
+from worldr1_core.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 HEARTBEAT_SECONDS = 30.0
 """Pause between lines about an item that takes long, where stderr is no terminal."""

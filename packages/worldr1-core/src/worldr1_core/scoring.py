@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-import structlog
-
 from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.errors import (
@@ -22,10 +20,11 @@ from worldr1_core.errors import (
     describe_exception,
     shorten,
 )
+from worldr1_core.log import get_logger
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, RewardInputs, Score, as_number
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 E = TypeVar("E", bound=Exception)
 

@@ -166,9 +166,8 @@ class _ClipReader:
             del clip  # see score
 
     def _read(self, request: ScoreRequest) -> Clip | None:
-        import structlog
-
         from worldr1_core.errors import UserError
+        from worldr1_core.log import get_logger
         from worldr1_rewards.inputs import load_request
 
         self.progress.begin(request.video.name)
@@ -180,7 +179,7 @@ class _ClipReader:
         height, width = clip.video.size
         self.progress.begin(f"{request.video.name} ({clip.video.num_frames} frames, {width}×{height})")
         if clip.video.num_frames >= LONG_CLIP_FRAMES:
-            structlog.get_logger().info(
+            get_logger(__name__).info(
                 "scoring a long clip", clip=clip.name, frames=clip.video.num_frames, size=f"{width}x{height}"
             )
         return clip

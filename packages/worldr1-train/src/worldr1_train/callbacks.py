@@ -9,18 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from worldr1_core.files import atomic_write_text
+from worldr1_core.log import get_logger
 from worldr1_core.video_io import write_video
 from worldr1_train.evaluation import Evaluation
 from worldr1_train.tracker_samples import SampleVideo, log_samples
 from worldr1_train.trainer import FlowGRPOTrainer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SHOWN = ("reward", "kl", "loss")
 """Metrics beside the progress bar."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.trainer import TRAINER_STATE_NAME
 
 from worldr1_core.errors import OutputError, UserError
+from worldr1_core.log import get_logger
 from worldr1_train.checkpoints import CheckpointWriter, as_output_error, rotate_checkpoints
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.policy_model import PolicyModel
@@ -19,7 +19,7 @@ from worldr1_train.updates import UpdateBuffer
 if TYPE_CHECKING:
     from worldr1_train.config import FlowGRPOConfig
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 WEIGHTS = "trainable.safetensors"
 AVERAGE = "ema.safetensors"

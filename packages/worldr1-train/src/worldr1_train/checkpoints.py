@@ -10,11 +10,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from worldr1_core.errors import OutputError
+from worldr1_core.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MARKER = "complete.json"
 """Written last; names every other file of the checkpoint with its size."""

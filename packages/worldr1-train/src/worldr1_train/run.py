@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import structlog
 from transformers import PrinterCallback
 
 from worldr1_core.backbone import AdapterSpec, Backbone
@@ -16,6 +15,7 @@ from worldr1_core.compose import ScoringComponents, build, compose_scoring, reso
 from worldr1_core.errors import TrajectoryError, UserError
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.generation_components import build_conditioner, compose_generation
+from worldr1_core.log import get_logger
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.noise import NoiseConditioner
 from worldr1_core.pipeline import VideoRequest, commanded_path
@@ -35,7 +35,7 @@ from worldr1_train.seeds import run_seed
 from worldr1_train.stages import Stage
 from worldr1_train.trainer import FlowGRPOTrainer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ADAPTER, WEIGHTS = "adapter", "weights"
 BEFORE, AFTER = "evaluation-before.json", "evaluation-after.json"

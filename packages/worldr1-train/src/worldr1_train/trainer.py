@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import structlog
 import torch
 from accelerate.utils import gather, gather_object, set_seed
 from torch import Tensor
@@ -26,6 +25,7 @@ from trl.trainer.utils import identity
 from worldr1_core.backbone import Backbone
 from worldr1_core.errors import UserError
 from worldr1_core.generation_components import GenerationComponents
+from worldr1_core.log import get_logger
 from worldr1_core.policy_step import Transition
 from worldr1_core.sampler import Sampler
 from worldr1_train.checkpointing import CheckpointingMixin
@@ -46,7 +46,7 @@ from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutReques
 from worldr1_train.stages import Stage, StageSchedule
 from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):

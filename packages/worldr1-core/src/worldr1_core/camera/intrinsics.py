@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 
 from worldr1_core.camera.geometry import scale_intrinsics
 from worldr1_core.camera.trajectory import as_float64, check_image_size, check_intrinsics
 from worldr1_core.errors import TrajectoryError
+from worldr1_core.log import get_logger
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 NORMALISED = (1, 1)
 """Image size `(H, W)` of normalised intrinsics: the unit of x is the image width, that of y its height."""

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 
@@ -25,9 +24,10 @@ from worldr1_core.camera.documents import JsonObject
 from worldr1_core.camera.intrinsics import NORMALISED, StatedCamera, constant_camera
 from worldr1_core.camera.trajectory import CameraTrajectory, as_float64, check_image_size
 from worldr1_core.errors import TrajectoryError
+from worldr1_core.log import get_logger
 from worldr1_core.natural_order import natural_key
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 FILE_NAME = "transforms.json"
 _CAMERA_KEYS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")

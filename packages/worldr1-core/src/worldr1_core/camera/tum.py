@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import structlog
 import torch
 from torch import Tensor
 
@@ -20,8 +19,9 @@ from worldr1_core.camera.geometry import matrix_from_quaternion, pose, quaternio
 from worldr1_core.camera.text_lines import Row, TextFile
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import TrajectoryError
+from worldr1_core.log import get_logger
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 COLUMNS = "timestamp tx ty tz qx qy qz qw"
 NUM_COLUMNS = 8

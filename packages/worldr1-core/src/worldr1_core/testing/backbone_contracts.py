@@ -354,7 +354,7 @@ BACKBONE_CONTRACTS: list[Contract[BackboneSubject]] = [
     Contract(
         "prints-nothing",
         "stdout holds JSON lines that other programs read",
-        "log through structlog; switch the pipeline's progress bar off",
+        "log with worldr1_core.log.get_logger; switch the pipeline's progress bar off",
         lambda subject: isolation.check_prints_nothing(lambda: _whole(subject)),
     ),
     device_contract(_same_on_device),

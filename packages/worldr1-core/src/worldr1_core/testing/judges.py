@@ -223,7 +223,7 @@ JUDGE_CONTRACTS: list[Contract[JudgeSubject]] = [
     Contract(
         "prints-nothing",
         "stdout holds JSON lines that other programs read",
-        "log through structlog",
+        "log with worldr1_core.log.get_logger",
         lambda subject: isolation.check_prints_nothing(lambda: subject.grade(subject.requests)),
     ),
     device_contract(_same_on_device),

@@ -302,7 +302,7 @@ NOISE_CONTRACTS: list[Contract[NoiseSubject]] = [
     Contract(
         "prints-nothing",
         "stdout holds JSON lines that other programs read",
-        "log through structlog",
+        "log with worldr1_core.log.get_logger",
         lambda subject: isolation.check_prints_nothing(lambda: _draw_all(subject)),
     ),
 ]

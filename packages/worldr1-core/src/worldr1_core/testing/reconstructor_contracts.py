@@ -385,7 +385,12 @@ RECONSTRUCTOR_CONTRACTS: list[Contract[ReconstructorSubject]] = [
         "use a torch.Generator of your own",
         _random_state,
     ),
-    Contract("prints-nothing", "stdout holds JSON lines that other programs read", "log through structlog", _prints),
+    Contract(
+        "prints-nothing",
+        "stdout holds JSON lines that other programs read",
+        "log with worldr1_core.log.get_logger",
+        _prints,
+    ),
     device_contract(_same_on_device),
 ]
 """Everything that is promised of a reconstructor."""

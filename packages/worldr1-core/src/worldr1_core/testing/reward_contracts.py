@@ -399,7 +399,7 @@ REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
     Contract(
         "prints-nothing",
         "stdout holds JSON lines that other programs read",
-        "log through structlog, or raise ScoreUnavailable",
+        "log with worldr1_core.log.get_logger, or raise ScoreUnavailable",
         lambda subject: isolation.check_prints_nothing(lambda: _score_all(subject)),
     ),
     Contract("direction", "rewards are higher-is-better", "return the negative or 1 − x", _direction),

@@ -415,7 +415,7 @@ SAMPLER_CONTRACTS: list[Contract[SamplerSubject]] = [
     Contract(
         "prints-nothing",
         "stdout holds JSON lines that other programs read",
-        "log through structlog",
+        "log with worldr1_core.log.get_logger",
         lambda subject: isolation.check_prints_nothing(lambda: _play_once(subject)),
     ),
     device_contract(_same_on_device),

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
+from worldr1_core.log import get_logger
 from worldr1_rewards.judges.digits import checked, parse_digit, pooled_grade
 from worldr1_rewards.judges.images import ImageFormat, data_url, image_problem, limit_pixels, to_pil
 from worldr1_rewards.judges.prompts import remove_markup
@@ -27,7 +27,7 @@ from worldr1_rewards.judges.recording import Recording, request_digest
 if TYPE_CHECKING:
     from openai import OpenAI
 
-_log = structlog.get_logger()
+_log = get_logger(__name__)
 _NO_KEY = "EMPTY"
 """What servers without authentication expect by convention; the client refuses to send none."""
 _TEXT_TOKENS = 16

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import structlog
 import torch
 from torch import Tensor
 
 from worldr1_core.errors import ScoreUnavailable, UserError
+from worldr1_core.log import get_logger
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.scoring import ClipScores
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MIN_COVERAGE = 0.5
 """Pixels that the scene explains to a smaller share are drawn as holes, and have no error."""

@@ -14,14 +14,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from worldr1_core.errors import VideoError, WeightsError
+from worldr1_core.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MIN_SIDE = 32
 """Frames whose shorter side is smaller are enlarged to it: AlexNet's last layers vanish at 24 pixels and below."""
