@@ -40,7 +40,7 @@ class FootageFiles:
             UserError: One of the files cannot be used, or the path has another length than the video.
         """
         clip = load_request(self.request)
-        return clip if self.request.trajectory is not None else replace(clip, target=None)
+        return clip if self.request.trajectory is not None else replace(clip, target=None, moves=())
 
 
 def find_footage(folder: str | os.PathLike[str]) -> tuple[list[FootageFiles], Mapping[str, str]]:
