@@ -122,6 +122,12 @@ def test_dependencies_point_down_only(name):
     assert {d for d, _, _ in requirements(name)} & set(PROJECTS) == ({"worldr1-core"} if below else set())
 
 
+@pytest.mark.parametrize("folder", ["rewards", "probes", "reconstructors", "judges", "worlds"])
+def test_rewards_can_be_tested_without_backbones_and_trainer(folder):
+    for path in (ROOT / "tests" / folder).rglob("*.py"):
+        assert not imported(path) & {"worldr1_backbones", "worldr1_train"}, path
+
+
 def test_core_names_none_of_the_components_of_the_others():
     """A string in core that equals a registered name would tie core to its plugins; docstrings may give examples."""
     names = {
