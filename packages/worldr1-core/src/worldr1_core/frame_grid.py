@@ -49,8 +49,8 @@ def frame_grid(
     """
     _check(rows, titles, names)
     height, width = _tile_size(rows[0], side)
-    font = ImageFont.load_default(max(10, min(16, width // 16)))
-    line = round(1.6 * font.size)
+    points = max(10, min(16, width // 16))
+    font, line = ImageFont.load_default(points), round(1.6 * points)
     margin = 0 if names is None else round(max(font.getlength(name) for name in names)) + 2 * gap + 4
     header = 0 if columns is None else line
     heads = [line if titles is not None and titles[row] else 0 for row in range(len(rows))]
