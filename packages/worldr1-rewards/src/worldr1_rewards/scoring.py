@@ -56,8 +56,8 @@ class Scorer:
     Example:
         >>> scorer = Scorer()
         >>> record = scorer("examples/clips/push_in.mp4", prompt="Camera push in. A room with boxes.")
-        >>> round(record["total"], 2), {name: round(value, 2) for name, value in record["scores"].items()}
-        (1.7, {'reconstruction': 0.82, 'trajectory': 0.88})
+        >>> list(record["scores"]), record["total"] > 1.5, record["reasons"]
+        (['reconstruction', 'trajectory'], True, {})
     """
 
     def __init__(

