@@ -11,7 +11,14 @@ from reconstructors.camera_errors import rotation_errors
 from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.reconstructors.focal_prior import FocalPrior
 from worldr1_rewards.reconstructors.rigid import retract
-from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, project, residuals, soft_inliers
+from worldr1_rewards.reconstructors.sparse_bundle import (
+    SparseScene,
+    adjust,
+    project,
+    residuals,
+    soft_inliers,
+    triangulated,
+)
 
 FOCAL, WIDTH, HEIGHT = 300.0, 400, 240
 
@@ -93,3 +100,28 @@ def test_a_point_behind_the_camera_is_no_inlier():
     scene = true_scene(noise=0.0)
     behind = SparseScene(scene.poses, -scene.points, scene.observed, scene.intrinsics, 0.0, 0.0)
     assert not bool(residuals(behind)[scene.seen].isfinite().any())
+
+
+def test_points_are_found_where_the_rays_of_true_cameras_meet():
+    truth = true_scene(noise=0.0)
+    moved = SparseScene(
+        truth.poses, truth.points * torch.tensor([1.1, 0.9, 1.3]), truth.observed, truth.intrinsics, 0.0, 0.0
+    )
+    seen = truth.seen.sum(0) >= 2
+    assert torch.allclose(triangulated(moved).points[seen], truth.points[seen], atol=1e-6)
+
+
+def test_points_without_parallax_stay():
+    truth = true_scene(noise=0.0)
+    resting = SparseScene(
+        torch.eye(4, dtype=torch.float64).repeat(2, 1, 1),
+        truth.points,
+        truth.observed[:1].repeat(2, 1, 1),
+        truth.intrinsics,
+        0.0,
+        0.0,
+    )
+    found = triangulated(resting)
+    behind = (found.points[:, 2] < 0) & resting.seen.any(0)
+    assert not bool(behind.any())
+    assert torch.equal(found.points[~resting.seen.any(0)], truth.points[~resting.seen.any(0)])

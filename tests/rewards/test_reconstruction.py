@@ -157,7 +157,7 @@ def test_a_still_is_not_punished_where_the_camera_is_to_stay() -> None:
 def test_without_a_command_the_gain_over_a_still_decides() -> None:
     moving = score_truth("orbit left", command=False)
     assert moving.value > 0.5
-    assert moving.details["gate_static_gain"] > 0.9
+    assert moving.details["gate_static_gain"] > 0.8
     clip, still = frozen_truth("move left")
     assert ReconstructionReward().score(replace(clip, target=None), RewardInputs(still)).value == 0
 

@@ -15,6 +15,7 @@ from worldr1_rewards.reconstructors.motion import MotionEvidence, compare_motion
 from worldr1_rewards.reconstructors.points import Points, choose_points
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, luma, with_gradients
 from worldr1_rewards.reconstructors.rigid import retract, rotation_log
+from worldr1_rewards.reconstructors.sequential_moves import turning_at_rest
 from worldr1_rewards.reconstructors.starts import find_starts
 
 FINE_SIDE = 24
@@ -240,13 +241,26 @@ def _move_simply(
         free = bundle_adjust(aligner, straight, straight_rho, num_iterations=FACING_ITERATIONS[-1])
         moving, rho = free.poses, free.rho
     else:
-        moving, rho = _move(aligner, poses, bounds, rounds)
+        moving, rho = _in_sequence(aligner, *_move(aligner, poses, bounds, rounds), bounds, rounds)
         straight, straight_rho = _move(aligner, _without_turn(moving, rho), bounds, rounds, turn=False)
     aligner.calibrate(straight, straight_rho)
     simple = float(aligner.evaluate(straight, straight_rho).cost)
     if simple < NO_ROTATION_COST_RATIO * float(aligner.evaluate(moving, rho).cost):
         return straight, straight_rho, True
     return moving, rho, False
+
+
+def _in_sequence(
+    aligner: PointAligner, poses: Tensor, rho: Tensor, bounds: tuple[float, float], rounds: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """The camera that turns only while it does not travel, refined, if it explains the clip better; else the given."""
+    rival = turning_at_rest(poses, 1 / float(rho.median()))
+    if rival is None:
+        return poses, rho
+    moved, moved_rho = _move(aligner, rival, bounds, rounds)
+    aligner.calibrate(moved, moved_rho)
+    better = float(aligner.evaluate(moved, moved_rho).cost) < float(aligner.evaluate(poses, rho).cost)
+    return (moved, moved_rho) if better else (poses, rho)
 
 
 def straightened(levels: list[Level], poses: Tensor, bounds: tuple[float, float]) -> Tensor | None:

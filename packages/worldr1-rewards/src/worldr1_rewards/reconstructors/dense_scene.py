@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
-from worldr1_core.camera.geometry import invert_pose as invert
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_rewards.reconstructors.stereo import StereoViews, stereo_depth, stereo_sizes
 from worldr1_rewards.reconstructors.view_synthesis import (
     DepthFrames,
+    displaced_frames,
     enlarge_depth,
     nearest_frames,
     synthesise,
@@ -42,21 +44,25 @@ class DenseReconstruction(Reconstruction):
 
     def render(self, c2w: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Render:
         """Render views; see `Reconstruction.render`. Holes keep coverage 0 and depth infinity."""
-        poses = invert(c2w.to(self.scene.poses))
+        poses = invert_pose(c2w.to(self.scene.poses))
         return _stack([synthesise(self.scene, pose, intrinsics.to(pose), size) for pose in poses])
 
     def rerender(self) -> Render:
-        """Render every frame without its own colours and its own depth; drawn once and kept."""
+        """Render every frame from frames that show its surfaces elsewhere; drawn once and kept.
+
+        A frame's own colours and depth, and those of frames that show almost the same picture, take no part.
+        """
         return self._rerender
 
     @functools.cached_property
     def _rerender(self) -> Render:
         assert self.trajectory.intrinsics is not None
-        poses = invert(self.trajectory.c2w.to(self.scene.poses))
+        poses = invert_pose(self.trajectory.c2w.to(self.scene.poses))
         matrix = self.trajectory.intrinsics.to(poses)
-        own = {frame: index for index, frame in enumerate(self.scene_frames)}
+        places = numpy.interp(range(len(poses)), self.scene_frames, range(len(self.scene_frames))).tolist()
         views = [
-            synthesise(self.scene, pose, matrix, self.scene.size, own.get(frame)) for frame, pose in enumerate(poses)
+            synthesise(self.scene, pose, matrix, self.scene.size, displaced_frames(self.scene, pose, place))
+            for pose, place in zip(poses, places, strict=True)
         ]
         return _stack(views)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldr1_core.camera.geometry import invert_pose as invert
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_rewards.reconstructors.cameras import interpolate_poses, spread_indices
 from worldr1_rewards.reconstructors.features import (
@@ -21,7 +21,8 @@ from worldr1_rewards.reconstructors.features import (
 )
 from worldr1_rewards.reconstructors.focal_prior import DETERMINED, FocalPrior
 from worldr1_rewards.reconstructors.rigid import rotation_exp, rotation_log
-from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, residuals, soft_inliers
+from worldr1_rewards.reconstructors.sequential_moves import turning_at_rest
+from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, residuals, soft_inliers, triangulated
 
 MAX_KEY_FRAMES = 24
 """Frames in which features are sought; the poses of the others are interpolated and refined photometrically."""
@@ -199,7 +200,7 @@ def _to_scene(model: MappedModel, matrix: Tensor, num_frames: int) -> SparseScen
     )
     first = poses[0]
     points = model.points @ first[:3, :3].T + first[:3, 3]
-    return SparseScene(poses @ invert(first), points, model.observed, matrix, 0.0, 0.0)
+    return SparseScene(poses @ invert_pose(first), points, model.observed, matrix, 0.0, 0.0)
 
 
 def _rivals(scene: SparseScene) -> list[SparseScene]:
@@ -215,8 +216,9 @@ def _rivals(scene: SparseScene) -> list[SparseScene]:
         poses[:, :3, :3] = rotation_exp(share * turn)
         poses[:, 0, 3] += (1 - share) * turn[:, 1] * distance
         poses[:, 1, 3] -= (1 - share) * turn[:, 0] * distance
-        rivals.append(replace(scene, poses=poses))
-    return rivals
+        rivals.append(triangulated(replace(scene, poses=poses)))
+    in_turn = turning_at_rest(scene.poses, distance)
+    return rivals if in_turn is None else [*rivals, triangulated(replace(scene, poses=in_turn))]
 
 
 def _best_of(rivals: list[SparseScene]) -> SparseScene:

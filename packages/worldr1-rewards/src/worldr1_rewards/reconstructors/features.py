@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from worldr1_core.video import Video
-from worldr1_core.video_io import write_video
 from worldr1_rewards.reconstructors.colmap_package import import_pycolmap
+from worldr1_rewards.reconstructors.pyramid import luma
 from worldr1_rewards.reconstructors.rigid import rays_through
 
 pycolmap = import_pycolmap()
@@ -98,7 +98,7 @@ class FeatureMatches:
         self.size = int(frames.shape[-2]), int(frames.shape[-1])
         self.focal_known = focal is not None
         self.focal, self.centre = focal or 1.2 * self.size[1], centre
-        write_video(Video(frames.detach().cpu()), self.images)
+        _write_grey(frames, self.images)
         self._extract()
         self._match()
         self.pairs = self._read_pairs()
@@ -108,6 +108,7 @@ class FeatureMatches:
         options = pycolmap.FeatureExtractionOptions()
         options.num_threads, options.use_gpu = 1, False
         options.sift.max_num_features = MAX_FEATURES
+        options.sift.upright = True
         options.sift.first_octave = -1 if max(self.size) <= SMALL_SIDE else 0
         options.sift.num_octaves, options.sift.octave_resolution = NUM_OCTAVES, OCTAVE_STEPS
         reader = pycolmap.ImageReaderOptions()
@@ -206,8 +207,15 @@ class FeatureMatches:
         return None if largest is None else read_model(largest, self.num_frames)
 
 
+def _write_grey(frames: Tensor, folder: Path) -> None:
+    """Frames as grey pictures without loss, hardly compressed: they are read once."""
+    folder.mkdir()
+    for index, picture in enumerate((255 * luma(frames.detach().cpu())[:, 0]).round().to(torch.uint8)):
+        Image.fromarray(picture.numpy()).save(folder / f"frame_{index:05d}.png", compress_level=1)
+
+
 def frame_number(name: str) -> int:
-    """Index of the frame in the name of a picture that `write_video` wrote."""
+    """Index of the frame in the name of a picture in its folder."""
     return int(Path(name).stem.rpartition("_")[2])
 
 

@@ -81,6 +81,24 @@ def project(poses: Tensor, points: Tensor, intrinsics: Tensor) -> tuple[Tensor, 
     return normal * intrinsics.diagonal()[:2] + intrinsics[:2, 2], z
 
 
+def triangulated(scene: SparseScene) -> SparseScene:
+    """The scene with its points where the rays of its cameras meet best, in the least squares of the image plane.
+
+    Points that would lie behind one of their cameras, or whose rays are parallel, stay where they are.
+    """
+    normal = (scene.observed.nan_to_num() - scene.intrinsics[:2, 2]) / scene.intrinsics.diagonal()[:2]
+    weight = scene.seen.to(normal.dtype)[..., None]
+    # Each view says: (r_xy - n r_z) X = n t_z - t_xy.
+    rows = weight[..., None] * (scene.poses[:, None, :2, :3] - normal[..., None] * scene.poses[:, None, 2:3, :3])
+    values = weight * (normal * scene.poses[:, None, 2:3, 3] - scene.poses[:, None, :2, 3])
+    matrix = torch.einsum("tnij,tnik->njk", rows, rows)
+    vector = torch.einsum("tnij,tni->nj", rows, values)
+    solved, failed = torch.linalg.solve_ex(matrix, vector)
+    depths = solved @ scene.poses[:, 2, :3].T + scene.poses[:, 2, 3]
+    fine = (failed == 0) & solved.isfinite().all(-1) & ((depths.T > MIN_DEPTH) | ~scene.seen).all(0)
+    return replace(scene, points=torch.where(fine[:, None], solved, scene.points))
+
+
 def residuals(scene: SparseScene) -> Tensor:
     """Distances in pixels `(T, N)` between projected and observed positions, NaN where nothing is observed."""
     pixels, z = project(scene.poses, scene.points, scene.intrinsics)

@@ -23,8 +23,8 @@ NUM_PLANES = 56
 COARSE_SIDE = 64
 """Shorter side in pixels of the sweep over the whole range."""
 MAX_FINE_SIDE = 256
-REACH = (3, 2, 1)
-"""Neighbours on either side that are compared with, from coarse to fine."""
+OFFSETS = ((1, 3), (1, 2), (1,))
+"""How far before and after a frame lie those that it is compared with, from coarse to fine."""
 TRUNCATION = 0.12
 """Difference of features beyond which a source says no more against a depth."""
 UNSEEN = 0.07
@@ -66,7 +66,7 @@ def stereo_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     height, width = size
     shorter = min(height, width)
     sides = [min(COARSE_SIDE, shorter)]
-    while sides[-1] * 2 <= min(MAX_FINE_SIDE, shorter // 2) and len(sides) < len(REACH):
+    while sides[-1] * 2 <= min(MAX_FINE_SIDE, shorter // 2) and len(sides) < len(OFFSETS):
         sides.append(sides[-1] * 2)
     return [(max(1, round(height * side / shorter)), max(1, round(width * side / shorter))) for side in sides]
 
@@ -104,8 +104,12 @@ def box(images: Tensor, radius: int) -> Tensor:
     return functional.avg_pool2d(padded, 2 * radius + 1, 1)
 
 
-def _neighbours(frame: int, num_frames: int, reach: int) -> list[int]:
-    return [s for s in range(max(0, frame - reach), min(num_frames, frame + reach + 1)) if s != frame]
+def _neighbours(frame: int, num_frames: int, offsets: tuple[int, ...]) -> list[int]:
+    """Sources of a frame; frames of clips that are too short for the offsets are compared with all within reach."""
+    if num_frames <= 2 * max(offsets):
+        offsets = tuple(range(1, max(offsets) + 1))
+    candidates = sorted(frame + sign * offset for offset in offsets for sign in (-1, 1))
+    return [source for source in candidates if 0 <= source < num_frames]
 
 
 def matching_cost(
@@ -169,7 +173,7 @@ def _sweep_planes(views: StereoViews, features: Tensor, guide: Tensor, matrix: T
     back = invert(views.poses)
     volumes = []
     for frame in range(num_frames):
-        sources = _neighbours(frame, num_frames, REACH[0])
+        sources = _neighbours(frame, num_frames, OFFSETS[0])
         hypotheses = planes[frame][:, None].expand(-1, height * width)
         relative = views.poses[sources] @ back[frame]
         volumes.append(matching_cost(features, matrix, relative, features[frame], sources, hypotheses))
@@ -187,7 +191,7 @@ def _refine(views: StereoViews, features: Tensor, matrix: Tensor, inverse: Tenso
     back = invert(views.poses)
     refined = []
     for frame in range(num_frames):
-        sources = _neighbours(frame, num_frames, REACH[level])
+        sources = _neighbours(frame, num_frames, OFFSETS[level])
         base = bases[:, frame].flatten(1)
         hypotheses = (base[:, None] + (offsets * steps[frame])[None, :, None]).clamp(min=1e-3).square().flatten(0, 1)
         relative = views.poses[sources] @ back[frame]

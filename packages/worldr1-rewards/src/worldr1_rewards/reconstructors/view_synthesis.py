@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.geometry import invert_pose as invert
+from worldr1_core.camera.geometry import invert_pose
 from worldr1_core.camera.geometry import scale_intrinsics as resize_intrinsics
 from worldr1_rewards.reconstructors.pyramid import sample
 from worldr1_rewards.reconstructors.rigid import pixel_rays
@@ -29,6 +29,11 @@ CLOSING_STEPS = 2
 """Rings of empty pixels between splats that are closed; larger gaps are disocclusions."""
 EDGE = 0.1
 """Relative difference of inverse depth between neighbours beyond which enlarging does not blend them."""
+MIN_SHIFT = 1 / 64
+"""Median displacement between a view and the frames that predict it, over the shorter side: a pixel of a 64-pixel
+picture."""
+SHIFT_STRIDE = 4
+"""Every so many rows and columns of the depth tell the displacement."""
 TURN_WEIGHT = 1.0
 """What a turn costs beside a shift, in squared scene depths per squared radian, when near frames are chosen."""
 
@@ -60,18 +65,56 @@ class DepthFrames:
         return int(self.inverse_depth.shape[-2]), int(self.inverse_depth.shape[-1])
 
 
-def nearest_frames(poses: Tensor, pose: Tensor, exclude: int | None = None) -> tuple[list[int], Tensor]:
+def nearest_frames(poses: Tensor, pose: Tensor) -> tuple[list[int], Tensor]:
     """Frames from the nearest to the farthest camera, and the squared distances `(K,)` of all.
 
     Args:
         poses: `(K, 4, 4)` world-to-camera.
         pose: `(4, 4)` world-to-camera of the view.
-        exclude: A frame that is left out.
     """
-    relative = poses @ invert(pose)
+    relative = poses @ invert_pose(pose)
     turn = (relative[:, :3, :3] - torch.eye(3, dtype=pose.dtype, device=pose.device)).square().sum((1, 2)) / 2
     distance = relative[:, :3, 3].square().sum(1) + TURN_WEIGHT * turn
-    return [index for index in distance.argsort(stable=True).tolist() if index != exclude], distance
+    return distance.argsort(stable=True).tolist(), distance
+
+
+def displacements(scene: DepthFrames, pose: Tensor) -> Tensor:
+    """Median distance `(K,)` between a surface's places in a view and in each frame, over the frame's shorter side.
+
+    The surfaces are those of the frame whose camera is nearest to the view.
+
+    Args:
+        scene: Frames with depth.
+        pose: `(4, 4)` world-to-camera of the view.
+    """
+    nearest = nearest_frames(scene.poses, pose)[0][0]
+    inverse = scene.inverse_depth[nearest][::SHIFT_STRIDE, ::SHIFT_STRIDE]
+    height, width = int(inverse.shape[0]), int(inverse.shape[1])
+    matrix = resize_intrinsics(scene.intrinsics, scene.size, (height, width))
+    rays = pixel_rays(matrix, height, width).reshape(-1, 3).T
+    relative = scene.poses @ invert_pose(pose)
+    moved = matrix @ torch.addcmul(relative[:, :3, :3] @ rays, relative[:, :3, 3:], inverse.flatten())
+    shift = moved[:, :2] / moved[:, 2:].clamp(min=1e-6) - (matrix @ rays)[:2]
+    return shift.norm(dim=1).median(1).values / min(height, width)
+
+
+def displaced_frames(scene: DepthFrames, pose: Tensor, place: float) -> list[int]:
+    """Frames that show a view's surfaces displaced by at least `MIN_SHIFT`, or half as far as any if none do.
+
+    A frame that shows almost the same picture predicts the view whatever the scene behind it: in a slow clip, scenes
+    that change would go unnoticed. Near frames are left out only where the others lie both before and after the view:
+    at the ends of a clip a farther frame misses content that a nearer one shows. Where the camera rests, all are kept.
+
+    Args:
+        scene: Frames with depth, in the order of the clip.
+        pose: `(4, 4)` world-to-camera of the view.
+        place: Index of the view's own frame, which is never kept, or a number between those of its neighbours.
+    """
+    others = [index for index in range(len(scene.poses)) if index != place]
+    shifts = displacements(scene, pose)
+    least = min(MIN_SHIFT, 0.5 * float(shifts.max()))
+    kept = [index for index in others if float(shifts[index]) >= least]
+    return kept if kept and kept[0] < place < kept[-1] else others
 
 
 def splat_each(scene: DepthFrames, chosen: list[int], pose: Tensor, intrinsics: Tensor) -> Tensor:
@@ -85,7 +128,7 @@ def splat_each(scene: DepthFrames, chosen: list[int], pose: Tensor, intrinsics: 
     """
     height, width = scene.depth_size
     rays = pixel_rays(resize_intrinsics(scene.intrinsics, scene.size, scene.depth_size), height, width)
-    relative = pose @ invert(scene.poses[chosen])
+    relative = pose @ invert_pose(scene.poses[chosen])
     own = scene.inverse_depth[chosen].flatten(1)
     turned = intrinsics @ relative[:, :3, :3] @ rays.reshape(-1, 3).T
     moved = torch.addcmul(turned, intrinsics @ relative[:, :3, 3:], own[:, None])
@@ -154,7 +197,7 @@ def view_depth(scene: DepthFrames, order: list[int], pose: Tensor, intrinsics: T
 
 
 def synthesise(
-    scene: DepthFrames, pose: Tensor, intrinsics: Tensor, size: tuple[int, int], exclude: int | None = None
+    scene: DepthFrames, pose: Tensor, intrinsics: Tensor, size: tuple[int, int], among: list[int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One view of the scene.
 
@@ -163,12 +206,14 @@ def synthesise(
         pose: `(4, 4)` world-to-camera of the view.
         intrinsics: `(3, 3)` in pixels of `size`.
         size: (H, W).
-        exclude: A frame that may contribute neither colour nor depth.
+        among: Frames that may contribute colour and depth; all by default.
 
     Returns:
         RGB `(3, H, W)`, coverage `(H, W)` 0 or 1, and inverse depth `(H, W)`, 0 where nothing is known.
     """
-    order, distance = nearest_frames(scene.poses, pose, exclude)
+    order, distance = nearest_frames(scene.poses, pose)
+    if among is not None:
+        order = [index for index in order if index in among]
     inverse = view_depth(scene, order, pose, intrinsics, size)
     colour, seen = _gather(scene, order[:NUM_DEPTH_VIEWS], distance, pose, intrinsics, inverse)
     return colour, (seen & (inverse > 0)).to(colour.dtype), inverse
@@ -186,7 +231,7 @@ def _gather(
     used = torch.zeros_like(weights)
     farthest = float(distance[chosen].max())
     for index in chosen:
-        relative = scene.poses[index] @ invert(pose)
+        relative = scene.poses[index] @ invert_pose(pose)
         moved = torch.addcmul(
             scene.intrinsics @ relative[:3, :3] @ rays, scene.intrinsics @ relative[:3, 3:], flat[None]
         )

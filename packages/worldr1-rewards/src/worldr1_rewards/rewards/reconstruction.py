@@ -32,8 +32,9 @@ REACH = 2
 PLAIN_WEIGHT, DETAIL_WEIGHT = 1 / 16, 1 / 128
 """Weights of the plain error at the coarse and the finer size, beside 1 for what displacement does not explain."""
 STATIC_FINE_WEIGHT = 1 / 16
-STATIC_FLOOR = 0.01
-"""Unexplained share of variance below which the error of a static copy does not count."""
+STATIC_FLOOR = 0.05
+"""Unexplained share of variance of a static copy of which a perfect re-render earns half: a clip that hardly moves
+proves little."""
 STATIC_CANDIDATES = 5
 """Frames that are tried as the one static copy."""
 
@@ -162,7 +163,7 @@ def static_gain(render: Render, frames: Tensor, floor: float = STATIC_FLOOR) -> 
     Args:
         render: Re-render of the clip.
         frames: `(T, 3, H, W)`.
-        floor: Unexplained share of variance below which an error does not count.
+        floor: Unexplained share of variance of the static copy at which a perfect re-render earns half.
     """
     indices = sorted({round(i) for i in torch.linspace(0, len(frames) - 1, STATIC_CANDIDATES).tolist()})
     rest = min(_plain_share(frames[i : i + 1].expand_as(frames), frames, render.coverage) for i in indices)
