@@ -72,7 +72,8 @@ def make_trainer(folder, *, stages=None, backbone=None, sampler=None, callbacks=
         backbone.add_adapter(AdapterSpec(rank=4))
     sampler = sampler or FakeSampler(num_inference_steps=6, window=2)
     arguments = make_arguments(folder, full_finetuning=not adapter, **options)
-    return FlowGRPOTrainer(backbone, sampler, stages or [make_stage()], arguments, callbacks)
+    stages = stages or [make_stage()]
+    return FlowGRPOTrainer(backbone, args=arguments, sampler=sampler, stages=stages, adapter=False, callbacks=callbacks)
 
 
 def reward(name, weight=1.0, **options):

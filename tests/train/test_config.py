@@ -19,13 +19,19 @@ def test_defaults_are_the_constants_of_the_method(tmp_path):
         "learning_rate": 1e-4,
         "weight_decay": 1e-4,
         "max_grad_norm": 1.0,
-        "bf16": True,
         "ema_decay": 0.9,
         "ema_every": 8,
         "advantage_clip": 5.0,
         "recompute_activations": True,
     }
     assert {name: getattr(got, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", False), ("cuda", True)])
+def test_arithmetic_follows_the_device(tmp_path, monkeypatch, device, expected):
+    monkeypatch.setattr("worldr1_train.config._device_type", lambda use_cpu: device)
+    assert FlowGRPOConfig(output_dir=str(tmp_path), use_cpu=True, report_to="none").bf16 is expected
+    assert not FlowGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none").bf16
 
 
 def test_every_argument_of_ours_has_a_help_text():

@@ -269,7 +269,9 @@ def test_nothing_to_train_is_refused(tmp_path):
 
     sampler = FakeSampler(num_inference_steps=6, window=2)
     with pytest.raises(UserError, match="Nothing is trainable"):
-        FlowGRPOTrainer(FakeBackbone(), sampler, [make_stage()], make_arguments(tmp_path))
+        FlowGRPOTrainer(
+            FakeBackbone(), args=make_arguments(tmp_path), sampler=sampler, stages=[make_stage()], adapter=False
+        )
 
 
 def test_gdpo_trains(tmp_path):

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,7 +18,9 @@ from worldr1_core.log import get_logger
 from worldr1_core.video_io import write_video
 from worldr1_train.evaluation import Evaluation
 from worldr1_train.tracker_samples import SampleVideo, log_samples
-from worldr1_train.trainer import FlowGRPOTrainer
+
+if TYPE_CHECKING:
+    from worldr1_train.trainer import FlowGRPOTrainer
 
 log = get_logger(__name__)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 from trl import GRPOConfig
 
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.errors import UserError
 from worldr1_train.launch import check_launch
+from worldr1_train.precision import runs_in_bfloat16
 
 SUPPORTED = frozenset(
     {
@@ -126,6 +128,8 @@ class FlowGRPOConfig(GRPOConfig):
         # Transformers would call a method that denoisers lack; the trainer asks the backbone instead.
         wanted = bool(self.gradient_checkpointing or getattr(self, "activation_checkpointing", False))
         self.gradient_checkpointing = self.activation_checkpointing = False
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and runs_in_bfloat16("auto", _device_type(self.use_cpu))
         super().__post_init__()
         self.recompute_activations = wanted
         self.per_device_train_batch_size = micro_batch
@@ -219,3 +223,9 @@ class FlowGRPOConfig(GRPOConfig):
                 raise UserError(f"{name} must not be negative, received {getattr(self, name)!r}.")
         if not 0 <= self.max_failed_share <= 1:
             raise UserError(f"max_failed_share must lie in [0, 1], received {self.max_failed_share!r}.")
+
+
+def _device_type(use_cpu: bool) -> str:
+    """Type of the device that transformers chooses."""
+    device = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if device is None else device.type

@@ -9,19 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldr1_core.errors import ManifestError, UserError, suggest
+from worldr1_core.errors import ManifestError, UserError
 from worldr1_core.files import atomic_write_text, check_writable_folder
 from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
 from worldr1_core.registry import Registry
-from worldr1_core.reward import Requirement, Reward
 from worldr1_core.yaml_source import parse_yaml
 from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, list_checkpoints
 from worldr1_train.launch import check_launch
+from worldr1_train.metric_choice import manifest_metrics
 from worldr1_train.prompts import evaluation_prompts, load_split
 from worldr1_train.section import RENAMED_KEYS, EvaluationSection, StageSection, TrainSection
-
-DEFAULT_METRICS = ("psnr", "camera-accuracy")
-"""Rewards that are measured wherever they are installed."""
+from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
 
 RECORD = "run.json"
 """What a run was made from; a resumed run must be made from the same."""
@@ -54,9 +52,7 @@ class TrainingPlan:
 
     def stage_rewards(self, stage: StageSection) -> list[str]:
         """Names of the rewards that count in a stage."""
-        if stage.rewards == "all":
-            return [reward.name for reward in self.manifest.rewards]
-        return [self.registry.current_name("reward", name) for name in stage.rewards]
+        return stage_rewards(stage, [reward.name for reward in self.manifest.rewards], self.registry)
 
     def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
         """One prompt a video of the evaluation."""
@@ -94,7 +90,7 @@ def plan_run(
         section=section,
         registry=registry,
         prompts=_load_prompts(path, manifest, section),
-        metrics=choose_metrics(manifest, section.evaluation, registry),
+        metrics=manifest_metrics(manifest, section.evaluation, registry),
         output_dir=(Path("runs") / path.stem if output_dir is None else output_dir).absolute(),
     )
     for index, stage in enumerate(section.stages):
@@ -164,14 +160,8 @@ def _check_components(path: Path, manifest: Manifest, registry: Registry) -> Non
 
 
 def _check_stage(where: str, stage: StageSection, plan: TrainingPlan) -> None:
-    known = {reward.name: reward.weight for reward in plan.manifest.rewards}
-    for name in plan.stage_rewards(stage):
-        if name not in known:
-            raise ManifestError(
-                f"{where}.rewards: {name!r} is no reward of this manifest: {sorted(known)}.{suggest(name, known)}"
-            )
-    if not any(known[name] > 0 for name in plan.stage_rewards(stage)):
-        raise ManifestError(f"{where}.rewards: no reward with a weight above 0 would train the model in this stage.")
+    weights = {reward.name: reward.weight for reward in plan.manifest.rewards}
+    check_stage_rewards(where, plan.stage_rewards(stage), weights, "this manifest")
     if not isinstance(stage.noise, bool):
         plan.registry.find("noise conditioner", stage.noise.name)
 
@@ -181,36 +171,6 @@ def _load_prompts(path: Path, manifest: Manifest, section: TrainSection) -> dict
     if section.evaluation is not None:
         splits.append(section.evaluation.prompts)
     return {split: load_split(manifest.prompts, split, path.parent) for split in dict.fromkeys(splits)}
-
-
-def choose_metrics(manifest: Manifest, evaluation: EvaluationSection | None, registry: Registry) -> list[str]:
-    """Rewards that an evaluation measures: those it names, or the manifest's and the usual ones.
-
-    Those that compare with the model before training are for training alone: an evaluation compares by itself.
-
-    Raises:
-        UnknownNameError: One is not installed.
-        ManifestError: One that is named compares with the model before training.
-    """
-    if evaluation is None:
-        return []
-    if evaluation.metrics is not None:
-        metrics = [registry.current_name("reward", name) for name in evaluation.metrics]
-        for name in metrics:
-            if _compares(registry, name):
-                raise ManifestError(
-                    f"train.evaluation.metrics names {name!r}, which compares a clip with the model before training. "
-                    "An evaluation makes no such clip; its `change` compares every metric. Take a metric of the clip."
-                )
-        return list(dict.fromkeys(metrics))
-    extra = [name for name in DEFAULT_METRICS if name in registry.names("reward")]
-    own = [reward.name for reward in manifest.rewards if not _compares(registry, reward.name)]
-    return list(dict.fromkeys([*own, *extra]))
-
-
-def _compares(registry: Registry, name: str) -> bool:
-    reward: type[Reward] = registry.load("reward", name)
-    return Requirement.REFERENCE in reward.requires
 
 
 def _check_trackers(trackers: Sequence[str]) -> None:

@@ -1,16 +1,65 @@
-"""Where a manifest's prompts come from: a file, a folder, or a dataset of the hub, each with one prompt a line."""
+"""Where prompts come from: a file, a folder, or a dataset of the hub with one prompt per line; a list or a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from worldr1_core.errors import ManifestError, UserError, suggest
+from worldr1_core.errors import ManifestError, UserError, shorten, suggest
 from worldr1_core.prompt_files import read_prompts
 from worldr1_train.section import EvaluationSection
 
 FILES: Mapping[str, str] = {"main": "train.txt"}
 """Split -> its file in a folder or dataset, where that is not `<split>.txt` (layout of `microsoft/World-R1`)."""
+
+MAIN = "main"
+"""The split that is trained on if no stage names another."""
+
+COLUMN = "prompt"
+"""The column of a dataset that holds the prompts."""
+
+PromptsLike = str | Path | Iterable[str] | Iterable[Mapping[str, Any]]
+"""Prompts: a list, a file or folder or hub id as in a manifest, or a dataset with a column `prompt`."""
+
+
+def choose_prompts(prompts: PromptsLike | Mapping[str, PromptsLike]) -> dict[str, list[str]]:
+    """Bring prompts of any form into one.
+
+    Args:
+        prompts: Prompts in any form; or a mapping split -> prompts, for stages and evaluations that name a split.
+
+    Returns:
+        Split -> prompts; the split is `"main"` if none is given.
+
+    Raises:
+        UserError: Something is no prompt, or a file cannot be read.
+    """
+    if isinstance(prompts, Mapping):
+        return {split: read_prompts_of(given, split) for split, given in prompts.items()}
+    return {MAIN: read_prompts_of(prompts, MAIN)}
+
+
+def read_prompts_of(prompts: PromptsLike, split: str) -> list[str]:
+    """The prompts of one split; see `choose_prompts`."""
+    if isinstance(prompts, str | Path):
+        return load_split({split: str(prompts)}, split, Path())
+    columns = getattr(prompts, "column_names", None)
+    if columns is not None and COLUMN not in columns:
+        raise UserError(f"A dataset of prompts needs a column {COLUMN!r}; received the columns {sorted(columns)}.")
+    if not isinstance(prompts, Iterable):
+        raise UserError(
+            f"prompts must be a list of texts, a file, or a dataset with a column {COLUMN!r}; received "
+            f"{shorten(prompts)}."
+        )
+    return [_as_prompt(row) for row in prompts]
+
+
+def _as_prompt(row: Any) -> str:
+    text = row.get(COLUMN) if isinstance(row, Mapping) else row
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"A prompt must be a text that is not empty, received {shorten(row)}.")
+    return text
 
 
 def load_split(prompts: Mapping[str, str], split: str, base: Path) -> list[str]:

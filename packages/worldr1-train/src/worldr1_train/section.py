@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.manifest import ComponentSpec
+from worldr1_train.precision import Precision
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -191,7 +192,7 @@ class TrainSection(_Part):
     ema: EMASection | None = Field(
         default_factory=EMASection, description="Moving average of the weights; null for none."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         default="auto", description="Arithmetic of the denoisers: auto is bfloat16 on a GPU and float32 on the CPU."
     )
     gradient_checkpointing: bool = Field(
@@ -208,10 +209,6 @@ class TrainSection(_Part):
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Trackers, besides `metrics.jsonl`."
     )
-
-    def in_bfloat16(self, device: str) -> bool:
-        """Whether denoisers run in bfloat16 on a device."""
-        return self.precision == "bfloat16" or (self.precision == "auto" and device != "cpu")
 
     @model_validator(mode="before")
     @classmethod

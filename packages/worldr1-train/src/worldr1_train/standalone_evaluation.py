@@ -21,9 +21,10 @@ from worldr1_core.scoring import ScoringEngine
 from worldr1_core.video_io import find_videos, read_video
 from worldr1_train.evaluation import Evaluation, Evaluator, metric_name
 from worldr1_train.evaluation_videos import EvaluationVideos
-from worldr1_train.plan import choose_metrics
+from worldr1_train.metric_choice import manifest_metrics
 from worldr1_train.policy_model import PolicyModel
 from worldr1_train.policy_pipeline import policy_pipeline
+from worldr1_train.precision import runs_in_bfloat16
 from worldr1_train.prompts import evaluation_prompts, load_split
 from worldr1_train.section import EvaluationSection, TrainSection
 from worldr1_train.seeds import run_seed
@@ -48,7 +49,7 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
         UserError: Something that it takes is missing.
     """
     section = evaluation_section(manifest)
-    scorer = ScoringEngine(compose_scoring(manifest, registry, only=choose_metrics(manifest, section, registry)))
+    scorer = ScoringEngine(compose_scoring(manifest, registry, only=manifest_metrics(manifest, section, registry)))
     videos = make_evaluation_videos(manifest, registry, base)
     if adapter is not None:
         videos.pipeline.backbone.load_adapter(adapter)
@@ -83,8 +84,7 @@ def make_evaluation_videos(manifest: Manifest, registry: Registry, base: Path) -
 def _autocast(manifest: Manifest, device: str) -> Callable[[], AbstractContextManager[None]]:
     """The context in which `worldr1 train` would run the denoisers."""
     section = manifest.sections.get("train")
-    in_bfloat16 = section.in_bfloat16(device) if isinstance(section, TrainSection) else device != "cpu"
-    if in_bfloat16:
+    if runs_in_bfloat16(section.precision if isinstance(section, TrainSection) else "auto", device):
         return lambda: torch.autocast(torch.device(device).type, torch.bfloat16)
     return contextlib.nullcontext
 
@@ -100,7 +100,7 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
     Raises:
         UserError: There is no video, or one cannot be read.
     """
-    metrics = choose_metrics(manifest, evaluation_section(manifest), registry)
+    metrics = manifest_metrics(manifest, evaluation_section(manifest), registry)
     scorer = ScoringEngine(compose_scoring(manifest, registry, only=metrics))
     prompts: list[str] = []
     values: dict[str, list[float]] = {metric_name(name): [] for name in metrics}

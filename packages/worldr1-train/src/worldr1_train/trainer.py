@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,20 +20,35 @@ from accelerate.utils import gather, gather_object, set_seed
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.utils import identity
 
-from worldr1_core.backbone import Backbone
+from worldr1_core.backbone import AdapterSpec, Backbone
 from worldr1_core.errors import UserError
-from worldr1_core.generation_components import GenerationComponents
+from worldr1_core.judge import Judge
 from worldr1_core.log import get_logger
+from worldr1_core.noise import NoiseConditioner
+from worldr1_core.plugins import installed
 from worldr1_core.policy_step import Transition
+from worldr1_core.reconstructor import Reconstructor
+from worldr1_core.registry import Registry
 from worldr1_core.sampler import Sampler
+from worldr1_train.callbacks import PeriodicEvaluation
 from worldr1_train.checkpointing import CheckpointingMixin
+from worldr1_train.composition import (
+    ComponentLike,
+    EvaluationLike,
+    RewardsLike,
+    TrainingChoices,
+    compose_training,
+)
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
+from worldr1_train.evaluation import Evaluation, Evaluator
+from worldr1_train.evaluation_videos import EvaluationVideos
+from worldr1_train.export import ADAPTER, WEIGHTS, export, unshard
 from worldr1_train.metrics_log import MetricsMixin
 from worldr1_train.objective import (
     Advantages,
@@ -42,7 +59,9 @@ from worldr1_train.objective import (
 )
 from worldr1_train.policy_model import PolicyModel, StepInput
 from worldr1_train.policy_pipeline import policy_pipeline
+from worldr1_train.prompts import PromptsLike
 from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutRequest, SampleScore
+from worldr1_train.section import AdapterSection, StageSection
 from worldr1_train.stages import Stage, StageSchedule
 from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
 
@@ -50,17 +69,48 @@ log = get_logger(__name__)
 
 
 class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
-    """Flow-GRPO-Fast on TRL's trainer base (paper, section 3 of the method).
+    """Post-trains a text-to-video model with Flow-GRPO-Fast, on TRL's trainer base (paper, section 3 of the method).
+
+    Every argument takes a name or an object; a manifest gives the same run through `from_manifest`.
 
     Args:
-        backbone: Model with its adapter on, or without one for `full_finetuning`.
-        sampler: Makes the policy and says which steps are stochastic.
-        stages: Phases of the training cycle.
-        args: Training arguments; `max_steps` defaults to one cycle of the stages.
+        backbone: A registered name, a mapping with `name` and options, a diffusers checkpoint (folder or hub id), a
+            class, or an object.
+        rewards: One reward or a list. Each is a registered name, a mapping with `name` and options, a `Reward` class
+            or object, a function in TRL's convention, or a pair of one of these and a weight. Or a manifest, whose
+            rewards, reconstructor and judge are taken.
+        args: Training arguments. Without `max_steps` a run lasts one cycle of the stages, or `num_train_epochs` passes
+            over the prompts if there are no stages.
+        prompts: A list of texts, a prompt file, or a dataset with a column `prompt`; or a mapping from splits to
+            these.
+        sampler: Name, mapping, class or object: makes the policy and says which steps are stochastic; `flow-sde` with
+            20 steps if left out.
+        noise: Name, mapping, class or object: draws the initial noise; plain Gaussian noise if left out.
+        stages: Phases of the training cycle, as in a manifest: mappings with `steps`, `prompts`, `rewards` and
+            `noise`. One phase with everything if left out. `Stage` objects replace rewards, prompts, noise and
+            evaluation at once.
+        adapter: `AdapterSpec`, or a mapping with `rank`, `alpha` and `target_modules`. `True`: rank 32 and alpha 64,
+            unless the model brings an adapter or `args.full_finetuning` is set. `False`: none is added.
+        evaluation: What `evaluate` measures: settings as in a manifest, or the prompts alone. With `every`, the run
+            evaluates on its way.
+        reconstructor: Name or object for rewards that require one; `auto`, or the manifest's, if left out.
+        judge: Name or object for rewards that require one; the manifest's if left out.
         callbacks: As `transformers.Trainer` takes them.
+        registry: Where names are looked up; what is installed and registered in process if left out.
 
     Raises:
-        UserError: The sizes do not fit, nothing is trainable, or the sampler has no stochastic step.
+        UserError: Something is missing, given twice or cannot be had; the sizes do not fit; nothing is trainable; or
+            the sampler has no stochastic step.
+
+    Example:
+        ```python
+        from worldr1_train import FlowGRPOConfig, FlowGRPOTrainer
+
+        args = FlowGRPOConfig(output_dir="runs/tiny", max_steps=2, num_generations=4, ema_every=1)
+        trainer = FlowGRPOTrainer("tiny-wan", ["mean-gradient"], args, prompts=["Camera push in. A red box."])
+        trainer.train()
+        trainer.export("runs/tiny")  # writes runs/tiny/adapter
+        ```
     """
 
     loss_is_scaled_for_ga = True
@@ -73,31 +123,44 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
 
     def __init__(
         self,
-        backbone: Backbone,
-        sampler: Sampler,
-        stages: Sequence[Stage],
-        args: FlowGRPOConfig,
+        backbone: ComponentLike | Backbone | type[Backbone],
+        rewards: RewardsLike | None = None,
+        args: FlowGRPOConfig | None = None,
+        prompts: PromptsLike | Mapping[str, PromptsLike] | None = None,
+        *,
+        sampler: ComponentLike | Sampler | type[Sampler] | None = None,
+        noise: ComponentLike | NoiseConditioner | type[NoiseConditioner] | None = None,
+        stages: Sequence[Stage | StageSection | Mapping[str, Any]] | None = None,
+        adapter: AdapterSpec | AdapterSection | Mapping[str, Any] | bool = True,
+        evaluation: EvaluationLike | None = None,
+        reconstructor: str | Reconstructor | None = None,
+        judge: str | Judge | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        registry: Registry | None = None,
     ) -> None:
-        window = sampler.config.window
-        if window < 1:
-            raise UserError(f"Training needs a window of stochastic steps, received window {window!r}. Take 1 or 2.")
-        sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
-        self.num_window_steps = window
-        self.num_micro_batches = args.derive_accumulation(window)
-        self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
-        if args.max_steps <= 0:
-            args.max_steps = self.schedule.cycle_steps
-        if args.max_steps % args.updates_per_rollout_batch:
-            raise UserError(
-                f"max_steps ({args.max_steps}) must be a multiple of updates_per_rollout_batch "
-                f"({args.updates_per_rollout_batch})."
-            )
+        args = FlowGRPOConfig() if args is None else args
+        choices = TrainingChoices(
+            backbone=backbone,
+            rewards=rewards,
+            prompts=prompts,
+            sampler=sampler,
+            noise=noise,
+            stages=stages,
+            adapter=adapter,
+            evaluation=evaluation,
+            reconstructor=reconstructor,
+            judge=judge,
+        )
+        components = compose_training(choices, args, installed().registry if registry is None else registry)
+        assert components.generation.sampler is not None
+        self.components = components
+        self.backbone, self.sampler = components.generation.backbone, components.generation.sampler
+        self._plan_steps(args, components.stages)
         set_seed(args.seed)
         if args.recompute_activations:
-            backbone.set_gradient_checkpointing(True)
-        self._reads_reference = args.beta > 0 or any(stage.needs_reference for stage in stages)
-        model = PolicyModel(backbone, full=args.full_finetuning, keep_reference=self._reads_reference)
+            self.backbone.set_gradient_checkpointing(True)
+        self._reads_reference = args.beta > 0 or any(stage.needs_reference for stage in components.stages)
+        model = PolicyModel(self.backbone, full=args.full_finetuning, keep_reference=self._reads_reference)
         if not model.trainable():
             raise UserError("Nothing is trainable. Put an adapter on the backbone, or set full_finetuning.")
         if args.ddp_find_unused_parameters is None:
@@ -110,17 +173,8 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
             callbacks=callbacks,
         )
         self._check_sharding()
-        self.backbone, self.sampler = backbone, sampler
-        pipeline = policy_pipeline(GenerationComponents(backbone, sampler), model, self.accelerator.autocast)
-        assert pipeline.scheduler is not None
-        self.scheduler = pipeline.scheduler
-        self.collector = RolloutCollector(
-            model=model,
-            pipeline=pipeline,
-            group_size=args.num_generations,
-            groups_per_chunk=args.groups_per_rollout,
-            asynchronous=args.async_rewards,
-        )
+        self._prepare_rollouts(model)
+        self.evaluator = self._make_evaluator(model)
         self.ema: ExponentialMovingAverage | None = None
         self._step = 0  # micro-batches that this process has gone through
         self._buffer: UpdateBuffer | None = None
@@ -131,7 +185,84 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         self.last_rollout_batch: RolloutBatch | None = None
         self.last_scores: list[SampleScore] = []
         self.last_advantages: Advantages | None = None
+        self._add_callbacks()
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: str | Path,
+        *,
+        output_dir: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        registry: Registry | None = None,
+    ) -> FlowGRPOTrainer:
+        """The trainer that `worldr1 train MANIFEST` runs.
+
+        Args:
+            manifest: Manifest file with a section `train`.
+            output_dir: Folder of the run; `runs/<name of the manifest>` if left out.
+            overrides: `a.b=value` each, with the value in YAML.
+            registry: Where names are looked up.
+
+        Raises:
+            UserError: Something is wrong with the manifest, or the folder holds a run already.
+        """
+        from worldr1_train.plan import plan_run
+        from worldr1_train.plan_arguments import trainer_arguments
+
+        registry = installed().registry if registry is None else registry
+        folder = None if output_dir is None else Path(output_dir)
+        return cls(**trainer_arguments(plan_run(Path(manifest), registry, overrides=overrides, output_dir=folder)))
+
+    def _plan_steps(self, args: FlowGRPOConfig, stages: Sequence[Stage]) -> None:
+        """Derive the number of steps and micro-batches."""
+        window = self.sampler.config.window
+        if window < 1:
+            raise UserError(f"Training needs a window of stochastic steps, received window {window!r}. Take 1 or 2.")
+        self.sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
+        self.num_window_steps = window
+        self.num_micro_batches = args.derive_accumulation(window)
+        self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
+        if args.max_steps <= 0:
+            args.max_steps = self.schedule.cycle_steps
+        if args.max_steps % args.updates_per_rollout_batch:
+            raise UserError(
+                f"max_steps ({args.max_steps}) must be a multiple of updates_per_rollout_batch "
+                f"({args.updates_per_rollout_batch})."
+            )
+
+    def _prepare_rollouts(self, model: PolicyModel) -> None:
+        pipeline = policy_pipeline(self.components.generation, model, self.accelerator.autocast)
+        assert pipeline.scheduler is not None
+        self.scheduler = pipeline.scheduler
+        self.collector = RolloutCollector(
+            model=model,
+            pipeline=pipeline,
+            group_size=self.args.num_generations,
+            groups_per_chunk=self.args.groups_per_rollout,
+            asynchronous=self.args.async_rewards,
+        )
+
+    def _make_evaluator(self, model: PolicyModel) -> Evaluator | None:
+        evaluation = self.components.evaluation
+        if evaluation is None:
+            return None
+        section = evaluation.section
+        pipeline = policy_pipeline(
+            self.components.generation,
+            model,
+            self.accelerator.autocast,
+            num_inference_steps=section.num_inference_steps,
+        )
+        videos = EvaluationVideos(pipeline, evaluation.prompts, self.args.seed)
+        return Evaluator(videos, evaluation.scorer, section.batch_size)
+
+    def _add_callbacks(self) -> None:
+        self.remove_callback(PrinterCallback)  # stdout belongs to the user
         self.add_callback(_UpdateHooks(self))
+        evaluation = self.components.evaluation
+        if evaluation is not None and evaluation.section.every is not None:
+            self.add_callback(PeriodicEvaluation(self, self.evaluate_policy, evaluation.section.every))
 
     def _check_sharding(self) -> None:
         if self.args.full_finetuning and self._reads_reference and self.is_fsdp_enabled:
@@ -342,6 +473,63 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the policy has its averaged weights, where there is an average."""
         return nullcontext() if self.ema is None else self.ema.applied()
+
+    # Evaluation
+
+    def evaluate_policy(self, conditioner: NoiseConditioner | None = None) -> Evaluation:
+        """Measure the policy as it is, on the prompts of the evaluation with fixed seeds; all processes together.
+
+        Args:
+            conditioner: Draws the initial noise, instead of the run's noise conditioner.
+
+        Raises:
+            UserError: The trainer was given no `evaluation`.
+        """
+        if self.evaluator is None:
+            raise UserError("There is nothing to evaluate on. Pass evaluation=[prompt, ...] to the trainer.")
+        evaluator = self.evaluator
+        if conditioner is not None:
+            evaluator = replace(evaluator, videos=evaluator.videos.with_noise(conditioner))
+        return evaluator(rank=self.accelerator.process_index, num_processes=self.accelerator.num_processes)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Measure the averaged policy and log the means under `eval/`; takes no arguments, unlike `Trainer.evaluate`.
+
+        Returns:
+            `eval/<metric>` -> mean over the videos, NaN if none has a value.
+
+        Raises:
+            UserError: The trainer was given no `evaluation`, or an argument is given.
+        """
+        if args or kwargs:
+            raise UserError("evaluate() takes no arguments. Pass the prompts as evaluation=[...] to the trainer.")
+        with self.averaged():
+            means = self.evaluate_policy().means()
+        logged = {f"eval/{name}": math.nan if value is None else value for name, value in means.items()}
+        self.log(dict(logged))  # which adds to its argument
+        return logged
+
+    # Export
+
+    def export(self, folder: str | Path) -> Path:
+        """Write the trained adapter, or every weight if there is none, as plain diffusers pipelines load it.
+
+        All processes call it together. The weights are those in use: call it within `averaged()` for the average.
+
+        Args:
+            folder: Folder of the run; the export goes to `adapter` or `weights` within it.
+
+        Returns:
+            The folder that was written.
+        """
+        full, is_main = self.args.full_finetuning, self.accelerator.is_main_process
+        path = Path(folder) / (WEIGHTS if full else ADAPTER)
+        backbone = self.backbone
+        if self.is_fsdp_enabled:
+            backbone = unshard(self._policy_model(), self.components.adapter, is_main=is_main)
+        if is_main:
+            export(backbone, path, adapter=not full)
+        return path
 
     # When to stop
 

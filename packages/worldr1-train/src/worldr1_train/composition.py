@@ -1,0 +1,343 @@
+"""From what a user names to what the trainer runs: every argument of `FlowGRPOTrainer` takes a name or an object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from worldr1_core.backbone import AdapterSpec, Backbone
+from worldr1_core.backbone_choice import backbone_spec
+from worldr1_core.component import describe_validation_issue
+from worldr1_core.compose import ScoringComponents, compose_scoring
+from worldr1_core.errors import TrajectoryError, UserError, shorten
+from worldr1_core.gaussian_noise import GaussianNoise
+from worldr1_core.generation_components import GenerationComponents, choose_component
+from worldr1_core.judge import Judge
+from worldr1_core.manifest import ComponentSpec, Manifest, load_manifest, read_manifest_mapping
+from worldr1_core.noise import NoiseConditioner
+from worldr1_core.pipeline import VideoRequest, commanded_path
+from worldr1_core.reconstructor import Reconstructor
+from worldr1_core.registry import Registry
+from worldr1_core.reward import Requirement
+from worldr1_core.reward_choice import RewardChoice, RewardLike, choose_rewards
+from worldr1_core.sampler import Sampler
+from worldr1_core.scoring import ScoringEngine
+from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.diffusers_files import read_json
+from worldr1_train.metric_choice import choose_metrics
+from worldr1_train.prompts import MAIN, PromptsLike, choose_prompts, evaluation_prompts, read_prompts_of
+from worldr1_train.section import AdapterSection, EvaluationSection, StageSection
+from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
+from worldr1_train.stages import Stage
+
+S = TypeVar("S", bound=BaseModel)
+
+DEFAULT_SAMPLER: Mapping[str, Any] = {"name": "flow-sde", "num_inference_steps": 20}
+"""What samples if no sampler is given; diffusion models need another one."""
+
+DEFAULT_RECONSTRUCTOR = "auto"
+"""What reconstructs for rewards given in Python, where it is installed; a manifest names its own."""
+
+MANIFEST_SUFFIXES = (".yaml", ".yml")
+
+ComponentLike = str | Mapping[str, Any] | ComponentSpec
+"""A registered name, or a mapping with `name` and options."""
+
+ManifestLike = str | Path | Mapping[str, Any] | Manifest
+"""A manifest: its file, the same as a mapping, or one that is validated already."""
+
+RewardsLike = RewardLike | Iterable[RewardLike] | ManifestLike
+
+EvaluationLike = EvaluationSection | Mapping[str, Any] | PromptsLike
+"""Settings of an evaluation as in a manifest, or its prompts alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingChoices:
+    """What a run is made from, in any form; see `FlowGRPOTrainer` for what each may be."""
+
+    backbone: ComponentLike | Backbone | type[Backbone]
+    rewards: RewardsLike | None = None
+    prompts: PromptsLike | Mapping[str, PromptsLike] | None = None
+    sampler: ComponentLike | Sampler | type[Sampler] | None = None
+    noise: ComponentLike | NoiseConditioner | type[NoiseConditioner] | None = None
+    stages: Sequence[Stage | StageSection | Mapping[str, Any]] | None = None
+    adapter: AdapterSpec | AdapterSection | Mapping[str, Any] | bool = True
+    evaluation: EvaluationLike | None = None
+    reconstructor: str | Reconstructor | None = None
+    judge: str | Judge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvaluation:
+    """What is measured before, during and after training.
+
+    Attributes:
+        section: Settings.
+        prompts: One prompt per video.
+        scorer: Scores with the rewards that are the metrics.
+    """
+
+    section: EvaluationSection
+    prompts: list[str]
+    scorer: ScoringEngine
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingComponents:
+    """What the trainer runs.
+
+    Attributes:
+        generation: Backbone with its adapter on, sampler, and the run's noise conditioner.
+        stages: The training cycle.
+        adapter: The adapter that was added; `None` if the model brought one, or every weight is trained.
+        evaluation: `None` if there is none.
+    """
+
+    generation: GenerationComponents
+    stages: list[Stage]
+    adapter: AdapterSpec | None
+    evaluation: TrainingEvaluation | None
+
+
+def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: Registry) -> TrainingComponents:
+    """Build what a training run consists of.
+
+    Args:
+        choices: What the user gave.
+        args: Training arguments; they say the device, the seed, and how long one pass over the prompts takes.
+        registry: Where names are looked up.
+
+    Raises:
+        UserError: Something is given twice or missing, a component cannot be had, or a prompt commands a path that the
+            clips are too short for.
+    """
+    _check_given_once(choices)
+    composer = _Composer(choices, args, registry)
+    generation = composer.generation()
+    stages = [stage for stage in choices.stages or [] if isinstance(stage, Stage)]
+    evaluation = None
+    if not stages:
+        composer.check_commanded_paths(generation.backbone)
+        scoring = composer.scoring()
+        stages, evaluation = composer.stages(scoring, generation), composer.evaluation(scoring)
+    return TrainingComponents(generation, stages, composer.add_adapter(generation.backbone), evaluation)
+
+
+def training_device(args: FlowGRPOConfig) -> str:
+    """Torch device of a run's components: `"cpu"`, or e.g. `"cuda:0"`."""
+    return "cpu" if args.device.type == "cpu" else str(args.device)  # torchrun calls it cpu:0
+
+
+def subset(components: ScoringComponents, names: Sequence[str]) -> ScoringComponents:
+    """The same objects for some of the rewards; what none of them requires is left out."""
+    chosen = replace(components, rewards=[reward for reward in components.rewards if reward.name in names])
+    return replace(
+        chosen,
+        reconstructor=components.reconstructor if Requirement.RECONSTRUCTION in chosen.requires else None,
+        judge=components.judge if Requirement.JUDGE in chosen.requires else None,
+    )
+
+
+def _check_given_once(choices: TrainingChoices) -> None:
+    stages = choices.stages or []
+    objects = [isinstance(stage, Stage) for stage in stages]
+    if any(objects):
+        if not all(objects):
+            raise UserError("stages must be Stage objects, or all of them settings as in a manifest; received both.")
+        for name in ("rewards", "prompts", "noise", "evaluation"):
+            if getattr(choices, name) is not None:
+                raise UserError(f"{name} is given twice: as an argument, and by the Stage objects. Keep one.")
+        return
+    for name, example in (("rewards", '["reconstruction", "trajectory"]'), ("prompts", '["Camera push in. A room."]')):
+        if getattr(choices, name) is None:
+            raise UserError(f"Training needs {name}, and none are given. Pass {name}={example}.")
+
+
+class _Composer:
+    """Builds the parts of a run, each once.
+
+    Args:
+        choices: What the user gave.
+        args: Training arguments.
+        registry: Where names are looked up.
+    """
+
+    def __init__(self, choices: TrainingChoices, args: FlowGRPOConfig, registry: Registry) -> None:
+        self._given, self._args, self._registry = choices, args, registry
+        self._device = training_device(args)
+        self._manifest, self._rewards = self._choose_rewards()
+        self._prompts = {} if choices.prompts is None else choose_prompts(choices.prompts)
+        self._evaluation = self._choose_evaluation()
+        self._metrics = choose_metrics(self._rewards, self._evaluation, registry)
+
+    def generation(self) -> GenerationComponents:
+        """Backbone, sampler and noise conditioner, without an adapter."""
+        given, registry, device = self._given, self._registry, self._device
+        backbone: Any = given.backbone
+        if isinstance(backbone, str):
+            backbone = backbone_spec(backbone, registry, read_json=read_json)
+        sampler = DEFAULT_SAMPLER if given.sampler is None else given.sampler
+        return GenerationComponents(
+            choose_component(backbone, "backbone", Backbone, registry, device),
+            choose_component(sampler, "sampler", Sampler, registry, device),
+            GaussianNoise(device=device) if given.noise is None else self._conditioner(given.noise),
+        )
+
+    def scoring(self) -> ScoringComponents:
+        """Every reward of the run and every metric of its evaluation."""
+        names = {choice.name for choice in self._rewards}
+        rewards: list[Any] = [(choice.source, choice.weight) for choice in self._rewards]
+        metrics = [name for name in self._metrics if name not in names]
+        return compose_scoring(
+            self._manifest,
+            self._registry,
+            only=[*rewards, *metrics],
+            reconstructor=self._given.reconstructor,
+            judge=self._given.judge,
+            device=self._device,
+        )
+
+    def stages(self, scoring: ScoringComponents, generation: GenerationComponents) -> list[Stage]:
+        """The training cycle."""
+        sections = [_section(StageSection, given, "A stage") for given in self._given.stages or [self._whole_run()]]
+        return [self._stage(index, section, scoring, generation) for index, section in enumerate(sections)]
+
+    def evaluation(self, scoring: ScoringComponents) -> TrainingEvaluation | None:
+        """Prompts and metrics of the evaluation."""
+        if self._evaluation is None:
+            return None
+        prompts = evaluation_prompts(self._evaluation, self._split(self._evaluation.prompts))
+        return TrainingEvaluation(self._evaluation, prompts, ScoringEngine(subset(scoring, self._metrics)))
+
+    def add_adapter(self, backbone: Backbone) -> AdapterSpec | None:
+        """Put the adapter on that is trained; the spec of it."""
+        given = self._given.adapter
+        if given is True:
+            is_object = isinstance(self._given.backbone, Backbone)
+            if self._args.full_finetuning or (is_object and _has_adapter(backbone)):
+                return None
+            given = {}
+        if given is False:
+            return None
+        spec = given if isinstance(given, AdapterSpec) else self._adapter_spec(given)
+        backbone.add_adapter(spec)
+        return spec
+
+    def check_commanded_paths(self, backbone: Backbone) -> None:
+        """Check that every prompt's camera moves fit into a clip of the backbone."""
+        for split, prompts in self._prompts.items():
+            for prompt in prompts:
+                try:
+                    commanded_path(VideoRequest(prompt), backbone.geometry)
+                except TrajectoryError as error:
+                    raise UserError(f"Prompt {prompt!r} of {split!r} cannot be used: {error}") from error
+
+    def _choose_rewards(self) -> tuple[Manifest, list[RewardChoice]]:
+        """The rewards, and the manifest in which they find what they require."""
+        rewards: Any = self._given.rewards
+        if _is_manifest(rewards):
+            manifest = _load(rewards, self._registry)
+            return manifest, choose_rewards(manifest.rewards, manifest.rewards, self._registry)
+        has_default = self._registry.has("reconstructor", DEFAULT_RECONSTRUCTOR)
+        default = ComponentSpec(name=DEFAULT_RECONSTRUCTOR) if has_default else None
+        return Manifest(version=1, reconstructor=default), choose_rewards(rewards or [], [], self._registry)
+
+    def _choose_evaluation(self) -> EvaluationSection | None:
+        given = self._given.evaluation
+        if given is None:
+            return None
+        if isinstance(given, EvaluationSection | Mapping):
+            return _section(EvaluationSection, given, "The evaluation")
+        section = EvaluationSection()
+        if section.prompts in self._prompts:
+            raise UserError(
+                f"The prompts of the evaluation are given twice: as evaluation, and as the split {section.prompts!r} "
+                "of prompts. Keep one."
+            )
+        self._prompts[section.prompts] = read_prompts_of(given, section.prompts)
+        return section
+
+    def _conditioner(self, given: Any) -> NoiseConditioner:
+        return choose_component(given, "noise conditioner", NoiseConditioner, self._registry, self._device)
+
+    def _split(self, name: str) -> list[str]:
+        if name not in self._prompts:
+            raise UserError(
+                f"Unknown prompts {name!r}; given: {sorted(self._prompts)}. Pass prompts={{{name!r}: [...], ...}}."
+            )
+        return self._prompts[name]
+
+    def _whole_run(self) -> StageSection:
+        """One stage over `max_steps`, or else over `num_train_epochs` passes over the prompts."""
+        args, updates = self._args, self._args.updates_per_rollout_batch
+        if args.max_steps > 0:
+            return StageSection(steps=math.ceil(args.max_steps / updates) * updates)
+        batches = math.ceil(args.num_train_epochs * len(self._split(MAIN)) / args.prompts_per_rollout_batch)
+        return StageSection(steps=max(1, batches) * updates)
+
+    def _stage(
+        self, index: int, section: StageSection, scoring: ScoringComponents, generation: GenerationComponents
+    ) -> Stage:
+        weights = {choice.name: choice.weight for choice in self._rewards}
+        names = stage_rewards(section, weights, self._registry)
+        check_stage_rewards(f"stages.{index}", names, weights, "this run")
+        chosen = subset(scoring, names)
+        return Stage(
+            name=f"{index}:{section.prompts}",
+            steps=section.steps,
+            split=section.prompts,
+            prompts=self._split(section.prompts),
+            scorer=ScoringEngine(chosen),
+            weights={reward.name: reward.weight for reward in chosen.rewards if reward.weight > 0},
+            conditioner=self._stage_conditioner(section, generation),
+        )
+
+    def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:
+        """The run's own where `noise` is true, plain Gaussian noise where it is false."""
+        if isinstance(section.noise, ComponentSpec):
+            return self._conditioner(section.noise)
+        return generation.conditioner if section.noise else GaussianNoise()
+
+    def _adapter_spec(self, given: AdapterSection | Mapping[str, Any]) -> AdapterSpec:
+        section = _section(AdapterSection, given, "The adapter")
+        targets = None if section.target_modules is None else tuple(section.target_modules)
+        return AdapterSpec(section.rank, section.alpha, target_modules=targets, seed=self._args.seed)
+
+
+def _has_adapter(backbone: Backbone) -> bool:
+    """Whether some of a model's parameters are trained and others are not."""
+    trained = {parameter.requires_grad for module in backbone.denoisers.values() for parameter in module.parameters()}
+    return len(trained) > 1
+
+
+def _section(model: type[S], given: Any, what: str) -> S:
+    """Settings as in a manifest, given as an object or a mapping."""
+    if isinstance(given, model):
+        return given
+    if not isinstance(given, Mapping):
+        raise UserError(f"{what} must be a mapping with {sorted(model.model_fields)}, received {shorten(given)}.")
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        issues = "; ".join(describe_validation_issue(dict(issue), model.model_fields) for issue in error.errors())
+        raise UserError(f"{what} cannot be used: {issues}") from error
+
+
+def _is_manifest(rewards: Any) -> bool:
+    if isinstance(rewards, str):
+        return rewards.lower().endswith(MANIFEST_SUFFIXES)
+    return isinstance(rewards, Path | Manifest) or (isinstance(rewards, Mapping) and "rewards" in rewards)
+
+
+def _load(manifest: ManifestLike, registry: Registry) -> Manifest:
+    if isinstance(manifest, Manifest):
+        return manifest
+    if isinstance(manifest, Mapping):
+        return read_manifest_mapping(manifest, registry)
+    return load_manifest(manifest, registry)

@@ -1,0 +1,52 @@
+"""Which rewards an evaluation measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worldr1_core.errors import ManifestError
+from worldr1_core.manifest import Manifest, RewardSpec
+from worldr1_core.registry import Registry
+from worldr1_core.reward import Requirement, Reward
+from worldr1_core.reward_choice import RewardChoice, choose_rewards
+from worldr1_train.section import EvaluationSection
+
+DEFAULT_METRICS = ("psnr", "camera-accuracy")
+"""Rewards that are measured wherever they are installed."""
+
+
+def manifest_metrics(manifest: Manifest, evaluation: EvaluationSection | None, registry: Registry) -> list[str]:
+    """The metrics of a manifest's evaluation; see `choose_metrics`."""
+    return choose_metrics(choose_rewards(manifest.rewards, manifest.rewards, registry), evaluation, registry)
+
+
+def choose_metrics(
+    rewards: Sequence[RewardChoice], evaluation: EvaluationSection | None, registry: Registry
+) -> list[str]:
+    """Names of the rewards that an evaluation measures: those it names, or the run's and the usual ones.
+
+    Those that compare with the model before training are for training alone: an evaluation compares by itself.
+
+    Raises:
+        UnknownNameError: One is not installed.
+        ManifestError: One that is named compares with the model before training.
+    """
+    if evaluation is None:
+        return []
+    own = {reward.name: _compares(reward.source, registry) for reward in rewards}
+    if evaluation.metrics is None:
+        extra = [name for name in DEFAULT_METRICS if name in registry.names("reward")]
+        return list(dict.fromkeys([*(name for name, compares in own.items() if not compares), *extra]))
+    metrics = [name if name in own else registry.current_name("reward", name) for name in evaluation.metrics]
+    for name in metrics:
+        if own[name] if name in own else _compares(RewardSpec(name=name), registry):
+            raise ManifestError(
+                f"train.evaluation.metrics names {name!r}, which compares a clip with the model before training. "
+                "An evaluation makes no such clip; its `change` compares every metric. Take a metric of the clip."
+            )
+    return list(dict.fromkeys(metrics))
+
+
+def _compares(source: RewardSpec | type[Reward] | Reward, registry: Registry) -> bool:
+    reward = registry.load("reward", source.name) if isinstance(source, RewardSpec) else source
+    return Requirement.REFERENCE in getattr(reward, "requires", frozenset())
