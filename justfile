@@ -30,6 +30,14 @@ test-nerfstudio:
 test-da3:
     uv run --isolated --no-group hps --group da3 pytest tests/reconstructors/test_da3_package.py
 
+# Build the documentation site into build/site; a broken link is an error
+docs:
+    uv run --isolated --only-group docs mkdocs build --strict
+
+# The documentation site, rebuilt on every change
+docs-serve:
+    uv run --isolated --only-group docs mkdocs serve
+
 # Build the four wheels into dist/
 build:
     uv build --all-packages --out-dir dist

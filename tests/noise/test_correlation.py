@@ -172,7 +172,7 @@ def test_correlation_of_slides_is_close(words):
     """Here rounding to a 16th of a pixel a frame makes 16 frames of sequential transport whole pixels, where the true
     motion
 
-    is none: the pixels of both frames coincide, at the price of a wrong displacement. See docs/noise.md.
+    is none: the pixels of both frames coincide, at the price of a wrong displacement. See docs/measurements/noise.md.
     """
     strengths = _strengths(words)
     assert bool((strengths["plane"] > strengths["sequential"] - torch.tensor([0.04, 0.09])).all()), strengths

@@ -23,7 +23,7 @@ def summarise(outcomes: Sequence[Outcome], source: Source) -> dict[str, Any]:
         source: Where the clips come from.
 
     Returns:
-        See docs/probe.md for every key.
+        See docs/reference/probe.md for every key.
     """
     main = [o for o in outcomes if o.sample.varied is None]
     return {

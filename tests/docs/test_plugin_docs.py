@@ -1,4 +1,4 @@
-"""docs/plugins.md holds what it says: its files are written, installed and run, and no hook is missing."""
+"""The page about plugins: its files are written, installed and run, and it lists every hook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worldr1_core import hookspecs
 from worldr1_core.plugins import discover
 from worldr1_core.registry import KINDS
 
-TEXT = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""docs/backbones.md holds what it says: its files are written and run, and its tables are complete."""
+"""The pages about backbones: files are written and run, the manifest validates, and the table is complete."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from worldr1_backbones.wan import WanBackbone
 from worldr1_core.manifest import parse_manifest
 from worldr1_core.plugins import installed
 
-TEXT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = (DOCS / "reference" / "backbones.md").read_text(encoding="utf-8")
+HOW_TO = (DOCS / "how-to" / "backbones.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", REFERENCE + HOW_TO, re.DOTALL | re.MULTILINE)
 FILES = {m[1]: text for _, text in BLOCKS if (m := re.match(r"# ([\w/.-]+\.\w+)\n", text))}
 
 
 def test_the_manifest_validates():
-    manifest = parse_manifest(FILES["manifest.yaml"], installed().registry, name="docs/backbones.md")
+    manifest = parse_manifest(FILES["manifest.yaml"], installed().registry, name="docs/reference/backbones.md")
     assert manifest.backbone.name == "wan"
 
 
@@ -34,7 +36,7 @@ def test_the_block_in_python_runs(tmp_path, monkeypatch):
     backbone = WanBackbone(path=str(tmp_path / "wan"), height=32, width=32, num_frames=9, max_sequence_length=16)
     (code,) = [text for language, text in BLOCKS if language == "python" and "rollout_groups" in text]
     names = {"backbone": backbone}
-    exec(compile(code, "docs/backbones.md", "exec"), names)
+    exec(compile(code, "docs/how-to/backbones.md", "exec"), names)
     assert names["frames"].shape == (3, 9, 3, 32, 32)
     assert (tmp_path / "adapter" / "pytorch_lora_weights.safetensors").is_file()
     assert all(p.grad is not None for _, p in backbone.trainable_parameters())
@@ -76,7 +78,7 @@ def test_a_backbone_takes_at_most_twenty_lines():
 
 @pytest.mark.parametrize("name", worldr1_register_backbones())
 def test_every_backbone_is_in_the_table(name):
-    assert f"| `{name}` |" in TEXT
+    assert f"| `{name}` |" in REFERENCE
 
 
 @pytest.mark.parametrize(
@@ -84,5 +86,5 @@ def test_every_backbone_is_in_the_table(name):
     [name for name in vars(DiffusersBackbone)["__annotations__"] if name not in ("Config", "config")]
     + ["layout", "guide", "to_pipeline", "from_pipeline", "call_options", "scheduler_changes"],
 )
-def test_everything_that_a_subclass_may_say_is_told(name):
-    assert f"`{name}`" in TEXT or f"`{name}()`" in TEXT
+def test_every_attribute_of_a_subclass_is_listed(name):
+    assert f"`{name}`" in HOW_TO or f"`{name}()`" in HOW_TO
