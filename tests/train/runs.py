@@ -62,6 +62,7 @@ def make_arguments(folder, **options):
         "learning_rate": 1e-2,
         "gradient_checkpointing": False,
         "max_steps": 4,
+        "ema_every": 1,
     }
     return FlowGRPOConfig(**{**defaults, **options})
 

@@ -249,12 +249,13 @@ def test_average_lags_behind_and_can_be_put_on(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"per_device_train_batch_size": 3}, r"micro-batch \(3 pairs\) must divide the 4 videos"),
+        ({"per_device_train_batch_size": 3}, r"per_device_train_batch_size \(3\) must divide .* \(4\)"),
         ({"groups_per_rollout": 3}, r"groups_per_rollout \(3\) must divide the 2 groups"),
         ({"updates_per_rollout_batch": 3}, r"updates_per_rollout_batch \(3\) must divide the 8 micro-batches"),
         ({"credit": "pixel"}, r"credit must be one of \('video', 'spatial'\), received 'pixel'"),
         ({"credit": "spatial"}, "credit 'spatial' needs multi_objective_aggregation 'normalize_then_sum'"),
         ({"max_steps": 3, "updates_per_rollout_batch": 2}, r"max_steps \(3\) must be a multiple"),
+        ({"max_steps": 4, "ema_every": 8}, r"ends after 4 steps, before ema_every \(8\).*Lower ema_every"),
         ({"sampler": FakeSampler(num_inference_steps=6, window=0)}, "needs a window"),
         ({"sampler": FakeSampler(num_inference_steps=2, window=4)}, "cannot begin"),
     ],

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a progress bar, `metrics.jsonl`, sample videos, and evaluations in between."""
+"""What a run leaves while it goes: `metrics.jsonl`, sample videos, and evaluations in between."""
 
 from __future__ import annotations
 
@@ -9,59 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from worldr1_core.files import atomic_write_text
-from worldr1_core.log import get_logger
 from worldr1_core.video_io import write_video
 from worldr1_train.evaluation import Evaluation
 from worldr1_train.tracker_samples import SampleVideo, log_samples
 
 if TYPE_CHECKING:
     from worldr1_train.trainer import FlowGRPOTrainer
-
-log = get_logger(__name__)
-
-SHOWN = ("reward", "kl", "loss")
-"""Metrics beside the progress bar."""
-
-
-class ProgressBar(TrainerCallback):
-    """A bar on stderr, where a person looks at it."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))
-        self._bar = Progress(*columns, *times, console=console, disable=not console.is_terminal, transient=True)
-        self._task: Any = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show the bar on the first process."""
-        if state.is_world_process_zero:
-            self._bar.start()
-            self._task = self._bar.add_task("Training", total=state.max_steps, completed=state.global_step, shown="")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move on."""
-        if self._task is not None:
-            self._bar.update(self._task, completed=state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Show the last numbers."""
-        if self._task is not None and logs is not None:
-            shown = "  ".join(f"{name} {logs[name]:.4g}" for name in SHOWN if name in logs)
-            self._bar.update(self._task, shown=shown)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the bar away."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Take the bar away, also after an error."""
-        self._bar.stop()
 
 
 class MetricsFile(TrainerCallback):

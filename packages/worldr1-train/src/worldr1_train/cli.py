@@ -1,4 +1,4 @@
-"""`worldr1 train`: progress and logs on stderr, one JSON object on the last line of stdout."""
+"""`worldr1 train`: progress, logs and a table of the result on stderr, one JSON object on the last line of stdout."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
 
     The model is evaluated on the test prompts before and after. The folder of the run holds the trained adapter,
     checkpoints, metrics.jsonl, sample videos and both evaluations. The last line of stdout is one JSON object with
-    `before`, `after`, `change` (paired, with 95 % intervals), `seconds` and `output_dir`.
+    `before`, `after`, `change` (paired, with 95 % intervals), `seconds` and `output_dir`; stderr ends with them as a
+    table.
 
-    Several processes: torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
+    Several processes: OMP_NUM_THREADS=1 torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
     """
     from worldr1_core.log import configure_logging
     from worldr1_core.plugins import installed
+    from worldr1_train.cli_filters import unhelpful_warnings_left_out
     from worldr1_train.plan import plan_run
+    from worldr1_train.result_table import result_table
 
     is_first = int(os.environ.get("RANK", "0")) == 0
     if not is_first:
         configure_logging("warning")  # the first process tells for all
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), unhelpful_warnings_left_out():
         plan = plan_run(manifest, installed().registry, overrides=overrides, output_dir=output_dir, resume=resume)
         from worldr1_train.run import TrainingRun  # brings trl and transformers: seconds
 
         result = TrainingRun(plan).execute()
     if is_first:
+        click.echo(result_table(result, colours=sys.stderr.isatty()), err=True)
         click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,12 @@ from accelerate.utils import gather_object
 
 from worldr1_core.errors import UserError
 from worldr1_core.files import atomic_write_text
+from worldr1_core.progress import Progress
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.stages import ClipScorer
+
+BEFORE, AFTER = "evaluation-before.json", "evaluation-after.json"
+"""Files of a run that hold its evaluations."""
 
 NUM_RESAMPLES = 2000
 """Resamples of the bootstrap."""
@@ -79,17 +83,22 @@ class Evaluator:
     scorer: ClipScorer
     batch_size: int
 
-    def __call__(self, *, rank: int = 0, num_processes: int = 1) -> Evaluation:
+    def __call__(self, *, rank: int = 0, num_processes: int = 1, show_progress: bool = False) -> Evaluation:
         """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched."""
         own = range(rank, len(self.videos), num_processes)
+        starts = range(0, len(own), self.batch_size)
         rows: list[tuple[int, dict[str, float]]] = []
-        with preserved_rng_state():
-            for start in range(0, len(own), self.batch_size):
+        with preserved_rng_state(), Progress("Evaluating", len(starts)) if show_progress else nullcontext() as progress:
+            for start in starts:
                 indices = own[start : start + self.batch_size]
+                if progress is not None:
+                    progress.begin(f"videos {indices[0]} to {indices[-1]}")
                 clips = self.videos.generate(indices)
                 results = self.scorer.score(clips, batch_size=len(clips))
                 for index, result in zip(indices, results, strict=True):
                     rows.append((index, {name: score.value for name, score in result.scores.items()}))
+                if progress is not None:
+                    progress.advance()
         rows = sorted(gather_object(rows), key=lambda row: row[0])
         names = list(rows[0][1])
         values = {metric_name(name): [row[name] for _, row in rows] for name in names}

@@ -9,7 +9,7 @@ import torch
 
 from worldr1_core.errors import UserError
 
-TORCHRUN = "torchrun --nproc-per-node N --no-python worldr1 train MANIFEST"
+TORCHRUN = "OMP_NUM_THREADS=1 torchrun --nproc-per-node N --no-python worldr1 train MANIFEST"
 
 
 def check_launch(

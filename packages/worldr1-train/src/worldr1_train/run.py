@@ -9,9 +9,9 @@ from typing import Any
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.log import get_logger
 from worldr1_core.noise import NoiseConditioner
-from worldr1_train.callbacks import MetricsFile, ProgressBar, SampleVideos
+from worldr1_train.callbacks import MetricsFile, SampleVideos
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
-from worldr1_train.evaluation import Evaluation, compare, summarise
+from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, compare, summarise
 from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
@@ -19,7 +19,6 @@ from worldr1_train.trainer import FlowGRPOTrainer
 
 log = get_logger(__name__)
 
-BEFORE, AFTER = "evaluation-before.json", "evaluation-after.json"
 NOISE_ONLY = "evaluation-noise-only.json"
 """What the manifest's noise alone does, without training."""
 
@@ -61,8 +60,9 @@ class TrainingRun:
             noise_only = self._evaluate_once(NOISE_ONLY, lambda: self._evaluate_reference(self.components.conditioner))
         self._train()
         with trainer.averaged():
-            after = self._evaluate_once(AFTER, trainer.evaluate_policy)
+            after = self._evaluate_once(AFTER, lambda: trainer.evaluate_policy(show_progress=True))
             exported = trainer.export(plan.output_dir)
+            trainer.create_model_card()
         trainer.accelerator.wait_for_everyone()
         return {
             "before": None if before is None else before.means(),
@@ -80,9 +80,7 @@ class TrainingRun:
 
     def _train(self) -> None:
         plan, trainer = self.plan, self.trainer
-        bar = ProgressBar()
-        callbacks: list[Any] = [bar, MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)]
-        for callback in callbacks:
+        for callback in (MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)):
             trainer.add_callback(callback)
         log.info(
             "training",
@@ -93,10 +91,7 @@ class TrainingRun:
             resumed_from=None if plan.checkpoint is None else str(plan.checkpoint),
         )
         self._log_memory_estimate()
-        try:
-            trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
-        finally:
-            bar.stop()
+        trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
 
     def _log_memory_estimate(self) -> None:
         trainer = self.trainer
@@ -126,7 +121,7 @@ class TrainingRun:
 
     def _evaluate_reference(self, conditioner: NoiseConditioner) -> Evaluation:
         with self.trainer.model.reference():
-            return self.trainer.evaluate_policy(conditioner)
+            return self.trainer.evaluate_policy(conditioner, show_progress=True)
 
     def _evaluate_once(self, name: str, evaluate: Callable[[], Evaluation]) -> Evaluation | None:
         """An evaluation that a resumed run has made already is read instead."""

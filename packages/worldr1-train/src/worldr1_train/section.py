@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.manifest import ComponentSpec
+from worldr1_train.option_checks import Spelling, check_average, check_batch_sizes, check_credit, check_steps
+from worldr1_train.options import OPTIONS, manifest_field
 from worldr1_train.precision import Precision
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -45,36 +47,22 @@ class AdapterSection(_Part):
 class OptimiserSection(_Part):
     """AdamW and its schedule."""
 
-    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Learning rate.")
-    weight_decay: float = Field(default=1e-4, ge=0, le=1, description="Weight decay.")
+    learning_rate: float = manifest_field("optimiser.learning_rate")
+    weight_decay: float = manifest_field("optimiser.weight_decay")
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="Decay of the two moments, in [0, 1).")
-    max_grad_norm: float = Field(
-        default=1.0, ge=0, le=1e6, description="Norm to which gradients are clipped; 0 for none."
-    )
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = Field(
-        default="constant", description="Course of the learning rate."
-    )
-    warmup_steps: int = Field(default=0, ge=0, le=10**6, description="Optimiser steps until the full learning rate.")
+    max_grad_norm: float = manifest_field("optimiser.max_grad_norm")
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = manifest_field("optimiser.schedule")
+    warmup_steps: int = manifest_field("optimiser.warmup_steps")
 
 
 class ObjectiveSection(_Part):
     """Flow-GRPO's objective (paper, section 3)."""
 
-    clip: float = Field(default=1e-3, gt=0, lt=1, description="How far the probability ratio may leave 1.")
-    kl: float = Field(
-        default=0.004, ge=0, le=1e6, description="Weight of the KL divergence to the model before training."
-    )
-    advantage_clip: float = Field(default=5.0, gt=0, le=1e3, description="Bound of the absolute advantage.")
-    aggregation: Literal["weighted-sum", "gdpo"] = Field(
-        default="weighted-sum",
-        description="How rewards become one advantage: normalise their weighted sum within the group, or each of them "
-        "first (GDPO).",
-    )
-    credit: Literal["video", "spatial"] = Field(
-        default="video",
-        description="Who earns a reward: the video as a whole, or half of it the places of the picture where it was "
-        "earned, for rewards that say so (needs GDPO).",
-    )
+    clip: float = manifest_field("objective.clip")
+    kl: float = manifest_field("objective.kl")
+    advantage_clip: float = manifest_field("objective.advantage_clip")
+    aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
+    credit: Literal["video", "spatial"] = manifest_field("objective.credit")
 
     @field_validator("credit", mode="before")
     @classmethod
@@ -86,16 +74,16 @@ class ObjectiveSection(_Part):
 
     @model_validator(mode="after")
     def _spatial_credit_needs_gdpo(self) -> Self:
-        if self.credit == "spatial" and self.aggregation != "gdpo":
-            raise ValueError(f"credit 'spatial' needs aggregation 'gdpo', received {self.aggregation!r}")
+        aggregation = OPTIONS["multi_objective_aggregation"].to_argument(self.aggregation)
+        check_credit(Spelling.MANIFEST, self.credit, aggregation)
         return self
 
 
 class EMASection(_Part):
     """Moving average of the trained weights; it is what is evaluated and exported."""
 
-    decay: float = Field(default=0.9, ge=0, lt=1, description="Weight of the average against new values.")
-    every: int = Field(default=8, ge=1, le=10**6, description="Optimiser steps from one update to the next.")
+    decay: float = manifest_field("ema.decay")
+    every: int = manifest_field("ema.every")
 
 
 class EvaluationSection(_Part):
@@ -126,26 +114,22 @@ class EvaluationSection(_Part):
 class CheckpointSection(_Part):
     """Checkpoints, from which `--resume` goes on."""
 
-    every: int = Field(
-        default=50, ge=1, le=10**7, description="Optimiser steps from one to the next; the last is always kept."
-    )
-    keep: int = Field(default=2, ge=1, le=1000, description="How many are kept.")
+    every: int = manifest_field("checkpoints.every")
+    keep: int = manifest_field("checkpoints.keep")
 
 
 class FailureSection(_Part):
     """When a run stops instead of training on nothing."""
 
-    max_share: float = Field(
-        default=0.5, ge=0, le=1, description="Share of a rollout batch's samples whose rewards may fail."
-    )
-    max_loss: float = Field(default=100.0, gt=0, le=1e9, description="Absolute loss of an optimiser step.")
+    max_share: float = manifest_field("failures.max_share")
+    max_loss: float = manifest_field("failures.max_loss")
 
 
 class SampleSection(_Part):
     """Videos of the rollouts, written as the run goes."""
 
-    every: int = Field(default=50, ge=1, le=10**7, description="Optimiser steps from one writing to the next.")
-    num_videos: int = Field(default=2, ge=0, le=64, description="How many.")
+    every: int = manifest_field("samples.every")
+    num_videos: int = manifest_field("samples.num_videos")
 
 
 RENAMED_KEYS = {
@@ -158,25 +142,12 @@ RENAMED_KEYS = {
 class TrainSection(_Part):
     """How the model is post-trained; defaults are the constants of World-R1."""
 
-    group_size: int = Field(
-        default=8, ge=2, le=1024, description="Videos of a group, which share a prompt and a prefix: G."
-    )
-    prompts_per_rollout_batch: int = Field(
-        default=1,
-        ge=1,
-        le=10**5,
-        description="Groups of a rollout batch, over all processes; a multiple of their number.",
-    )
-    groups_per_rollout: int = Field(
-        default=1, ge=1, le=10**4, description="Groups that are denoised together on a process."
-    )
-    micro_batch_size: int = Field(
-        default=1, ge=1, le=10**4, description="(video, timestep) pairs of one forward and backward pass on a process."
-    )
-    updates_per_rollout_batch: int = Field(
-        default=1, ge=1, le=10**5, description="Optimiser steps from one rollout batch."
-    )
-    num_iterations: int = Field(default=1, ge=1, le=100, description="Passes over a rollout batch.")
+    group_size: int = manifest_field("group_size")
+    prompts_per_rollout_batch: int = manifest_field("prompts_per_rollout_batch")
+    groups_per_rollout: int = manifest_field("groups_per_rollout")
+    micro_batch_size: int = manifest_field("micro_batch_size")
+    updates_per_rollout_batch: int = manifest_field("updates_per_rollout_batch")
+    num_iterations: int = manifest_field("num_iterations")
     max_steps: int | None = Field(
         default=None,
         ge=1,
@@ -192,14 +163,9 @@ class TrainSection(_Part):
     ema: EMASection | None = Field(
         default_factory=EMASection, description="Moving average of the weights; null for none."
     )
-    precision: Precision = Field(
-        default="auto", description="Arithmetic of the denoisers: auto is bfloat16 on a GPU and float32 on the CPU."
-    )
-    gradient_checkpointing: bool = Field(
-        default=True,
-        description="Compute activations again in the backward pass: less memory, about a third more time.",
-    )
-    async_rewards: bool = Field(default=True, description="Score a chunk of rollouts while the next is sampled.")
+    precision: Precision = manifest_field("precision")
+    gradient_checkpointing: bool = manifest_field("gradient_checkpointing")
+    async_rewards: bool = manifest_field("async_rewards")
     evaluation: EvaluationSection | None = Field(
         default_factory=EvaluationSection, description="Before and after; null for none."
     )
@@ -224,32 +190,17 @@ class TrainSection(_Part):
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
-        chunk = self.groups_per_rollout * self.group_size
-        if self.prompts_per_rollout_batch % self.groups_per_rollout:
-            raise ValueError(
-                f"groups_per_rollout ({self.groups_per_rollout}) must divide prompts_per_rollout_batch "
-                f"({self.prompts_per_rollout_batch})"
-            )
-        if chunk % self.micro_batch_size:
-            raise ValueError(
-                f"micro_batch_size ({self.micro_batch_size}) must divide groups_per_rollout x group_size ({chunk})"
-            )
+        check_batch_sizes(
+            Spelling.MANIFEST,
+            group_size=self.group_size,
+            num_groups=self.prompts_per_rollout_batch,
+            groups_per_rollout=self.groups_per_rollout,
+            micro_batch_size=self.micro_batch_size,
+        )
         for index, stage in enumerate(self.stages):
-            if stage.steps % self.updates_per_rollout_batch:
-                raise ValueError(
-                    f"stages.{index}.steps ({stage.steps}) must be a multiple of updates_per_rollout_batch "
-                    f"({self.updates_per_rollout_batch})"
-                )
-        if (self.max_steps or 0) % self.updates_per_rollout_batch:
-            raise ValueError(
-                f"max_steps ({self.max_steps}) must be a multiple of updates_per_rollout_batch "
-                f"({self.updates_per_rollout_batch})"
-            )
-        if self.ema is not None and self.total_steps < self.ema.every:
-            raise ValueError(
-                f"the run ends after {self.total_steps} steps, before ema.every ({self.ema.every}): the average, which "
-                "is exported, would be the untrained model. Lower ema.every, or set ema to null"
-            )
+            check_steps(f"stages.{index}.steps", stage.steps, self.updates_per_rollout_batch)
+        check_steps("max_steps", self.max_steps or 0, self.updates_per_rollout_batch)
+        check_average(Spelling.MANIFEST, self.total_steps, None if self.ema is None else self.ema.every)
         return self
 
     @property

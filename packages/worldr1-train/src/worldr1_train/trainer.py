@@ -20,7 +20,7 @@ from accelerate.utils import gather, gather_object, set_seed
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.utils import identity
 
@@ -46,9 +46,10 @@ from worldr1_train.composition import (
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
-from worldr1_train.evaluation import Evaluation, Evaluator
+from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, Evaluator
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.export import ADAPTER, WEIGHTS, export, unshard
+from worldr1_train.hub import write_adapter_config, write_card
 from worldr1_train.metrics_log import MetricsMixin
 from worldr1_train.objective import (
     Advantages,
@@ -63,6 +64,7 @@ from worldr1_train.prompts import PromptsLike
 from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutRequest, SampleScore
 from worldr1_train.section import AdapterSection, StageSection
 from worldr1_train.stages import Stage, StageSchedule
+from worldr1_train.training_progress import TrainingProgress
 from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
 
 log = get_logger(__name__)
@@ -109,7 +111,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         args = FlowGRPOConfig(output_dir="runs/tiny", max_steps=2, num_generations=4, ema_every=1)
         trainer = FlowGRPOTrainer("tiny-wan", ["mean-gradient"], args, prompts=["Camera push in. A red box."])
         trainer.train()
-        trainer.export("runs/tiny")  # writes runs/tiny/adapter
+        trainer.save_model()  # writes runs/tiny/adapter
         ```
     """
 
@@ -225,11 +227,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
         if args.max_steps <= 0:
             args.max_steps = self.schedule.cycle_steps
-        if args.max_steps % args.updates_per_rollout_batch:
-            raise UserError(
-                f"max_steps ({args.max_steps}) must be a multiple of updates_per_rollout_batch "
-                f"({args.updates_per_rollout_batch})."
-            )
+        args.check_steps()
 
     def _prepare_rollouts(self, model: PolicyModel) -> None:
         pipeline = policy_pipeline(self.components.generation, model, self.accelerator.autocast)
@@ -258,7 +256,12 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         return Evaluator(videos, evaluation.scorer, section.batch_size)
 
     def _add_callbacks(self) -> None:
-        self.remove_callback(PrinterCallback)  # stdout belongs to the user
+        for callback in list(self.callback_handler.callbacks):
+            if type(callback) in (PrinterCallback, ProgressCallback):  # both write to stdout
+                self.remove_callback(callback)
+        self._progress = TrainingProgress()
+        if not self.args.disable_tqdm:
+            self.add_callback(self._progress)
         self.add_callback(_UpdateHooks(self))
         evaluation = self.components.evaluation
         if evaluation is not None and evaluation.section.every is not None:
@@ -289,6 +292,13 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
 
     def _send_telemetry(self) -> None:
         """Nothing is sent: TRL's version reads `model.config.model_type`, which denoisers lack."""
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as `transformers.Trainer.train` does; progress goes to stderr, unless `args.disable_tqdm` is set."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._progress.stop()
 
     # The update
 
@@ -476,11 +486,14 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
 
     # Evaluation
 
-    def evaluate_policy(self, conditioner: NoiseConditioner | None = None) -> Evaluation:
+    def evaluate_policy(
+        self, conditioner: NoiseConditioner | None = None, *, show_progress: bool = False
+    ) -> Evaluation:
         """Measure the policy as it is, on the prompts of the evaluation with fixed seeds; all processes together.
 
         Args:
             conditioner: Draws the initial noise, instead of the run's noise conditioner.
+            show_progress: Show how far it is on stderr.
 
         Raises:
             UserError: The trainer was given no `evaluation`.
@@ -490,10 +503,14 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         evaluator = self.evaluator
         if conditioner is not None:
             evaluator = replace(evaluator, videos=evaluator.videos.with_noise(conditioner))
-        return evaluator(rank=self.accelerator.process_index, num_processes=self.accelerator.num_processes)
+        rank, num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        return evaluator(rank=rank, num_processes=num_processes, show_progress=show_progress and rank == 0)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the averaged policy and log the means under `eval/`; takes no arguments, unlike `Trainer.evaluate`.
+
+        Before the first step and after the last, the values of every video are kept in the folder of the run too, for
+        the model card.
 
         Returns:
             `eval/<metric>` -> mean over the videos, NaN if none has a value.
@@ -504,7 +521,10 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         if args or kwargs:
             raise UserError("evaluate() takes no arguments. Pass the prompts as evaluation=[...] to the trainer.")
         with self.averaged():
-            means = self.evaluate_policy().means()
+            found = self.evaluate_policy()
+        means, step = found.means(), self.state.global_step
+        if self.is_world_process_zero() and step in (0, self.args.max_steps):
+            found.save(Path(self.args.output_dir) / (BEFORE if step == 0 else AFTER))
         logged = {f"eval/{name}": math.nan if value is None else value for name, value in means.items()}
         self.log(dict(logged))  # which adds to its argument
         return logged
@@ -529,7 +549,33 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
             backbone = unshard(self._policy_model(), self.components.adapter, is_main=is_main)
         if is_main:
             export(backbone, path, adapter=not full)
+            if not full:
+                write_adapter_config(backbone, self.components.adapter, path)
         return path
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the averaged policy to `adapter` (or `weights`) within a folder; see `export`.
+
+        Args:
+            output_dir: The folder; `args.output_dir` if left out.
+        """
+        with self.averaged():
+            self.export(self.args.output_dir if output_dir is None else output_dir)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """Write `README.md` into `args.output_dir`: base model, rewards, manifest and the evaluations of the run.
+
+        Args:
+            model_name: Name of the model; the hub's, or that of the folder, if left out.
+            dataset_name: Hub id of the prompts.
+            tags: Tags beside those of the method.
+        """
+        if self.is_world_process_zero():
+            write_card(self, model_name, dataset_name, [tags] if isinstance(tags, str) else tags or [])
 
     # When to stop
 

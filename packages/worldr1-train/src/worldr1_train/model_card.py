@@ -1,0 +1,150 @@
+"""The model card of a trained run: base model, rewards, manifest, and the evaluation before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from worldr1_core.backbone import Backbone
+from worldr1_core.component import Component
+from worldr1_train.evaluation import AFTER, BEFORE, Change, Evaluation, compare
+from worldr1_train.plan import RECORD
+
+PAPER = "https://arxiv.org/abs/2604.24764"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What a model card states.
+
+    Attributes:
+        name: Name of the model.
+        base_model: Hub id, path or class of the model that was trained.
+        is_on_hub: Whether `base_model` is a hub id.
+        export: Folder of the repository that holds the adapter or the weights.
+        steps: Optimiser steps.
+        rewards: Name -> weight.
+        manifest: What the run was made from.
+        before: Evaluation of the model before training, if there was one.
+        after: Evaluation of the trained model, if there was one.
+        tags: Tags of the hub.
+        dataset: Name of the prompts' dataset.
+    """
+
+    name: str
+    base_model: str
+    is_on_hub: bool
+    export: str
+    steps: int
+    rewards: Mapping[str, float]
+    manifest: Mapping[str, Any]
+    before: Evaluation | None = None
+    after: Evaluation | None = None
+    tags: Sequence[str] = field(default_factory=tuple)
+    dataset: str | None = None
+
+
+def base_model_name(backbone: Backbone) -> tuple[str, bool]:
+    """The name of the model that a backbone runs, and whether that is a hub id."""
+    path = getattr(backbone.config, "path", None)
+    if not isinstance(path, str):
+        return type(backbone).__name__, False
+    is_local = path.startswith(("/", ".", "~")) or Path(path).exists()
+    return path, not is_local and path.count("/") == 1
+
+
+def read_evaluations(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
+    """The evaluations of a run before and after training, where its folder holds them."""
+    before, after = (Evaluation.load(folder / name) if (folder / name).exists() else None for name in (BEFORE, AFTER))
+    return before, after
+
+
+def describe_manifest(folder: Path, components: Mapping[str, Component], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was made from: its record, or else its components and options.
+
+    Args:
+        folder: Folder of the run; `worldr1 train` leaves a record there.
+        components: Key of a manifest -> component.
+        options: The other options of the run.
+    """
+    record = folder / RECORD
+    if record.exists():
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return {key: value for key, value in found.items() if key != "prompts" and value is not None}
+    described = {
+        key: {"class": type(value).__name__, **value.config.model_dump(mode="json")}
+        for key, value in components.items()
+    }
+    return {**described, **options}
+
+
+def write_model_card(facts: CardFacts, path: Path) -> None:
+    """Write a model card with its metadata for the hub."""
+    metadata: dict[str, Any] = {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-video",
+        "tags": sorted({*facts.tags}),
+    }
+    if facts.is_on_hub:
+        metadata["base_model"] = facts.base_model
+    if facts.dataset is not None:
+        metadata["datasets"] = [facts.dataset]
+    parts = [f"# {facts.name}", _summary(facts), _rewards(facts.rewards), _evaluation(facts), _usage(facts)]
+    parts.append("## Manifest\n\n```yaml\n" + _yaml(dict(facts.manifest)) + "```")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"---\n{_yaml(metadata)}---\n\n" + "\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _summary(facts: CardFacts) -> str:
+    return (
+        f"`{facts.base_model}`, post-trained for {facts.steps} optimiser steps with Flow-GRPO, as described in "
+        f"[World-R1]({PAPER})."
+    )
+
+
+def _rewards(rewards: Mapping[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {weight:g} |" for name, weight in rewards.items())
+    return f"## Rewards\n\n| reward | weight |\n| --- | --- |\n{rows}"
+
+
+def _evaluation(facts: CardFacts) -> str:
+    title = "## Evaluation\n\n"
+    if facts.before is None or facts.after is None:
+        return title + "The run was not evaluated before and after training."
+    before, after, changes = facts.before.means(), facts.after.means(), compare(facts.before, facts.after)
+    rows = [
+        f"| {name} | {_number(before[name])} | {_number(after.get(name))} | {_change(changes.get(name))} |"
+        for name in before
+    ]
+    return (
+        f"{title}{len(facts.after.prompts)} videos with the same prompts and seeds; mean paired change with its 95 % "
+        "bootstrap interval.\n\n| metric | before | after | change |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
+    )
+
+
+def _usage(facts: CardFacts) -> str:
+    if facts.export != "adapter":
+        return f"## Use\n\nThe folder `{facts.export}` holds every weight of the denoisers in diffusers' layout."
+    return (
+        "## Use\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
+        f'pipeline = DiffusionPipeline.from_pretrained("{facts.base_model}")\n'
+        f'pipeline.load_lora_weights("{facts.name}", subfolder="{facts.export}")\n```'
+    )
+
+
+def _change(change: Change | None) -> str:
+    return "-" if change is None else f"{change.mean:+.4g} ({change.low:+.4g} to {change.high:+.4g})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+    return text
