@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -26,9 +28,12 @@ pycolmap = import_pycolmap()
 
 SEED = 0
 SMALL_SIDE = 640
-"""Longest side in pixels up to which features are sought at twice the size: small frames have few."""
+"""Longest side in pixels up to which features are sought at twice the size, unless the frames hold plenty."""
+PLENTY = 300
+"""Features of one frame at its own size that make the search at twice the size unnecessary."""
 MAX_FEATURES = 1024
-NUM_OCTAVES, OCTAVE_STEPS = 3, 2
+NUM_OCTAVES = 3
+OCTAVE_STEPS, OCTAVE_STEPS_ENLARGED = 3, 2
 """Scales of features: between the frames of a clip they hardly change."""
 GROWTH = 1.5
 """Growth of the model after which the mapper adjusts all of it again; the last adjustment is ours."""
@@ -98,19 +103,16 @@ class FeatureMatches:
         self.size = int(frames.shape[-2]), int(frames.shape[-1])
         self.focal_known = focal is not None
         self.focal, self.centre = focal or 1.2 * self.size[1], centre
-        _write_grey(frames, self.images)
+        pictures = (255 * luma(frames.detach().cpu())[:, 0]).round().to(torch.uint8).numpy()
+        self.enlarged = max(self.size) <= SMALL_SIDE and _count_features(pictures[len(pictures) // 2]) < PLENTY
+        _write_pictures(pictures, self.images)
         self._extract()
         self._match()
         self.pairs = self._read_pairs()
 
     def _extract(self) -> None:
         pycolmap.set_random_seed(SEED)
-        options = pycolmap.FeatureExtractionOptions()
-        options.num_threads, options.use_gpu = 1, False
-        options.sift.max_num_features = MAX_FEATURES
-        options.sift.upright = True
-        options.sift.first_octave = -1 if max(self.size) <= SMALL_SIDE else 0
-        options.sift.num_octaves, options.sift.octave_resolution = NUM_OCTAVES, OCTAVE_STEPS
+        options = _extraction_options(self.enlarged)
         reader = pycolmap.ImageReaderOptions()
         reader.camera_model = "SIMPLE_PINHOLE"
         if self.focal_known:
@@ -207,11 +209,30 @@ class FeatureMatches:
         return None if largest is None else read_model(largest, self.num_frames)
 
 
-def _write_grey(frames: Tensor, folder: Path) -> None:
-    """Frames as grey pictures without loss, hardly compressed: they are read once."""
+def _extraction_options(enlarged: bool) -> Any:
+    """SIFT with upright features: cameras hardly roll between the frames of a clip."""
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads, options.use_gpu = 1, False
+    options.sift.max_num_features = MAX_FEATURES
+    options.sift.upright = True
+    options.sift.first_octave = -1 if enlarged else 0
+    options.sift.num_octaves = NUM_OCTAVES
+    options.sift.octave_resolution = OCTAVE_STEPS_ENLARGED if enlarged else OCTAVE_STEPS
+    return options
+
+
+def _count_features(picture: NDArray[np.uint8]) -> int:
+    """Features of a grey picture `(H, W)` at its own size."""
+    extractor = pycolmap.FeatureExtractor.create(_extraction_options(enlarged=False), pycolmap.Device.cpu)
+    keypoints, _ = extractor.extract_from_uint8_array(picture)
+    return len(keypoints)
+
+
+def _write_pictures(pictures: NDArray[np.uint8], folder: Path) -> None:
+    """Grey pictures `(T, H, W)` without loss, hardly compressed: they are read once."""
     folder.mkdir()
-    for index, picture in enumerate((255 * luma(frames.detach().cpu())[:, 0]).round().to(torch.uint8)):
-        Image.fromarray(picture.numpy()).save(folder / f"frame_{index:05d}.png", compress_level=1)
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"frame_{index:05d}.png", compress_level=1)
 
 
 def frame_number(name: str) -> int:
