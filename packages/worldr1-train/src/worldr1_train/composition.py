@@ -245,8 +245,8 @@ class _Composer:
             manifest = _load(rewards, self._registry)
             return manifest, choose_rewards(manifest.rewards, manifest.rewards, self._registry)
         has_default = self._registry.has("reconstructor", DEFAULT_RECONSTRUCTOR)
-        default = ComponentSpec(name=DEFAULT_RECONSTRUCTOR) if has_default else None
-        return Manifest(version=1, reconstructor=default), choose_rewards(rewards or [], [], self._registry)
+        default = {"reconstructor": {"name": DEFAULT_RECONSTRUCTOR}} if has_default else {}
+        return Manifest.model_validate({"version": 1, **default}), choose_rewards(rewards or [], [], self._registry)
 
     def _choose_evaluation(self) -> EvaluationSection | None:
         given = self._given.evaluation

@@ -51,6 +51,9 @@ class FlowGRPOConfig(GRPOConfig):
     epsilon: float = argument_field("epsilon")
     beta: float = argument_field("beta")
     multi_objective_aggregation: str = argument_field("multi_objective_aggregation")
+    bf16: bool | None = field(
+        default=None, metadata={"help": "Run denoisers in bfloat16; on a GPU but not on the CPU if left out."}
+    )
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Has no effect here."})
 
     prompts_per_rollout_batch: int = argument_field("prompts_per_rollout_batch")
@@ -83,7 +86,7 @@ class FlowGRPOConfig(GRPOConfig):
         # Transformers would call a method that denoisers lack; the trainer asks the backbone instead.
         wanted = bool(self.gradient_checkpointing or getattr(self, "activation_checkpointing", False))
         self.gradient_checkpointing = self.activation_checkpointing = False
-        if self.bf16 is None:
+        if self.bf16 is None:  # the device decides
             self.bf16 = not self.fp16 and runs_in_bfloat16("auto", _device_type(self.use_cpu))
         super().__post_init__()
         self.recompute_activations = wanted

@@ -39,7 +39,7 @@ def choose_metrics(
         return list(dict.fromkeys([*(name for name, compares in own.items() if not compares), *extra]))
     metrics = [name if name in own else registry.current_name("reward", name) for name in evaluation.metrics]
     for name in metrics:
-        if own[name] if name in own else _compares(RewardSpec(name=name), registry):
+        if own[name] if name in own else _compares(RewardSpec.model_validate({"name": name}), registry):
             raise ManifestError(
                 f"train.evaluation.metrics names {name!r}, which compares a clip with the model before training. "
                 "An evaluation makes no such clip; its `change` compares every metric. Take a metric of the clip."

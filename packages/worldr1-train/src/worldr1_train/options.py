@@ -233,7 +233,7 @@ _BY_KEY = {option.key: option for option in OPTIONS.values()}
 def manifest_field(key: str) -> Any:
     """The pydantic field of an option, by its key in the section."""
     option = _BY_KEY[key]
-    bounds = {
+    bounds: dict[str, Any] = {
         ("gt" if option.above_low else "ge"): option.low,
         ("lt" if option.below_high else "le"): option.high,
     }

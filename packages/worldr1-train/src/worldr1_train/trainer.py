@@ -608,7 +608,10 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
     def _stop(self, why: str) -> None:
         """Write a checkpoint of the state before what failed, and raise `TrainingStopped`."""
         path = self.write_checkpoint()
-        raise TrainingStopped(f"{why}. The run is saved as {str(path)!r}; go on from there with --resume.")
+        raise TrainingStopped(
+            f"{why}. The run is saved as {str(path)!r}; go on from there with --resume, or in Python with "
+            "train(resume_from_checkpoint=...)."
+        )
 
 
 class _UpdateHooks(TrainerCallback):
