@@ -1,4 +1,7 @@
-"""Checkpoints that are whole or not there: written beside their place, synced to the disk, marked, and renamed."""
+"""Checkpoints of a trainer: everything that the next step depends on, and whole or not there.
+
+They are written beside their place, synced to the disk, marked, and renamed.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,27 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from worldr1_core.errors import OutputError
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from worldr1_core.errors import OutputError, UserError
 from worldr1_core.log import get_logger
+from worldr1_train.ema import ExponentialMovingAverage
+from worldr1_train.updates import UpdateBuffer
+
+if TYPE_CHECKING:
+    from worldr1_train.trainer import FlowGRPOTrainer
 
 log = get_logger(__name__)
 
 MARKER = "complete.json"
 """Written last; names every other file of the checkpoint with its size."""
+
+WEIGHTS = "trainable.safetensors"
+AVERAGE = "ema.safetensors"
 
 _NAME = re.compile(r"checkpoint-(\d+)\Z")
 _TEMPORARY = ".unfinished-checkpoint-"
@@ -58,6 +74,122 @@ def describe_damage(path: Path) -> str | None:
         if not file.is_file() or file.stat().st_size != size:
             return f"{name} is absent or has another size than when it was written"
     return None
+
+
+class CheckpointManager:
+    """Saves and restores a trainer.
+
+    A checkpoint holds the trained parameters, their average, optimiser, learning rate schedule, random states,
+    Trainer's own state, and within a rollout batch its rollouts. Prompts, stage, window and noise follow from seed and
+    step.
+
+    Args:
+        trainer: Whose state it is.
+    """
+
+    def __init__(self, trainer: FlowGRPOTrainer) -> None:
+        self._trainer = trainer
+        self._resumed_from: Path | None = None
+
+    def save(self) -> Path:
+        """Write the state after the last optimiser step, all processes together; the checkpoint's path.
+
+        Raises:
+            OutputError: It cannot be written; earlier checkpoints stay.
+        """
+        args, accelerator = self._trainer.args, self._trainer.accelerator
+        writer = CheckpointWriter(args.output_dir, self._trainer.state.global_step, is_main=args.should_save)
+        folder = writer.begin()
+        accelerator.wait_for_everyone()
+        try:
+            with as_output_error(writer.path):
+                self._write_state(folder)
+        except OutputError:
+            writer.discard()
+            raise
+        accelerator.wait_for_everyone()
+        path = writer.publish()
+        if args.should_save:
+            rotate_checkpoints(args.output_dir, args.save_total_limit)
+        accelerator.wait_for_everyone()
+        return path
+
+    def load_weights(self, checkpoint: str) -> None:
+        """Read the trained parameters of a run without FSDP.
+
+        Raises:
+            UserError: The checkpoint is of another model.
+        """
+        saved = load_file(str(Path(checkpoint) / WEIGHTS))
+        weights = self._trainer._policy_model().trainable()
+        if saved.keys() != weights.keys():
+            raise UserError(
+                f"Checkpoint {checkpoint!r} holds other parameters than those that are trained: "
+                f"{len(saved)} against {len(weights)}. Resume with the manifest that it was made with."
+            )
+        with torch.no_grad():
+            for name, value in saved.items():
+                weights[name].copy_(value)
+
+    def load_progress(self, checkpoint: str) -> None:
+        """Go on at the checkpoint's step, with its rollouts if it lies within a rollout batch.
+
+        Raises:
+            UserError: The rollouts are of another number of processes.
+        """
+        trainer, self._resumed_from = self._trainer, Path(checkpoint)
+        trainer._step = trainer.state.global_step * trainer.args.gradient_accumulation_steps
+        if not self._is_within_rollout_batch:
+            return
+        path = self._resumed_from / self._rollouts_name
+        if not path.is_file():
+            raise UserError(
+                f"Checkpoint {checkpoint!r} lies within a rollout batch and was written by another number of "
+                f"processes than {trainer.accelerator.num_processes}. Resume with the same number."
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        trainer._buffer = UpdateBuffer.from_state_dict(state, trainer.accelerator.device)
+
+    def start_average(self) -> None:
+        """Begin the average with the weights as they are, or go on with the checkpoint's; after `prepare`."""
+        trainer, args = self._trainer, self._trainer.args
+        if args.ema_decay is None:
+            return
+        weights = trainer._policy_model().trainable()
+        trainer.ema = ExponentialMovingAverage(weights, decay=args.ema_decay, every=args.ema_every)
+        if self._resumed_from is not None:
+            trainer.ema.load(self._resumed_from / self._average_name)
+
+    def _write_state(self, folder: Path) -> None:
+        from transformers.trainer import TRAINER_STATE_NAME  # takes seconds, and plans need none of it
+
+        trainer = self._trainer
+        trainer._save_optimizer_and_scheduler(str(folder))  # with FSDP and DeepSpeed the weights too
+        trainer._save_scaler(str(folder))
+        trainer._save_rng_state(str(folder))
+        if trainer.ema is not None and (trainer.is_fsdp_enabled or trainer.args.should_save):
+            trainer.ema.save(folder / self._average_name)
+        if self._is_within_rollout_batch and trainer._buffer is not None:
+            torch.save(trainer._buffer.state_dict(), folder / self._rollouts_name)
+        if trainer.args.should_save:
+            if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+                weights = trainer._policy_model().trainable()
+                save_file({name: p.detach().cpu().contiguous() for name, p in weights.items()}, str(folder / WEIGHTS))
+            trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    @property
+    def _is_within_rollout_batch(self) -> bool:
+        return bool(self._trainer.state.global_step % self._trainer.args.updates_per_rollout_batch)
+
+    @property
+    def _average_name(self) -> str:
+        rank = self._trainer.accelerator.process_index
+        return f"ema_{rank}.safetensors" if self._trainer.is_fsdp_enabled else AVERAGE
+
+    @property
+    def _rollouts_name(self) -> str:
+        accelerator = self._trainer.accelerator
+        return f"rollouts_{accelerator.process_index}-of-{accelerator.num_processes}.pt"
 
 
 class CheckpointWriter:
@@ -150,8 +282,6 @@ def check_free_space(folder: str | Path, needed: int) -> None:
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
     """Failures to write become an `OutputError` that says what to do; those of torch and safetensors are no OSError."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,79 +14,82 @@ from torch import Tensor
 from worldr1_train.memory import GIB, peak_memory
 from worldr1_train.objective import Advantages
 from worldr1_train.rollouts import RolloutBatch, SampleScore
-from worldr1_train.stages import Stage, StageSchedule
-
-if TYPE_CHECKING:
-    from worldr1_train.config import FlowGRPOConfig
 
 
-class MetricsMixin:
-    """Notes of the update and of the rollouts, and `transformers.Trainer.log` with them."""
+class MetricsProcessor:
+    """Collects the metrics of a step, and gathers them over all processes.
 
-    args: FlowGRPOConfig
-    accelerator: Any
-    schedule: StageSchedule
-    _metrics: dict[str, dict[str, list[Any]]]
+    Args:
+        num_samples: Samples of a rollout batch, over all processes.
+        device: Whose peak memory is noted.
+    """
 
-    def _note(self, name: str, values: Tensor, valid: Tensor) -> None:
+    def __init__(self, num_samples: int, device: torch.device) -> None:
+        self._num_samples, self._device = num_samples, device
+        self._values: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, name: str, values: Tensor, valid: Tensor) -> None:
+        """Note the mean over the pairs that count."""
         if bool(valid.any()):
-            self._metrics["train"][name].append(float(values[valid].mean()))
+            self._values[name].append(float(values[valid].mean()))
 
-    def _note_ratios(self, ratio: Tensor, drift: Tensor, valid: Tensor, high: float) -> None:
-        """`drift` is the log-ratio to the density that the sampler recorded, in its own batch."""
+    def note_ratios(self, ratio: Tensor, drift: Tensor, valid: Tensor, *, low: float, high: float) -> None:
+        """Note how far the probability ratio is from 1.
+
+        Args:
+            ratio: `(b,)`, or `(b, h, w)` by place, to the policy that sampled.
+            drift: `(b,)` log-ratio to the density that the sampler recorded, in its own batch.
+            valid: `(b,)` pairs that count.
+            low: How far the ratio may fall below 1.
+            high: How far it may rise above 1.
+        """
         if not bool(valid.any()):
             return
         deviation = ratio[valid] - 1
-        metrics = self._metrics["train"]
-        metrics["ratio/max_deviation"].append(float(deviation.abs().max()))
-        metrics["ratio/rollout_max_deviation"].append(float(torch.expm1(drift[valid]).abs().max()))
-        clipped = (deviation < -self.args.epsilon) | (deviation > high)
-        metrics["clip_ratio/region_mean"].append(float(clipped.float().mean()))
+        self._values["ratio/max_deviation"].append(float(deviation.abs().max()))
+        self._values["ratio/rollout_max_deviation"].append(float(torch.expm1(drift[valid]).abs().max()))
+        clipped = (deviation < -low) | (deviation > high)
+        self._values["clip_ratio/region_mean"].append(float(clipped.float().mean()))
 
-    def _log_scores(self, rollout_batch: int, stage: Stage, scores: list[SampleScore], advantages: Advantages) -> None:
-        metrics = self._metrics["train"]
+    def note_scores(self, rollout_batch: int, stage: int, scores: list[SampleScore], advantages: Advantages) -> None:
+        """Note what the samples of a rollout batch earned; `stage` is its number in the cycle."""
+        values = self._values
         totals = np.array([score.total for score in scores])
-        metrics["reward"].append(_nan_mean(totals))
-        metrics["reward_std"].append(_nan_mean(advantages.group_std.numpy()))
+        values["reward"].append(_nan_mean(totals))
+        values["reward_std"].append(_nan_mean(advantages.group_std.numpy()))
         for name in scores[0].values:
-            values = np.array([score.values[name] for score in scores])
-            metrics[f"rewards/{name}/mean"].append(_nan_mean(values))
-            metrics[f"rewards/{name}/std"].append(float(np.nanstd(values)) if np.isfinite(values).any() else math.nan)
-        metrics["masked_samples"].append(float((~advantages.valid).sum()))
-        metrics["skipped_groups"].append(float(advantages.num_skipped_groups))
-        metrics["rollout_batch"].append(float(rollout_batch))
-        metrics["stage"].append(float(self.schedule.stages.index(stage)))
+            found = np.array([score.values[name] for score in scores])
+            values[f"rewards/{name}/mean"].append(_nan_mean(found))
+            values[f"rewards/{name}/std"].append(float(np.nanstd(found)) if np.isfinite(found).any() else math.nan)
+        values["masked_samples"].append(float((~advantages.valid).sum()))
+        values["skipped_groups"].append(float(advantages.num_skipped_groups))
+        values["rollout_batch"].append(float(rollout_batch))
+        values["stage"].append(float(stage))
 
-    def _log_seconds(self, rollouts: RolloutBatch) -> None:
+    def note_rollouts(self, rollouts: RolloutBatch) -> None:
+        """Note how long the phases of a rollout batch took."""
         for phase, seconds in rollouts.seconds.items():
-            self._log_phase(phase, seconds)
+            self.note_phase(phase, seconds)
 
-    def _log_phase(self, phase: str, seconds: float) -> None:
-        samples = self.args.prompts_per_rollout_batch * self.args.num_generations
-        self._metrics["train"][f"seconds/{phase}"].append(seconds)
+    def note_phase(self, phase: str, seconds: float) -> None:
+        """Note how long a phase took, and the samples per second."""
+        self._values[f"seconds/{phase}"].append(seconds)
         if seconds > 0:
-            self._metrics["train"][f"samples_per_second/{phase}"].append(samples / seconds)
+            self._values[f"samples_per_second/{phase}"].append(self._num_samples / seconds)
 
-    def _log_memory(self) -> None:
-        self._metrics["train"]["memory/max_gib"].append(peak_memory(self.accelerator.device) / GIB)
+    def note_memory(self) -> None:
+        """Note the peak memory so far."""
+        self._values["memory/max_gib"].append(peak_memory(self._device) / GIB)
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means (maxima for `max_`) of what was noted since the last log, over all processes.
-
-        What was noted stays for the step's own log where an evaluation is logged before it.
-        """
-        if any(name.startswith("eval/") for name in logs):
-            super().log(logs, start_time)  # type: ignore[misc]
-            return
-        metrics = self._metrics["train"]
-        gathered = gather_object([{name: (np.max if "max_" in name else np.mean)(v) for name, v in metrics.items()}])
+    def take(self) -> dict[str, float]:
+        """The means (maxima for `max_`) of what was noted since the last call, over all processes together."""
+        own = {name: (np.max if "max_" in name else np.mean)(values) for name, values in self._values.items()}
         merged: dict[str, list[float]] = defaultdict(list)
-        for part in gathered:
+        for part in gather_object([own]):
             for name, value in part.items():
                 merged[name].append(float(value))
-        added = {name: float((np.max if "max_" in name else np.mean)(values)) for name, values in merged.items()}
-        metrics.clear()
-        super().log({**logs, **added}, start_time)  # type: ignore[misc]
+        self._values.clear()
+        return {name: float((np.max if "max_" in name else np.mean)(values)) for name, values in merged.items()}
 
 
 def _nan_mean(values: Any) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -18,7 +17,6 @@ from typing import Any
 import torch
 from accelerate.utils import gather, gather_object, set_seed
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
@@ -35,7 +33,7 @@ from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
 from worldr1_core.sampler import Sampler
 from worldr1_train.callbacks import PeriodicEvaluation
-from worldr1_train.checkpointing import CheckpointingMixin
+from worldr1_train.checkpoints import CheckpointManager
 from worldr1_train.composition import (
     ComponentLike,
     EvaluationLike,
@@ -44,20 +42,15 @@ from worldr1_train.composition import (
     compose_training,
 )
 from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.credit import choose_credit
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
 from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, Evaluator
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.export import ADAPTER, WEIGHTS, export, unshard
 from worldr1_train.hub import write_adapter_config, write_card
-from worldr1_train.metrics_log import MetricsMixin
-from worldr1_train.objective import (
-    Advantages,
-    add_spatial_advantages,
-    clipped_surrogate,
-    gdpo_advantages,
-    weighted_sum_advantages,
-)
+from worldr1_train.metrics_log import MetricsProcessor
+from worldr1_train.objective import Advantages, clipped_surrogate
 from worldr1_train.policy_model import PolicyModel, StepInput
 from worldr1_train.policy_pipeline import policy_pipeline
 from worldr1_train.prompts import PromptsLike
@@ -70,7 +63,7 @@ from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, p
 log = get_logger(__name__)
 
 
-class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
+class FlowGRPOTrainer(_BaseTrainer):
     """Post-trains a text-to-video model with Flow-GRPO-Fast, on TRL's trainer base (paper, section 3 of the method).
 
     Every argument takes a name or an object; a manifest gives the same run through `from_manifest`.
@@ -183,7 +176,9 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
-        self._metrics: dict[str, dict[str, list[Any]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self.checkpoints = CheckpointManager(self)
+        self.metrics = MetricsProcessor(args.prompts_per_rollout_batch * args.num_generations, self.accelerator.device)
+        self.credit = choose_credit(args)
         self.last_rollout_batch: RolloutBatch | None = None
         self.last_scores: list[SampleScore] = []
         self.last_advantages: Advantages | None = None
@@ -343,8 +338,8 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         if inputs.reference_mean is not None:
             kl = transition.kl(Transition(inputs.reference_mean, transition.std))
             per_pair = per_pair + args.beta * kl
-            self._note("kl", kl.detach(), valid)
-        self._note_ratios(ratio.detach(), drift, valid, high)
+            self.metrics.note("kl", kl.detach(), valid)
+        self.metrics.note_ratios(ratio.detach(), drift, valid, low=args.epsilon, high=high)
         update = (self._step % self._micro_steps_per_rollout_batch) // args.gradient_accumulation_steps
         # Gradients are averaged over processes, the number of pairs is that of all of them.
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_pairs[update])
@@ -360,11 +355,9 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         assert self._buffer is not None
         step = self.backbone.select_step(self._buffer.steps[batch.step], batch.rows)
         transition = self.scheduler.transition(step.point, step.sample, model(StepInput(step)))
-        log_prob = transition.log_prob(step.next_sample)
-        drift = log_prob.detach() - step.log_prob
-        if self.args.credit == "spatial":
-            log_prob = transition.log_prob_map(step.next_sample)
-        return transition, log_prob, drift
+        log_prob = self.credit.log_prob(transition, step.next_sample)
+        whole = log_prob.detach() if log_prob.ndim == 1 else transition.log_prob(step.next_sample).detach()
+        return transition, log_prob, whole - step.log_prob
 
     # A rollout batch
 
@@ -384,60 +377,22 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
         )
         rollouts = self.collector.collect(request)
         scores: list[SampleScore] = gather_object(rollouts.scores)
-        advantages = self._advantages(stage, scores)
-        if self.args.credit == "spatial":
-            advantages = self._credit_spatially(stage, scores, advantages, rollouts.steps[0].sample)
+        advantages = self.credit.advantages(stage, scores, rollouts.steps[0].sample)
         self.last_rollout_batch, self.last_scores, self.last_advantages = rollouts, scores, advantages
-        self._log_scores(rollout_batch, stage, scores, advantages)
+        self.metrics.note_scores(rollout_batch, self.schedule.stages.index(stage), scores, advantages)
         self._check_failures(scores)
         self._buffer = self._make_buffer(rollout_batch, rollouts, advantages)
-        self._log_seconds(rollouts)
+        self.metrics.note_rollouts(rollouts)
         rollouts.steps = []  # the buffer holds them until the rollout batch's last update
 
     def _end_rollout_batch(self) -> None:
-        self._log_phase("update", self._update_seconds)
-        self._log_phase("rollout_batch", time.perf_counter() - self._rollout_batch_start)
-        self._log_memory()
+        self.metrics.note_phase("update", self._update_seconds)
+        self.metrics.note_phase("rollout_batch", time.perf_counter() - self._rollout_batch_start)
+        self.metrics.note_memory()
 
     def _num_clips_to_keep(self) -> int:
         due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_rollout_batch
         return self.args.num_sample_videos if due else 0
-
-    def _advantages(self, stage: Stage, scores: list[SampleScore]) -> Advantages:
-        totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
-        if self.args.multi_objective_aggregation == "sum_then_normalize":
-            return weighted_sum_advantages(totals, self.args.num_generations, clip=self.args.advantage_clip)
-        names = list(stage.weights)
-        components = torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores])
-        weights = torch.tensor([stage.weights[name] for name in names])
-        return gdpo_advantages(components, totals, weights, self.args.num_generations, clip=self.args.advantage_clip)
-
-    def _credit_spatially(
-        self, stage: Stage, scores: list[SampleScore], advantages: Advantages, latents: Tensor
-    ) -> Advantages:
-        """The advantages with a value for every place of the latents `(B, ..., h, w)`."""
-        if latents.ndim < 4:
-            raise UserError(
-                f"credit 'spatial' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
-                "dimensional. Set credit to 'video'."
-            )
-        size = (int(latents.shape[-2]), int(latents.shape[-1]))
-        names = list(stage.weights)
-        nothing = torch.full(size, math.nan)
-        spatial_maps = {}
-        for k, name in enumerate(names):
-            found = [score.spatial_maps.get(name) for score in scores]
-            if any(one is not None for one in found):
-                spatial_maps[k] = torch.stack([nothing if one is None else _resize(one, size) for one in found])
-        return add_spatial_advantages(
-            advantages,
-            torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores]),
-            spatial_maps,
-            size,
-            torch.tensor([stage.weights[name] for name in names]),
-            self.args.num_generations,
-            clip=self.args.advantage_clip,
-        )
 
     def _make_buffer(self, rollout_batch: int, rollouts: RolloutBatch, advantages: Advantages) -> UpdateBuffer:
         args, device = self.args, self.accelerator.device
@@ -483,6 +438,28 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the policy has its averaged weights, where there is an average."""
         return nullcontext() if self.ema is None else self.ema.applied()
+
+    # Log and checkpoints
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the metrics of the step; they wait for its own log if an evaluation is logged before it."""
+        is_evaluation = any(name.startswith("eval/") for name in logs)
+        super().log(logs if is_evaluation else {**logs, **self.metrics.take()}, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.store_flos()
+        self.checkpoints.save()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.checkpoints.load_weights(resume_from_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.checkpoints.load_progress(checkpoint)
 
     # Evaluation
 
@@ -607,7 +584,7 @@ class FlowGRPOTrainer(CheckpointingMixin, MetricsMixin, _BaseTrainer):
 
     def _stop(self, why: str) -> None:
         """Write a checkpoint of the state before what failed, and raise `TrainingStopped`."""
-        path = self.write_checkpoint()
+        path = self.checkpoints.save()
         raise TrainingStopped(
             f"{why}. The run is saved as {str(path)!r}; go on from there with --resume, or in Python with "
             "train(resume_from_checkpoint=...)."
@@ -623,7 +600,7 @@ class _UpdateHooks(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The parameters are prepared, and loaded if the run is resumed."""
         self._trainer._policy_model().register_rollout_forward()
-        self._trainer._start_average()
+        self._trainer.checkpoints.start_average()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Without a pair that counts there is no gradient: momentum and weight decay must not act either."""
@@ -636,11 +613,6 @@ class _UpdateHooks(TrainerCallback):
         """Take the new weights into the average."""
         if self._trainer.ema is not None:
             self._trainer.ema.update(state.global_step + 1)
-
-
-def _resize(spatial_maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map `(h', w')` as `(h, w)`: areas are averaged, NaN where they hold one."""
-    return adaptive_avg_pool2d(spatial_maps[None].float().cpu(), size)[0]
 
 
 def _tick(items: list[int]) -> dict[str, int]:

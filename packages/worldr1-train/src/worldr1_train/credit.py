@@ -1,0 +1,112 @@
+"""Who earns a reward: the video as a whole, or also the places of the picture where it was earned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from worldr1_core.errors import UserError
+from worldr1_core.policy_step import Transition
+from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.objective import Advantages, add_spatial_advantages, gdpo_advantages, weighted_sum_advantages
+from worldr1_train.rollouts import SampleScore
+from worldr1_train.stages import Stage
+
+
+class Credit(Protocol):
+    """How rewards become advantages, and which log-densities they multiply."""
+
+    def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
+        """Advantages of all processes' samples, group by group.
+
+        Args:
+            stage: Says which rewards train, and their weights.
+            scores: What the samples earned.
+            latents: `(B, ..., h, w)` of any recorded step.
+        """
+
+    def log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
+        """Log-density of a sample, of the shape of the advantages: `(b,)`, or `(b, h, w)` by place."""
+
+
+def choose_credit(args: FlowGRPOConfig) -> Credit:
+    """The strategy that the training arguments ask for."""
+    return SpatialCredit(args) if args.credit == "spatial" else VideoCredit(args)
+
+
+class VideoCredit:
+    """One advantage per video.
+
+    Args:
+        args: Group size, aggregation of several rewards, and bound of the advantages.
+    """
+
+    def __init__(self, args: FlowGRPOConfig) -> None:
+        self._args = args
+
+    def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
+        """See `Credit.advantages`."""
+        args = self._args
+        totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
+        if args.multi_objective_aggregation == "sum_then_normalize":
+            return weighted_sum_advantages(totals, args.num_generations, clip=args.advantage_clip)
+        components, weights = _components(stage, scores)
+        return gdpo_advantages(components, totals, weights, args.num_generations, clip=args.advantage_clip)
+
+    def log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
+        """See `Credit.log_prob`."""
+        return transition.log_prob(sample)
+
+
+class SpatialCredit(VideoCredit):
+    """A value for every place of the latents; see `add_spatial_advantages`."""
+
+    def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
+        """See `Credit.advantages`.
+
+        Raises:
+            UserError: The latents have no places.
+        """
+        whole = super().advantages(stage, scores, latents)
+        if latents.ndim < 4:
+            raise UserError(
+                f"credit 'spatial' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
+                "dimensional. Set credit to 'video'."
+            )
+        size = (int(latents.shape[-2]), int(latents.shape[-1]))
+        components, weights = _components(stage, scores)
+        group_size, clip = self._args.num_generations, self._args.advantage_clip
+        maps = _spatial_maps(stage, scores, size)
+        return add_spatial_advantages(whole, components, maps, size, weights, group_size, clip=clip)
+
+    def log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
+        """See `Credit.log_prob`."""
+        return transition.log_prob_map(sample)
+
+
+def _components(stage: Stage, scores: Sequence[SampleScore]) -> tuple[Tensor, Tensor]:
+    """Rewards `(N, K)`, NaN where there is none, and their weights `(K,)`."""
+    names = list(stage.weights)
+    components = torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores])
+    return components, torch.tensor([stage.weights[name] for name in names])
+
+
+def _spatial_maps(stage: Stage, scores: Sequence[SampleScore], size: tuple[int, int]) -> dict[int, Tensor]:
+    """Index of a reward that says where it was earned -> `(N, h, w)`, NaN for samples that do not say."""
+    nothing = torch.full(size, math.nan)
+    maps = {}
+    for k, name in enumerate(stage.weights):
+        found = [score.spatial_maps.get(name) for score in scores]
+        if any(one is not None for one in found):
+            maps[k] = torch.stack([nothing if one is None else _resize(one, size) for one in found])
+    return maps
+
+
+def _resize(spatial_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map `(h', w')` as `(h, w)`: areas are averaged, NaN where they hold one."""
+    return adaptive_avg_pool2d(spatial_map[None].float().cpu(), size)[0]
