@@ -8,7 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest.importorskip("depth_anything_3", reason="the extra `da3` has an environment of its own (docs/reference/reconstruction.md)")
+pytest.importorskip(
+    "depth_anything_3", reason="the extra `da3` has its own environment: docs/reference/reconstruction.md"
+)
 
 from reconstruction import write_random_da3
 

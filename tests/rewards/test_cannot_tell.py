@@ -1,4 +1,4 @@
-"""What every reward returns where there is no parallax, no texture or no scene: the tables in docs/reference/rewards.md."""
+"""Rewards of clips without parallax, texture or scene: the tables in docs/reference/rewards.md."""
 
 from __future__ import annotations
 

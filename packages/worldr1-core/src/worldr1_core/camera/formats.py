@@ -9,8 +9,8 @@
 | `.npy`, `.npz` | arrays by name, MegaSaM, ViPE | `numpy_paths` |
 
 Whatever the file's convention, poses are returned camera-to-world with OpenCV axes (x right, y down, z forward), in
-the file's world and unit: call `relative()` for a path whose frame 0 is the identity. `docs/reference/camera-paths.md` documents
-every format.
+the file's world and unit: call `relative()` for a path whose frame 0 is the identity. Every format is documented in
+`docs/reference/camera-paths.md`.
 """
 
 from __future__ import annotations
