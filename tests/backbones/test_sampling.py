@@ -191,7 +191,7 @@ def test_a_failed_run_leaves_no_hooks_and_no_policy_behind(checkpoints):
     transformer, own = backbone.pipeline.transformer, backbone.pipeline.scheduler
     scheduler = FlowSDESampler().make_scheduler(backbone.base_scheduler)
     run = PolicyRun(window=(0, 1), generators=[], record=True)
-    with pytest.raises(ValueError, match="one generator a sample"):
+    with pytest.raises(ValueError, match="one generator per sample"):
         backbone.sample(backbone.encode(PROMPTS), noise(backbone), num_inference_steps=2, scheduler=scheduler, run=run)
     assert not transformer._forward_hooks
     assert not transformer._forward_pre_hooks

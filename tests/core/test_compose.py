@@ -135,7 +135,7 @@ def test_cpu_is_always_there():
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_absent_cuda_is_an_error(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"Device '{device}' is asked for, but torch .* sees no CUDA device"):
+    with pytest.raises(UserError, match=f"Device '{device}' was requested, but torch .* sees no CUDA device"):
         resolve_device(device)
 
 
@@ -150,7 +150,7 @@ def test_index_of_a_device_must_exist(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("cuda:1") == "cuda:1"
     assert resolve_device("cuda") == "cuda"
-    with pytest.raises(UserError, match="Device 'cuda:2' is asked for, but there are 2: cuda:0 to cuda:1"):
+    with pytest.raises(UserError, match="Device 'cuda:2' was requested, but torch sees 2: cuda:0 to cuda:1"):
         resolve_device("cuda:2")
 
 

@@ -170,7 +170,7 @@ def test_a_window_of_std_zero_is_refused_before_the_model_is_called():
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_wrong_number_of_generators_is_refused(count):
     run = PolicyRun(window=(2, 4), generators=generators(*range(count)))
-    with pytest.raises(ValueError, match=f"one generator a sample, 2; received {count}"):
+    with pytest.raises(ValueError, match=f"one generator per sample, 2; received {count}"):
         drive(ToyPolicy(), noise(), wavy, run=run)
 
 

@@ -38,5 +38,5 @@ def test_noise_of_a_sample_depends_on_its_own_generator_alone():
 
 
 def test_one_generator_a_sample():
-    with pytest.raises(ValueError, match="one generator a sample, 2; received 1"):
+    with pytest.raises(ValueError, match="one generator per sample, 2; received 1"):
         draw_normal([generator(0)], torch.empty(2, 3))

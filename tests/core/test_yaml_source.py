@@ -123,7 +123,7 @@ def test_billion_laughs_is_refused_at_once(template):
 
 
 def test_alias_inside_its_own_anchor_is_refused():
-    with pytest.raises(ManifestError, match="m:2: an alias refers to the value that it stands in"):
+    with pytest.raises(ManifestError, match="m:2: an alias refers to the value that contains it"):
         parse_yaml("a: 1\nb: &x [*x]\n", "m")
 
 

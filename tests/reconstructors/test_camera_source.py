@@ -64,7 +64,7 @@ def test_a_source_must_give_a_pose_a_frame():
     source.answer = true_reconstruction("arc", FRAMES, SIZE)
     clip = make_clip("arc", size=SIZE, num_frames=FRAMES)
     assert estimate(source, clip) is source.answer
-    with pytest.raises(PluginError, match="one pose a frame"):
+    with pytest.raises(PluginError, match="one pose per frame"):
         estimate(source, make_clip("arc", size=SIZE, num_frames=FRAMES + 1))
 
 

@@ -107,7 +107,7 @@ def test_nothing_is_remembered_after_a_failure(torch_home: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
 def test_damaged_weights_are_an_error(torch_home: Path, content: bytes) -> None:
     (torch_home / FILE).write_bytes(content)
-    with pytest.raises(WeightsError, match="cannot be had"):
+    with pytest.raises(WeightsError, match="cannot be loaded"):
         lpips_net.lpips_net()
 
 

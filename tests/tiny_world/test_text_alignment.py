@@ -163,7 +163,7 @@ def test_batches_of_mixed_lengths_sizes_and_failures_score_as_alone():
     [
         (torch.rand(9, 3, 64, 64), "A cat on a mat.", ScoreNotApplicable, "not a caption of the tiny world"),
         (torch.rand(9, 3, 64, 64), PROMPT + " Cinematic.", ScoreNotApplicable, "holds words"),
-        (torch.rand(9, 3, 16, 64), PROMPT, ScoreUnavailable, "needs 32 pixels a side"),
+        (torch.rand(9, 3, 16, 64), PROMPT, ScoreUnavailable, "needs 32 pixels on each side"),
         (torch.full((9, 3, 64, 64), 0.5), PROMPT, ScoreUnavailable, "shows nothing"),
     ],
 )

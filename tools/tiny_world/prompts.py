@@ -48,7 +48,7 @@ def _distinct(captions: Iterator[str], count: int) -> list[str]:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the three files.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the training prompts.")
 def main(out: Path, seed: int) -> None:
-    """Write train.txt, dynamic.txt and test.txt, one prompt a line."""
+    """Write train.txt, dynamic.txt and test.txt, one prompt per line."""
     for name, prompts in tiny_prompts(seed).items():
         atomic_write_text(out / f"{name}.txt", "\n".join(prompts) + "\n")
 

@@ -114,7 +114,7 @@ class AdapterFile:
         missing = [name for name in alike if name not in self.ranks]
         if missing:
             log.warning(
-                "adapter covers only some blocks, and states no configuration to tell whether that is all of it",
+                "adapter covers only some blocks, and has no configuration that says whether it is complete",
                 file=str(self.path),
                 layers=len(self.ranks),
                 of_layers_alike=len(alike),

@@ -48,7 +48,7 @@ def add_adapter(denoisers: Mapping[str, nn.Module], spec: AdapterSpec, default_t
     from peft import LoraConfig
 
     if has_adapter(denoisers):
-        raise UserError("There is an adapter already. Load the backbone anew to start from a fresh one.")
+        raise UserError("There is an adapter already. Load the backbone again to start from a fresh one.")
     targets = {name: _matched_targets(module, spec, default_targets) for name, module in denoisers.items()}
     _require_matches(denoisers, spec, default_targets, targets)
     for name, module in denoisers.items():
@@ -137,7 +137,7 @@ def save_adapter(pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder
 
     Raises:
         UserError: There is no adapter.
-        OutputError: The folder cannot be written to.
+        OutputError: The folder cannot be written.
     """
     from peft.utils import get_peft_model_state_dict
 
@@ -175,7 +175,7 @@ def load_adapter(
             to another architecture.
     """
     if has_adapter(denoisers):
-        raise UserError("There is an adapter already. Load the backbone anew to put another one on it.")
+        raise UserError("There is an adapter already. Load the backbone again to add another one.")
     files = {name: Path(folder).expanduser() / weights_name(name) for name in denoisers}
     contents = {name: read_adapter_file(path) for name, path in files.items()}
     for name, module in denoisers.items():

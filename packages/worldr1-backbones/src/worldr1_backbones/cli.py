@@ -1,4 +1,4 @@
-"""`worldr1 generate`: one JSON line a video on stdout, progress and logs on stderr."""
+"""`worldr1 generate`: one JSON line per video on stdout, progress and logs on stderr."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORMS = ("mp4", "webm", "gif", "frames", "safetensors")
 @click.argument("manifest", required=False, type=click.Path(path_type=Path))
 @click.option("--prompt", "prompts", multiple=True, help="Prompt; may be given several times.")
 @click.option(
-    "--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt a line; # comments."
+    "--prompts", "prompts_file", type=click.Path(path_type=Path), help="File with one prompt per line; # comments."
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the first video.  [default: the manifest's]")
-@click.option("--num-videos", type=click.IntRange(1, 1000), default=1, show_default=True, help="Videos a prompt.")
+@click.option("--num-videos", type=click.IntRange(1, 1000), default=1, show_default=True, help="Videos per prompt.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the videos.")
 @click.option(
     "--format", "file_format", type=click.Choice(FORMS), default="mp4", show_default=True, help="Video format."

@@ -40,12 +40,12 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True)
 class LatentLayout:
-    """How a model's latent relates to its video.
+    """Relation between the sizes of a model's latent and of its video.
 
     Attributes:
         channels: C of the latent.
         temporal_stride: Video frames from one latent frame to the next.
-        spatial_stride: Video pixels a latent pixel.
+        spatial_stride: Video pixels per latent pixel, along each side.
         patch: Latent frames, rows and columns of one token of the denoiser. Rows and columns must fill whole patches;
             missing frames are padded in front.
     """
@@ -57,7 +57,7 @@ class LatentLayout:
 
 
 class DiffusersConfig(ComponentConfig):
-    """Options that every diffusers backbone has; subclasses set the model's own defaults."""
+    """Options of every diffusers backbone; subclasses set the model's own defaults."""
 
     path: str = Field(min_length=1, description="Hub id, or a local folder in diffusers' layout.")
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; its default branch if left out.")
@@ -118,7 +118,7 @@ class DiffusersBackbone(Backbone):
 
     @abstractmethod
     def layout(self) -> LatentLayout:
-        """How latents relate to videos, from `component_config`; no weights are needed."""
+        """Layout of the latents, from `component_config`; no weights are needed."""
 
     def call_options(self) -> dict[str, Any]:
         """Arguments of the pipeline's call beside embeddings, latents and steps."""
@@ -135,10 +135,10 @@ class DiffusersBackbone(Backbone):
         return {}
 
     def guide(self, outputs: Sequence[Tensor], module: str) -> Tensor:
-        """What the pipeline makes of the denoiser's answers at one step.
+        """Combine the denoiser's outputs at one step, as the pipeline does.
 
         Args:
-            outputs: One tensor a denoiser call, in order.
+            outputs: One tensor per denoiser call, in order.
             module: The denoiser's name.
         """
         return type(self).guidance_rule(outputs, self.config.guidance_scale)
@@ -152,7 +152,7 @@ class DiffusersBackbone(Backbone):
         return latents
 
     def before_decoding(self, latents: Tensor) -> Tensor:
-        """What the pipeline does to its latents on the way from the last step to decoding; nothing as a rule."""
+        """Transform latents between the last step and decoding, as the pipeline does; no change by default."""
         return latents
 
     # Configuration and weights
@@ -171,7 +171,7 @@ class DiffusersBackbone(Backbone):
         """Configuration of a component, defaults filled in, without its weights.
 
         Raises:
-            WeightsError: It cannot be had, or the checkpoint is of another architecture.
+            WeightsError: It is missing, or the checkpoint is of another architecture.
         """
         return component_config(self.source, self.index, name)
 

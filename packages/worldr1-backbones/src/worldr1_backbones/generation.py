@@ -53,7 +53,7 @@ class Generator:
         num_inference_steps: Denoising steps, >= 1, instead of the sampler's (50 without a sampler).
 
     Raises:
-        UserError: `num_inference_steps` is out of range, or something is no component of its kind.
+        UserError: `num_inference_steps` is out of range, or an argument is not a component of its kind.
 
     Example:
         >>> from worldr1_backbones import Generator
@@ -95,7 +95,7 @@ class Generator:
         device: str = "auto",
         **options: Any,
     ) -> Generator:
-        """A generator for a model; what is left out is as for `worldr1 generate` without a manifest.
+        """Create a generator for a model; the defaults are those of `worldr1 generate` without a manifest.
 
         Args:
             backbone: A registered name, or a diffusers checkpoint: a local folder or an id on the hub whose pipeline a
@@ -135,12 +135,12 @@ class Generator:
         registry: Registry | None = None,
         num_inference_steps: int | None = None,
     ) -> Generator:
-        """A generator with the components of a manifest.
+        """Create a generator with the components of a manifest.
 
         Args:
             manifest: A manifest or its file; the shipped default if `None`. It names `backbone`, and may name `noise`
                 (else plain Gaussian noise) and `sampler` (else the checkpoint's own scheduler).
-            registry: Where names are looked up; what is installed if `None`.
+            registry: Registry of names; all installed components if `None`.
             num_inference_steps: Denoising steps, instead of the sampler's.
 
         Raises:
@@ -222,7 +222,7 @@ class Generator:
             seed: Seed of the first video of every prompt, 0 to 2^63 - 1.
             num_videos: Videos per prompt, >= 1; video k of a prompt has seed + k.
             trajectory: Commanded path or its file, instead of the prompts' camera words: one pose per frame.
-            fps: Frame rate that the videos state, instead of the model's.
+            fps: Frame rate of the videos, instead of the model's.
             batch_size: Videos that are denoised together, >= 1; changes frames by rounding only.
 
         Returns:
@@ -243,12 +243,12 @@ class Generator:
         """Generate videos one after the other, each with its request and commanded path.
 
         Args:
-            requests: What to generate; every commanded path is checked before the first video is made.
+            requests: Prompts, seeds and paths; every commanded path is checked before the first video is made.
             batch_size: Videos that are denoised together, >= 1.
-            fps: Frame rate that the videos state, instead of the model's.
+            fps: Frame rate of the videos, instead of the model's.
 
         Raises:
-            UserError: A request cannot be met.
+            UserError: A request does not fit the model.
         """
         return self.pipeline.generate(requests, batch_size=batch_size, fps=fps)
 
@@ -260,7 +260,7 @@ class Generator:
         num_videos: int = 1,
         trajectory: CameraTrajectory | str | Path | None = None,
     ) -> list[VideoRequest]:
-        """The requests of a call with these arguments; see `__call__`."""
+        """Return the requests of a call with these arguments; see `__call__`."""
         for name, value, low, high in (("num_videos", num_videos, 1, 1000), ("seed", seed, 0, 2**63 - 1)):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UserError(f"{name} must be a whole number from {low} to {high}, received {value!r}.")
@@ -270,7 +270,7 @@ class Generator:
         return [VideoRequest(text, seed + k, trajectory) for text in texts for k in range(num_videos)]
 
     def load_adapter(self, folder: str | Path) -> None:
-        """Put a trained adapter (LoRA in diffusers' layout) on the model.
+        """Load a trained adapter (LoRA in diffusers' layout) into the model.
 
         Raises:
             UserError: There is an adapter already.

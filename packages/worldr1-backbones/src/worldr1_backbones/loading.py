@@ -103,7 +103,7 @@ def component_config(source: WeightsSource, index: Mapping[str, Any], name: str)
     """Configuration of a model of the pipeline, without its weights; defaults of its class are filled in.
 
     Raises:
-        WeightsError: It cannot be had.
+        WeightsError: It is missing.
     """
     signature = inspect.signature(component_class(source, index, name).__init__)
     defaults = {key: p.default for key, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
@@ -114,7 +114,7 @@ def load_scheduler(source: WeightsSource, index: Mapping[str, Any], changes: Map
     """The checkpoint's scheduler, with some options changed; needs no weights.
 
     Raises:
-        WeightsError: It cannot be had.
+        WeightsError: It is missing.
     """
     config = read_json(source, "scheduler/scheduler_config.json")
     try:

@@ -32,7 +32,7 @@ class LatentGeometry:
         video_height: H of the video.
         video_width: W of the video.
         temporal_stride: Video frames from one latent frame to the next; latent frame k shows video frame k x stride.
-        spatial_stride: Video pixels a latent pixel.
+        spatial_stride: Video pixels per latent pixel, along each side.
         leading_padding: Latent frames in front that the decoder drops (CogVideoX 1.5).
     """
 
@@ -80,7 +80,7 @@ class Conditioning:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What a run of the pipeline gave.
+    """Result of a run of the pipeline.
 
     Attributes:
         latents: `(B, C, T, H, W)` float32 after the last step of the segment, padding included.
@@ -118,16 +118,16 @@ class Backbone(Component, abc.ABC):
     @property
     @abc.abstractmethod
     def geometry(self) -> LatentGeometry:
-        """Sizes of the video that the options ask for, and of its latent.
+        """Sizes of the video that the options request, and of its latent.
 
         Raises:
             UserError: The model cannot make this size or number of frames.
-            WeightsError: The model's configuration cannot be had.
+            WeightsError: The model's configuration is not available.
         """
 
     @property
     def fps(self) -> float:
-        """Frames a second of the model's videos."""
+        """Frames per second of the model's videos."""
         return 16.0
 
     @property
@@ -158,9 +158,9 @@ class Backbone(Component, abc.ABC):
 
         Args:
             conditioning: B encoded prompts.
-            latents: `(B, C, T, H, W)` at the begin of the segment, of `geometry.shape`.
+            latents: `(B, C, T, H, W)` at the start of the segment, of `geometry.shape`.
             num_inference_steps: Steps of the full schedule.
-            scheduler: Policy; `base_scheduler` (deterministic, nothing recorded) if left out.
+            scheduler: Policy; `base_scheduler` (deterministic, nothing recorded) by default.
             run: Segment, window, generators and injection; `step_delta` is `(B, C, T, H, W)`. Needs `scheduler`.
 
         Raises:
@@ -170,7 +170,7 @@ class Backbone(Component, abc.ABC):
 
     @abc.abstractmethod
     def predict(self, step: PolicyStep) -> Tensor:
-        """Call the denoiser again as recorded, gradients on, and apply guidance: what the scheduler was given then.
+        """Repeat the recorded denoiser call with gradients and apply guidance, which gives the input of the scheduler.
 
         Args:
             step: A recorded step, or some of its rows (`select_step`).
@@ -198,7 +198,7 @@ class Backbone(Component, abc.ABC):
 
     @abc.abstractmethod
     def adapter_disabled(self) -> AbstractContextManager[None]:
-        """Within the block the model is the one before post-training: the reference of the KL term."""
+        """Context in which the model is the one before post-training: the reference of the KL term."""
 
     @abc.abstractmethod
     def save_adapter(self, folder: str | Path) -> None:
@@ -206,16 +206,16 @@ class Backbone(Component, abc.ABC):
 
         Raises:
             UserError: There is no adapter.
-            OutputError: The folder cannot be written to.
+            OutputError: The folder cannot be written.
         """
 
     @abc.abstractmethod
     def load_adapter(self, folder: str | Path, *, trainable: bool = False) -> None:
-        """Read an adapter that `save_adapter` wrote; it is on.
+        """Load an adapter that `save_adapter` wrote, and switch it on.
 
         Args:
-            folder: Where it lies.
-            trainable: Whether it goes on being trained; else it is frozen.
+            folder: Folder of the adapter.
+            trainable: Train it further; if false, it is frozen.
 
         Raises:
             UserError: There is an adapter already.
@@ -223,10 +223,10 @@ class Backbone(Component, abc.ABC):
         """
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
-        """Keep fewer activations in `predict` and compute them again in the backward pass, or not.
+        """Switch gradient checkpointing on or off: recompute activations of `predict` in the backward pass.
 
         Raises:
-            UserError: The model cannot.
+            UserError: The model does not support it.
         """
         if enabled:
             raise UserError(f"{type(self).__name__} has no gradient checkpointing. Switch it off.")

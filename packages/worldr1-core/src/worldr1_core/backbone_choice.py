@@ -15,7 +15,7 @@ from worldr1_core.weights_source import WeightsSource
 KIND = "backbone"
 
 ReadJson = Callable[[WeightsSource, str], Mapping[str, Any]]
-"""Reads a JSON file of a checkpoint, by its name in it; raises `WeightsError` if it cannot be had."""
+"""Reads a JSON file of a checkpoint, by its name in it; raises `WeightsError` if it is missing."""
 
 
 def backbone_spec(

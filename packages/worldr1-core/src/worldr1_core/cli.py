@@ -1,6 +1,6 @@
 """The `worldr1` program: a group whose commands are registered by the installed packages.
 
-Exit codes: 0 done, 1 something failed, 2 the input must be mended.
+Exit codes: 0 done, 1 something failed, 2 an input must be fixed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class PluginGroup(click.Group):
 def cli(log_level: str, log_json: bool) -> None:
     """Score, generate, train and evaluate videos that hold together in 3D.
 
-    Results go to stdout as JSON, logs and progress to stderr. Exit code 2 means that the input must be mended, 1 that
+    Results go to stdout as JSON, logs and progress to stderr. Exit code 2 means that an input must be fixed, 1 that
     something failed.
     """
 

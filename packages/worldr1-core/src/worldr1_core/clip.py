@@ -34,13 +34,13 @@ class Clip:
     Attributes:
         video: Frames `(T, 3, H, W)`, RGB in [0, 1].
         prompt: Text the video was generated from; may be empty.
-        target: Commanded camera path with `T` poses, or `None` where none is commanded. Left out, `moves` command it,
-            or else the camera words of `prompt`. An explicit `None` commands nothing, whatever the prompt says.
+        target: Commanded camera path with `T` poses, or `None` if none is commanded. By default `moves` command it, or
+            else the camera words of `prompt`. An explicit `None` commands nothing, whatever the prompt says.
         intrinsics: Known `(3, 3)` intrinsics in pixels of `video`, or `None` for the default guess.
         name: Name of the clip in messages and output files.
-        reference: What the model before post-training made of the same prompt and initial noise, or `None`.
-        moves: Camera words of the prompt, where they alone command the path; `target` is then the vocabulary's typical
-            path. Empty where a path is given, or none is commanded.
+        reference: Video of the model before post-training from the same prompt and initial noise, or `None`.
+        moves: Camera words of the prompt if they alone command the path; `target` is then the vocabulary's typical
+            path. Empty if a path is given, or none is commanded.
 
     Raises:
         TrajectoryError: The video has too few frames for the moves.

@@ -31,7 +31,7 @@ class WeightedReward:
 
 @dataclass(frozen=True, slots=True)
 class ScoringComponents:
-    """What it takes to score clips."""
+    """Components that score clips."""
 
     rewards: list[WeightedReward]
     reconstructor: Reconstructor | None
@@ -39,7 +39,7 @@ class ScoringComponents:
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """What any of the rewards requires."""
+        """Union of the inputs that the rewards require."""
         return frozenset(part for reward in self.rewards for part in reward.reward.requires)
 
 
@@ -53,15 +53,15 @@ def resolve_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
-            f"Device {device!r} is asked for, but torch {torch.__version__} sees no CUDA device. Use `device: cpu`."
+            f"Device {device!r} was requested, but torch {torch.__version__} sees no CUDA device. Use `device: cpu`."
         )
     if device == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            f"Device {device!r} is asked for, but torch {torch.__version__} sees no MPS device. Use `device: cpu`."
+            f"Device {device!r} was requested, but torch {torch.__version__} sees no MPS device. Use `device: cpu`."
         )
     index, count = device.partition(":")[2], torch.cuda.device_count() if device.startswith("cuda") else 0
     if index and int(index) >= count:
-        raise UserError(f"Device {device!r} is asked for, but there are {count}: cuda:0 to cuda:{count - 1}.")
+        raise UserError(f"Device {device!r} was requested, but torch sees {count}: cuda:0 to cuda:{count - 1}.")
     return device
 
 
@@ -118,7 +118,7 @@ def compose_scoring(
 
     Raises:
         ManifestError: There is no reward, or a reward requires a component that the manifest does not name.
-        UserError: A reward or another component cannot be had.
+        UserError: A reward or another component is not available.
     """
     chosen = choose_rewards(manifest.rewards if only is None else only, manifest.rewards, registry)
     if not chosen:

@@ -13,13 +13,13 @@ from types import ModuleType
 
 
 class WorldR1Error(Exception):
-    """Something failed that is not the user's mistake (exit code 1)."""
+    """A failure that is not caused by the input (exit code 1)."""
 
     exit_code = 1
 
 
 class UserError(WorldR1Error):
-    """The input cannot be used as it is; the message says how to mend it (exit code 2)."""
+    """The input cannot be used; the message says how to fix it (exit code 2)."""
 
     exit_code = 2
 
@@ -61,14 +61,14 @@ class OutputError(UserError):
 
 
 class ScoreUnavailable(WorldR1Error):
-    """A score cannot be had for this clip; the message is the reason that stands beside the NaN.
+    """There is no score for this clip; the message is the reason that is reported with the NaN.
 
     Raise it in a reward, reconstructor or judge. It marks the clip as failed: the total is NaN too.
     """
 
 
 class ScoreNotApplicable(ScoreUnavailable):
-    """The question makes no sense for this clip (no camera move is commanded, say); the total leaves it out."""
+    """The reward makes no sense for this clip, e.g. because no move is commanded; the total leaves it out."""
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ NUM_INFERENCE_STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class GenerationComponents:
-    """What it takes to make videos.
+    """Components that make videos.
 
     Attributes:
         backbone: Text-to-video model.

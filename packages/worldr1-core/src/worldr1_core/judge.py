@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # see worldr1_core.reward
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
-    """What a judge is asked about one sample.
+    """Request to a judge about one sample.
 
     Attributes:
         images: `(N, 3, H, W)` RGB in [0, 1], N >= 1, shown in order before the text.
@@ -28,11 +28,11 @@ class JudgeRequest:
 
 @dataclass(frozen=True, slots=True)
 class JudgeResult:
-    """A judge's answer.
+    """Answer of a judge.
 
     Attributes:
         score: Expected digit over the ten digit tokens, divided by 9: in [0, 1].
-        mass: Probability that the answer is a digit at all, in [0, 1], or `None` where the model does not tell.
+        mass: Probability that the answer is a digit at all, in [0, 1], or `None` if the model does not report it.
         source: `"logprobs"` (expectation) or `"text"` (one parsed digit).
     """
 
@@ -49,5 +49,5 @@ class Judge(Component, abc.ABC):
         """Grade every request.
 
         Returns:
-            One entry per request, in order: a `JudgeResult`, or the `ScoreUnavailable` that says why there is none.
+            One entry per request, in order: a `JudgeResult`, or a `ScoreUnavailable` with the reason.
         """

@@ -48,7 +48,7 @@ class RewardSpec(ComponentSpec):
 
 
 class Manifest(BaseModel):
-    """What a pipeline is made of. Sections that other packages register are kept in `sections`."""
+    """Components of a pipeline. Sections that other packages register are kept in `sections`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,7 +67,7 @@ class Manifest(BaseModel):
     rewards: list[RewardSpec] = Field(default_factory=list, description="Rewards; the total is their weighted sum.")
     prompts: dict[str, str] = Field(
         default_factory=dict,
-        description="Split name -> prompt file, one prompt a line, relative to the manifest.",
+        description="Split name -> prompt file, one prompt per line, relative to the manifest.",
     )
     sections: dict[str, Any] = Field(default_factory=dict, exclude=True, description="Sections of other packages.")
 

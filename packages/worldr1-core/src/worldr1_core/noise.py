@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # see worldr1_core.reward
 
 @dataclass(frozen=True, slots=True)
 class NoiseRequest:
-    """What initial noise is asked for: one video.
+    """Request for the initial noise of one video.
 
     Attributes:
         geometry: Sizes of the latent and of the video.
@@ -65,7 +65,7 @@ class NoiseConditioner(Component, abc.ABC):
 
         Raises:
             TrajectoryError: The commanded path does not fit the video.
-            UserError: Flow or depth has another form than the request says, or both are given.
+            UserError: Flow or depth has a shape that does not fit the request, or both are given.
         """
         import torch
 
@@ -93,7 +93,7 @@ class NoiseConditioner(Component, abc.ABC):
         """Noise `(C, num_frames, H, W)` of the latent frames that belong to the video.
 
         Args:
-            request: What is asked for.
+            request: The video to draw noise for.
             generator: CPU generator of this video; the only source of randomness.
         """
 

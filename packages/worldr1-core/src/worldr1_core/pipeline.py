@@ -135,12 +135,12 @@ class VideoPipeline:
         """Generate videos, in order, with the deterministic sampler.
 
         Args:
-            requests: What to generate; every commanded path is checked before the first video is made.
+            requests: Prompts, seeds and paths; every commanded path is checked before the first video is made.
             batch_size: Videos that are denoised together, >= 1.
             fps: Frame rate that the videos state, instead of the backbone's.
 
         Raises:
-            UserError: A request cannot be met.
+            UserError: A request does not fit the model.
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, received {batch_size!r}.")

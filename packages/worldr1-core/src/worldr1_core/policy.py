@@ -34,7 +34,7 @@ class PolicyRun:
         segment: Steps `[begin, end)` of the full schedule to run; all of them if `None`.
         window: Steps `[begin, end)` of the full schedule that are stochastic; none if empty.
         generators: One generator a sample for the stochastic steps.
-        initial: `(B, ...)` float32 at the begin of the segment, in the pipeline's latent layout: the scheduler goes on
+        initial: `(B, ...)` float32 at the start of the segment, in the pipeline's latent layout: the scheduler goes on
             from it where the pipeline begins with the same values in its own dtype.
         step_delta: `(B, ...)` added to the sample after a step with its weight, mean and std of every sample kept
             (stepwise injection of the noise conditioner); in the pipeline's latent layout.
@@ -193,7 +193,7 @@ class PolicyScheduler(abc.ABC):
         Raises:
             UserError: The sample is not finite.
             WorldR1Error: The model output is not finite.
-            ValueError: `set_timesteps` has not been called, or the run does not have one generator a sample.
+            ValueError: `set_timesteps` has not been called, or the run does not have one generator per sample.
         """
         if self._position is None:
             raise ValueError("Call set_timesteps before step.")

@@ -1,4 +1,4 @@
-r"""Prompt files: UTF-8 text, one prompt a line. Every command that takes one reads it here.
+r"""Prompt files: UTF-8 text, one prompt per line. Every command that takes one reads it here.
 
 Blank lines, and lines whose first character other than a blank is `#`, are no prompts. A line ends at `\n`, `\r\n` or
 `\r` and nowhere else: text from web pages and word processors holds other separators (U+2028, U+0085, vertical tab,
@@ -65,7 +65,7 @@ def read_prompt_file(path: str | os.PathLike[str]) -> PromptFile:
     prompts = [line for line in lines if line and not line.startswith("#")]
     if not prompts:
         raise UserError(
-            f"Prompt file {str(path)!r} holds no prompt. Write one prompt a line; lines that start with '#' are "
+            f"Prompt file {str(path)!r} holds no prompt. Write one prompt per line; lines that start with '#' are "
             "comments."
         )
     return PromptFile(prompts, len(comments), len(lines) - len(comments) - len(prompts))

@@ -21,7 +21,7 @@ class Render:
 
     Attributes:
         frames: Rendered `(N, 3, H, W)` RGB in [0, 1]; arbitrary where `coverage` is 0.
-        coverage: `(N, H, W)` in [0, 1]: how much of the pixel the scene accounts for.
+        coverage: `(N, H, W)` in [0, 1]: share of the pixel that the scene covers.
         depth: `(N, H, W)` z-depth in the trajectory's units, or `None`.
     """
 
@@ -37,7 +37,7 @@ class Reconstruction(abc.ABC):
     Attributes:
         trajectory: Estimated poses (frame 0 = identity) and intrinsics; its unit is the median scene depth seen from
             frame 0, unless `trajectory.scene_depth` says otherwise.
-        depth: `(T, H, W)` z-depth of every frame in the same unit, or `None` where the method has none.
+        depth: `(T, H, W)` z-depth of every frame in the same unit, or `None` if the method has none.
         has_parallax: Whether the translation (and with it depth) is determined by the video. False on a pure pan or a
             fixed camera, where every depth explains the frames equally well.
         diagnostics: Plain numbers and strings for reports (residuals, iterations, chosen start, ...).
@@ -60,16 +60,16 @@ class Reconstruction(abc.ABC):
 
     @abc.abstractmethod
     def rerender(self) -> Render:
-        """Render the clip's own frames, `(T, 3, H, W)`, each from the other frames where the method allows it."""
+        """Render the clip's own frames, `(T, 3, H, W)`, each from the other frames if the method allows it."""
 
 
 class Reconstructor(Component, abc.ABC):
-    """Lifts a clip to 3D. It never sees `clip.target`'s poses as a starting point: that would bias the estimate."""
+    """Estimates cameras and 3D scene of a clip. It must not read `clip.target`, which would bias the estimate."""
 
     @abc.abstractmethod
     def reconstruct(self, clip: Clip) -> Reconstruction:
         """Estimate cameras and scene.
 
         Raises:
-            ScoreUnavailable: The clip cannot be reconstructed (no texture, say); the message is the reason.
+            ScoreUnavailable: The clip cannot be reconstructed, e.g. for lack of texture; the message is the reason.
         """

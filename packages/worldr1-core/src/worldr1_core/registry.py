@@ -272,14 +272,14 @@ def register(kind: str, name: str, *, replace: bool = ...) -> Callable[[T], T]: 
 def register(kind: str, name: str, component: Any = None, *, replace: bool = False) -> Any:
     """Register a component of this process, so that it can be named in `Scorer`, in manifests and in the trainer.
 
-    Other processes do not know it; a plugin registers for all of them.
+    Other processes do not see it; a plugin registers components for every process.
 
     Args:
         kind: `"reward"`, `"reconstructor"`, `"judge"`, `"backbone"`, `"noise conditioner"`, `"sampler"`,
             `"manifest section"` or `"command"`.
         name: Name to register it under.
         component: A class derived from the interface of its kind; as a reward also a function in TRL's convention.
-            Left out, `register` is a decorator.
+            Without it, `register` is a decorator.
         replace: Replace what this process registered under the name before, as when the cell of a notebook runs again.
             The component of a plugin is never replaced.
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch u
 
 
 class Requirement(StrEnum):
-    """What a reward may ask the scorer to provide; each is computed once a clip and shared.
+    """Inputs that a reward can require from the scorer; each is computed once per clip and shared.
 
-    `REFERENCE` is the clip's own: training makes it where a reward reads it, and a clip from elsewhere has none.
+    `REFERENCE` is the clip's own reference: training makes it if a reward requires it, and other clips have none.
     """
 
     RECONSTRUCTION = "reconstruction"
@@ -34,7 +34,7 @@ class Requirement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RewardInputs:
-    """What the scorer computed for a clip; a field is `None` unless the reward's `requires` names it."""
+    """Inputs that the scorer computed for a clip; a field is `None` unless the reward's `requires` names it."""
 
     reconstruction: Reconstruction | None = None
     judge: Judge | None = None
@@ -43,21 +43,21 @@ class RewardInputs:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward's answer.
+    """Result of a reward for one clip.
 
     Attributes:
-        value: Finite score, higher is better; NaN exactly where `reason` is given. A numpy scalar or a 0-dim tensor is
+        value: Finite score, higher is better; NaN if and only if `reason` is given. A numpy scalar or a 0-dim tensor is
             kept as a plain float.
-        reason: Why there is no score; `None` where there is one.
-        applicable: False where the question makes no sense for the clip: a total leaves such a score out, while a
+        reason: Why there is no score; `None` if there is one.
+        applicable: False if the reward makes no sense for the clip: a total leaves such a score out, while a
             failed one makes the total NaN.
         details: Plain numbers and strings that explain the score.
         spatial_map: Where in the picture the score was earned: `(h, w)` of any size, on any scale, higher is
-            better, NaN where nothing can be said. Training may credit each place with its own. `None` without such.
+            better, NaN where it is unknown. Training can credit each place with its own value. `None` without a map.
 
     Raises:
-        ValueError: The value is no finite number and there is no reason, or a number has a reason or does not apply; or
-            the spatial map is not a matrix.
+        ValueError: The value is not finite and has no reason, or a number has a reason or does not apply; or the
+            spatial map is not a matrix.
     """
 
     value: float
@@ -75,7 +75,7 @@ class Score:
             raise ValueError(
                 "A score is either a number or NaN with a reason; "
                 f"received value {self.value!r} and reason {self.reason!r}. "
-                "Raise ScoreUnavailable('why') where a score cannot be had."
+                "Raise ScoreUnavailable('why') if there is no score."
             )
         if math.isinf(number):
             raise ValueError(f"A score must be finite, received {number!r}.")
@@ -103,8 +103,8 @@ def as_number(value: object) -> float | None:
 class Reward(Component, abc.ABC):
     """Scores clips, higher is better.
 
-    Subclasses say in `requires` what they need besides the clip, and implement `score`. Raise `ScoreUnavailable`
-    (failed) or `ScoreNotApplicable` (the question makes no sense here) instead of inventing a number.
+    Subclasses list in `requires` the inputs that they need besides the clip, and implement `score`. Raise
+    `ScoreUnavailable` (failed) or `ScoreNotApplicable` (the reward makes no sense for this clip) if there is no score.
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset()
@@ -122,7 +122,7 @@ class Reward(Component, abc.ABC):
         """
 
     def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
-        """Score many clips; override it where batching pays. One entry a clip, failures as exceptions, in order."""
+        """Score many clips; override it if batching is faster. One entry per clip, failures as exceptions, in order."""
         results: list[Score | float | Exception] = []
         for clip, clip_inputs in zip(clips, inputs, strict=True):
             try:
@@ -133,10 +133,10 @@ class Reward(Component, abc.ABC):
 
 
 class BatchReward(Reward):
-    """A reward that scores clips together; a clip alone is a batch of one. Subclasses implement `score_batch`."""
+    """A reward that scores clips together. Subclasses implement `score_batch`; `score` calls it with one clip."""
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score | float:
-        """Score one clip; what `score_batch` returns as an exception is raised."""
+        """Score one clip; an exception that `score_batch` returns is raised."""
         [result] = self.score_batch([clip], [inputs])
         if isinstance(result, Exception):
             raise result
@@ -144,4 +144,4 @@ class BatchReward(Reward):
 
     @abc.abstractmethod
     def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
-        """Score many clips. One entry a clip, failures as exceptions, in order."""
+        """Score many clips. One entry per clip, failures as exceptions, in order."""

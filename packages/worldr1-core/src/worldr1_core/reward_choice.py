@@ -75,7 +75,7 @@ def choose_rewards(
             )
         if choice.name in RESERVED["reward"]:
             raise UserError(
-                f"A reward cannot be called {choice.name!r}, which stands for something else in results. Rename "
+                f"A reward cannot be called {choice.name!r}, which has another meaning in results. Rename "
                 f"{shorten(item)}."
             )
         chosen[choice.name], seen[choice.name] = choice, item

@@ -38,7 +38,7 @@ class FunctionReward(BatchReward):
 
     Args:
         function: Function, `functools.partial` or object with a `__call__`.
-        name: Name of the reward; that of the function when left out.
+        name: Name of the reward; by default that of the function.
         device: Kept as an attribute; functions choose their own device.
 
     Raises:

@@ -63,7 +63,7 @@ def rollout_groups(
     group_size: int,
     generators: Sequence[Generator],
 ) -> Rollout:
-    """Sample `group_size` videos a prompt that share their initial noise and every step before the window.
+    """Sample `group_size` videos per prompt that share their initial noise and every step before the window.
 
     Args:
         backbone: Model.

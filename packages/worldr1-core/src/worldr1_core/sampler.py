@@ -31,12 +31,12 @@ class SamplerConfig(ComponentConfig):
 
 
 class Sampler(Component, abc.ABC):
-    """Makes policy schedulers, and says which steps are stochastic.
+    """Makes policy schedulers, and selects the stochastic steps.
 
     Its `Config` derives from `SamplerConfig`.
 
     Attributes:
-        stochastic_last_step: Whether the last step of a schedule can be drawn; if not, no window holds it.
+        stochastic_last_step: True if the last step of a schedule can be stochastic; if not, no window includes it.
     """
 
     Config = SamplerConfig

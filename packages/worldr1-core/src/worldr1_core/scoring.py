@@ -1,4 +1,4 @@
-"""Scoring clips: one reconstruction a clip however many rewards read it, and no failure that becomes a number."""
+"""Scoring clips: one reconstruction per clip however many rewards read it, and no failure that becomes a number."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ E = TypeVar("E", bound=Exception)
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """What one clip earned.
+    """Scores of one clip.
 
     Attributes:
         clip: The clip.
         scores: Reward name -> score, in the manifest's order.
         total: Weighted sum over the applicable scores; NaN if one failed or none applies. A reward of weight 0 is
-            reported, and does not touch the total.
+            reported, and does not affect the total.
         reasons: Name (or `"total"`) -> why it is NaN.
         timings: Step name -> seconds.
         reconstruction: The shared reconstruction, for renders and reports; `None` if nothing read it or it failed.
@@ -181,7 +181,7 @@ def _ask(weighted: WeightedReward, clips: list[Clip], inputs: list[RewardInputs]
         if len(answers) != len(clips):
             raise PluginError(
                 f"Reward {weighted.name!r} returned {len(answers)} scores for {len(clips)} clips. "
-                "score_batch must return one entry a clip, in order."
+                "score_batch must return one entry per clip, in order."
             )
         return answers
     return [_ask(weighted, [clip], [known])[0] for clip, known in zip(clips, inputs, strict=True)]

@@ -34,7 +34,7 @@ def generator(seed: int, *keys: int | str) -> Generator:
 
 
 def draw_normal(generators: Sequence[Generator], like: Tensor) -> Tensor:
-    """Standard normal noise `(B, ...)` in float32, one generator a sample.
+    """Standard normal noise `(B, ...)` in float32, one generator per sample.
 
     It is drawn on the CPU whatever the device of `like`, so that a seed gives the same noise everywhere.
 
@@ -46,6 +46,6 @@ def draw_normal(generators: Sequence[Generator], like: Tensor) -> Tensor:
         ValueError: There are not B generators.
     """
     if len(generators) != like.shape[0]:
-        raise ValueError(f"Expected one generator a sample, {like.shape[0]}; received {len(generators)}.")
+        raise ValueError(f"Expected one generator per sample, {like.shape[0]}; received {len(generators)}.")
     noise = torch.stack([torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in generators])
     return noise.to(like.device)

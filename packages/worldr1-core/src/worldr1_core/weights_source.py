@@ -1,4 +1,4 @@
-"""Where weights come from, and the error where they cannot be had."""
+"""The source of weights, and the error if they are missing."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _measure(node: yaml.Node, sizes: dict[int, int], name: str) -> int:
     line = node.start_mark.line + 1
     if id(node) in sizes:
         if sizes[id(node)] == 0:
-            raise ManifestError(f"{name}:{line}: an alias refers to the value that it stands in. Write the value out.")
+            raise ManifestError(f"{name}:{line}: an alias refers to the value that contains it. Write the value out.")
         return sizes[id(node)]
     sizes[id(node)] = 0
     total = 1

@@ -214,7 +214,7 @@ def failure_rate(outcomes: Sequence[str | Exception | None]) -> FailureRate:
     """Count the clips for which an estimator gave no path, by reason.
 
     Args:
-        outcomes: One entry a clip: `None` where there is a path, else the reason or the exception that was raised.
+        outcomes: One entry per clip: `None` where there is a path, else the reason or the exception that was raised.
             Digits in reasons become `#` and a leading `name: ` is dropped, so that equal reasons of different clips
             count as one.
 

@@ -36,7 +36,7 @@ LONG_CLIP_FRAMES = 100
 @click.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=_FilePath())
 @click.option("--prompt", help="Prompt of every video; its camera words command the path.")
-@click.option("--prompts", "prompts_file", type=_FilePath(), help="File with one prompt a line; # comments.")
+@click.option("--prompts", "prompts_file", type=_FilePath(), help="File with one prompt per line; # comments.")
 @click.option(
     "--trajectory",
     type=_FilePath(),
@@ -69,7 +69,7 @@ def score(
 
     VIDEO is a video file, an image folder, a folder of videos, or a .csv/.jsonl list with the keys video, prompt,
     trajectory and intrinsics. Where no prompt is given, that of the JSON beside a generated video is taken. Every clip
-    gives one JSON line on stdout; a score that cannot be had is null, with its reason. Clips that are missing or cannot
+    gives one JSON line on stdout; a missing score is null, with its reason. Clips that are missing or cannot
     be read are reported on stderr, the others are scored, and the exit code is 2.
     """
     from worldr1_core.camera.formats import split_choice

@@ -210,5 +210,5 @@ def _table(report: Mapping[str, Any]) -> str:
     told = "not told" if memory is None else f"{memory:.0f} MiB"
     lines += [f"clips without a score: {missing or 'none'}"]
     lines += [f"in no figure: {label}: {reason}" for label, reason in report.get("left_out", {}).items()]
-    lines += [f"median {report['cost']['seconds']:.2f} s a clip, peak memory of a clip {told}"]
+    lines += [f"median {report['cost']['seconds']:.2f} s per clip, peak memory per clip {told}"]
     return "\n".join(lines)

@@ -252,7 +252,7 @@ def _read_prompts(path: Path, requests: Sequence[ScoreRequest]) -> list[str]:
         if missing := sum(request.problem is not None for request in requests):
             videos += f", {missing} of which cannot be found"
         raise UserError(
-            f"Prompt file {str(path)!r} holds {content.count} for {videos}. Write one prompt a line, in the order of "
+            f"Prompt file {str(path)!r} holds {content.count} for {videos}. Write one prompt per line, in the order of "
             "the videos; blank lines and lines that start with '#' do not count. For videos without a prompt, use a "
             ".csv or .jsonl list."
         )

@@ -161,7 +161,7 @@ def edge_sharpness(images: Tensor, side: int = 64) -> Tensor:
     1/4 on any smooth ramp, whatever the contrast; the result is that ratio, rescaled to [0, 1]. Noise counts as sharp.
 
     Args:
-        images: `(N, 3, H, W)` RGB in [0, 1], at least 8 pixels a side.
+        images: `(N, 3, H, W)` RGB in [0, 1], at least 8 pixels on each side.
         side: Shorter side in pixels at which is looked; smaller images stay as they are.
 
     Returns:

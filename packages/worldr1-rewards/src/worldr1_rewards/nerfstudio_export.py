@@ -44,7 +44,7 @@ def export_nerfstudio(clip: Clip, scene: Reconstruction, folder: str | os.PathLi
         `transforms.json`, and the model's `config.yml` where there is a model.
 
     Raises:
-        OutputError: The folder cannot be written to.
+        OutputError: The folder cannot be written.
         TrajectoryError: The camera has skew, which nerfstudio cannot hold.
         MissingExtraError: There is a model, and nerfstudio is not installed.
     """

@@ -60,7 +60,7 @@ def write_clip_outputs(result: ClipScores, folder: str | Path, views: ClipViews 
         The files written.
 
     Raises:
-        OutputError: The folder cannot be written to.
+        OutputError: The folder cannot be written.
         UserError: The reconstruction cannot render for any clip (absent weights or extra).
     """
     folder = Path(folder)

@@ -32,26 +32,26 @@ ManifestLike = str | Path | Mapping[str, Any] | Manifest
 class Scorer:
     """Scores videos for 3D consistency and camera obedience, as `worldr1 score` does.
 
-    Without arguments it uses the shipped composition, which needs no weights: `reconstruction` and `trajectory`.
+    Without arguments it uses the default manifest, which needs no weights: `reconstruction` and `trajectory`.
 
     Args:
         rewards: Rewards to use, one or a list. Each is a registered name, a mapping as in a manifest
             (`{"name": "trajectory", "amount": "exact"}`), a `Reward` object or class, a function in TRL's convention,
-            or a pair of one of these and a weight. A manifest (file or mapping) may stand here too. Left out, all
-            rewards of the manifest.
-        manifest: Where rewards given by name get their options and weights, and where reconstructor, judge and device
-            come from; the shipped default when left out.
+            or a pair of one of these and a weight. A manifest (file or mapping) is also accepted. By default all
+            rewards of the manifest are used.
+        manifest: Source of the options and weights of rewards given by name, and of reconstructor, judge and device;
+            the default manifest if not given.
         reconstructor: Name or object, instead of the manifest's.
         judge: Name or object, instead of the manifest's.
         device: Torch device, `"auto"`, `"cpu"` or `"cuda:0"`, instead of the manifest's. Objects keep their own.
-        registry: Where names are looked up; what is installed and registered in process when left out.
+        registry: Registry of names; by default all components that are installed or registered in process.
 
     Attributes:
         engine: The engine of `worldr1_core` that scores `Clip` objects.
 
     Raises:
         ManifestError: The manifest does not validate, or a reward requires something that it does not name.
-        UserError: A reward or another component cannot be had.
+        UserError: A reward or another component is not available.
 
     Example:
         >>> scorer = Scorer()
@@ -93,7 +93,7 @@ class Scorer:
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """What any of the rewards requires."""
+        """Union of the inputs that the rewards require."""
         return self.engine.requires
 
     def __call__(
@@ -118,7 +118,7 @@ class Scorer:
 
         Returns:
             A dictionary with `video`, `prompt`, `scores`, `total`, `reasons`, `timings`, `details` and `versions`; for
-            several videos a list of them. A score that cannot be had is `None`, and `reasons` says why.
+            several videos a list of them. A missing score is `None`, and `reasons` says why.
 
         Raises:
             VideoError: Something is no video, or cannot be read.
@@ -141,7 +141,7 @@ class Scorer:
         intrinsics: IntrinsicsLike | Sequence[IntrinsicsLike | None] | None = None,
         batch_size: int = 1,
     ) -> Iterator[ClipScores]:
-        """Score videos one after the other, and keep the reconstructions for pictures and further work.
+        """Score videos one after the other, and keep the reconstructions for pictures and further analysis.
 
         Args:
             videos: As for a call. An iterator is read as results are taken, so that only `batch_size` clips are held

@@ -15,7 +15,7 @@ _LINE_SEPARATORS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\u0085\u2028\u
 def score_record(result: ClipScores) -> dict[str, Any]:
     """A result as plain data: `video`, `prompt`, `scores`, `total`, `reasons`, `timings`, `details`, `versions`.
 
-    A score that cannot be had is `None`, and `reasons` says why.
+    A missing score is `None`, and `reasons` says why.
     """
     return {
         "video": result.clip.name,

@@ -20,7 +20,7 @@ COLUMNS = ("trajectory", "intrinsics")
 class TRLReward:
     """A callable `f(prompts=…, completions=…, **columns)` that returns one float or `None` per completion.
 
-    `None` stands for a score that cannot be had; TRL leaves it out. The reasons go to `log_extra`, where TRL passes it,
+    `None` stands for a missing score; TRL leaves it out. The reasons go to `log_extra`, where TRL passes it,
     in the column `<name>_reason`.
 
     Attributes:
@@ -75,8 +75,8 @@ def as_trl_reward(
     """Make a reward function for TRL's trainers from a reward.
 
     Args:
-        reward: A reward in any form that `Scorer` takes, whose score is returned; or a `Scorer`, whose total is.
-        name: Under which TRL logs it; the reward's own name, or `"total"`, when left out.
+        reward: A reward in any form that `Scorer` accepts, or a `Scorer`, whose total is returned.
+        name: Name in TRL's logs; by default the name of the reward, or `"total"`.
         batch_size: Videos scored together.
         **options: Further arguments of `Scorer`.
 

@@ -95,12 +95,12 @@ class CameraWarpConfig(ComponentConfig):
 class CameraWarpNoise(NoiseConditioner):
     """Noise that is carried along the commanded camera path (paper, section 1 of the method).
 
-    What moves the noise, in this order: the request's `flow`; its `depth` with the path; the path past the scene
+    The motion comes from, in this order: the request's `flow`; its `depth` with the path; the path past the scene
     plane, or through an empty room. The path is the request's, that of the file in the options, or what the camera
-    words of the prompt command. With neither flow nor path, the noise is that of `gaussian`, number by number.
+    words of the prompt command. With neither flow nor path, the noise equals that of `gaussian` with the same seed.
 
-    Before injection every frame is exactly white N(0, 1), and so it stays with `replace`, `blend` and `lowpass-delta`.
-    With `stepwise-delta` the initial latent is that of `gaussian`, and the delta is handed on to the sampler.
+    Every frame is exactly white N(0, 1) before injection, and after it with `replace`, `blend` and `lowpass-delta`.
+    With `stepwise-delta` the initial latent is that of `gaussian`, and the delta is passed to the sampler.
     """
 
     Config = CameraWarpConfig
@@ -146,8 +146,8 @@ class CameraWarpNoise(NoiseConditioner):
         """Noise `(C, num_frames, H, W)` that the motion carries, before degradation and injection.
 
         Args:
-            request: Its flow, if any, goes before the path.
-            path: One pose a video frame; may be left out where there is flow.
+            request: Its flow, if any, takes precedence over the path.
+            path: One pose a video frame; optional if there is flow.
             generator: Source of all randomness.
         """
         geometry, frames = request.geometry, latent_frames(request.geometry)

@@ -20,7 +20,7 @@ STILL = 1e-9
 
 
 def fit_to_clip(path: CameraTrajectory, num_frames: int, *, resample: bool) -> CameraTrajectory:
-    """The path seen from its first camera, one pose a video frame.
+    """The path seen from its first camera, one pose per video frame.
 
     Args:
         path: Any path.
@@ -32,7 +32,7 @@ def fit_to_clip(path: CameraTrajectory, num_frames: int, *, resample: bool) -> C
     """
     if path.num_frames != num_frames and not resample:
         raise TrajectoryError(
-            f"The commanded path has {path.num_frames} poses, the video {num_frames} frames. Give one pose a frame, "
+            f"The commanded path has {path.num_frames} poses, the video {num_frames} frames. Give one pose per frame, "
             "or set resample: true to stretch the path over the clip."
         )
     return path.resample(num_frames).relative()

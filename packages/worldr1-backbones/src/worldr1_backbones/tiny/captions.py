@@ -52,7 +52,7 @@ class CaptionError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a clip of the tiny world shows.
+    """Content of a clip of the tiny world.
 
     Attributes:
         moves: Camera words in order; empty where the caption does not command the camera.

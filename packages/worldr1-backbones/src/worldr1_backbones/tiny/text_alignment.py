@@ -197,7 +197,7 @@ def shrink(frames: Tensor) -> Tensor:
 
 
 class TinyTextAlignmentReward(BatchReward):
-    """How much of its caption's scene a clip of the tiny world shows, in [0, 1], higher is better.
+    """Agreement of a clip of the tiny world with the scene of its caption, in [0, 1], higher is better.
 
     The weighted mean of facts, each in [0, 1] and each in the details: every object's colour (is an object of this
     colour there, as large as it should be, and does it stay), its shape, the order of two objects from left to right,
@@ -271,7 +271,7 @@ def readable_caption(clip: Clip) -> Caption:
     """
     caption = caption_of(clip)
     if min(clip.video.size) < SMALLEST_SIDE:
-        raise ScoreUnavailable(f"needs {SMALLEST_SIDE} pixels a side, received {clip.video.size}")
+        raise ScoreUnavailable(f"needs {SMALLEST_SIDE} pixels on each side, received {clip.video.size}")
     if float(clip.video.frames.std(correction=0)) < LEAST_CONTRAST:
         raise ScoreUnavailable("the clip shows nothing: all pixels are alike")
     return caption

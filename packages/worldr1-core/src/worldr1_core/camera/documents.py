@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(document: JsonObject, path: Path) -> None:
-    """Write an object with one key a line and one matrix a line, so that people can read and edit it.
+    """Write an object with one key and one matrix per line, so that people can read and edit it.
 
     Raises:
         OutputError: The place cannot be written to.

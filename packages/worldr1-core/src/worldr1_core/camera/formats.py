@@ -48,17 +48,17 @@ def load_trajectory(
 
     Args:
         path: File in one of the formats above. `FILE#NAME` chooses one of several arrays or cameras in it.
-        num_frames: Number of poses that is needed (that of the clip); any when left out.
-        image_size: `(H, W)` of the clip, to which intrinsics are brought; left out, they stay as the file states them.
-        with_camera: Whether to read the file's intrinsics. Without, the trajectory has none, and a lens that is no
-            pinhole is no error.
+        num_frames: Required number of poses (that of the clip); any number by default.
+        image_size: `(H, W)` of the clip, to which intrinsics are scaled; by default they stay as the file states them.
+        with_camera: Read the file's intrinsics. If false, the trajectory has none, and a lens that is not a pinhole
+            is not an error.
 
     Returns:
         Camera-to-world poses, OpenCV axes, with the intrinsics that the file states.
 
     Raises:
         TrajectoryError: There is no such file, it is malformed or ambiguous, its poses are not rigid, their number is
-            another, or its intrinsics do not fit the clip.
+            wrong, or its intrinsics do not fit the clip.
     """
     path, selected = _existing_file(path)
     try:
@@ -81,14 +81,14 @@ def save_trajectory(trajectory: CameraTrajectory, path: str | os.PathLike[str], 
 
     Args:
         trajectory: Poses to write.
-        path: Target file; it is replaced as a whole, missing folders are made.
+        path: Target file; it is replaced as a whole, missing folders are created.
         fps: Frame rate that sets the time stamps of TUM files.
 
     Returns:
         `path`.
 
     Raises:
-        OutputError: The suffix is unknown or the place cannot be written to.
+        OutputError: The suffix is unknown or the target cannot be written.
         TrajectoryError: The format needs intrinsics that the trajectory lacks.
     """
     path = Path(path)

@@ -43,7 +43,7 @@ def plot_trajectories(
 
     Raises:
         TrajectoryError: There is nothing to draw.
-        OutputError: The suffix is unknown or the place cannot be written to.
+        OutputError: The suffix is unknown or the target cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     if not trajectories:

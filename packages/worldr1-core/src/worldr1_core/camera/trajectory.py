@@ -88,7 +88,7 @@ class CameraTrajectory:
 
     @property
     def rests(self) -> bool:
-        """Whether the camera neither travels (a millionth of the scene depth) nor turns (a thousandth of a degree)."""
+        """True if the camera neither travels (a millionth of the scene depth) nor turns (a thousandth of a degree)."""
         return self.extent < 1e-6 * (self.scene_depth or 1.0) and self.rotation_extent < 1e-3
 
     def relative(self) -> CameraTrajectory:

@@ -132,7 +132,7 @@ def strip_moves(prompt: str, *, strict: bool = False) -> str:
 def trajectory_from_prompt(
     prompt: str, num_frames: int, image_size: tuple[int, int] | None = None, *, strict: bool = False
 ) -> CameraTrajectory | None:
-    """The camera path that a prompt commands, or `None` if it holds no camera word.
+    """The camera path that a prompt commands, or `None` if it has no camera word.
 
     Args:
         prompt: Any text.

@@ -338,7 +338,7 @@ REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
     Contract(
         "batch-and-order",
         "the batch size is a matter of memory and must not change results",
-        "let no clip influence another; return one entry a clip, in order; put networks into eval mode",
+        "let no clip influence another; return one entry per clip, in order; put networks into eval mode",
         _batch_and_order,
     ),
     Contract(
@@ -374,7 +374,7 @@ REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
     ),
     Contract(
         "reads-what-it-declares",
-        "a reconstruction costs seconds a clip",
+        "a reconstruction costs seconds per clip",
         "remove the part from `requires`",
         _reads_what_it_declares,
     ),

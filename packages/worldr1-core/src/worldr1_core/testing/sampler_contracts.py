@@ -366,7 +366,7 @@ SAMPLER_CONTRACTS: list[Contract[SamplerSubject]] = [
     Contract(
         "batch-mates",
         "the batch size is a matter of memory and must not change samples",
-        "use one generator a sample, and no statistics over the batch",
+        "use one generator per sample, and no statistics over the batch",
         _batch_mates,
     ),
     Contract("seeds", "a run must be repeatable from its seed", "draw from run.generators alone", _seeds),

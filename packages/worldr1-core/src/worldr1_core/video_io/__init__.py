@@ -30,26 +30,26 @@ WRITABLE_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".gif", *arrays.SUFFIXES)
 def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None, max_side: int | None = None) -> Video:
     """Read a clip.
 
-    Frames are as players show them: turned and mirrored as the file says, with square pixels. Where stored pixels are
+    Frames are as players show them: rotated and mirrored as the file says, with square pixels. If stored pixels are
     not square (a sample aspect ratio other than 1), the stored height stays and the width is multiplied by the ratio.
     Intrinsics given for a clip refer to the resulting size, `Video.full_size`.
 
-    Frames are decoded one at a time, so that memory holds the result and little more: 12 bytes a pixel and frame.
-    Timestamps are not used. Frame i is the i-th picture, whatever time passes between pictures; a file of variable
-    frame rate is read like one of constant rate.
+    Frames are decoded one at a time, so that memory holds little more than the result: 12 bytes per pixel and frame.
+    Timestamps are not used. Frame i is the i-th picture, and a file of variable frame rate is read like one of
+    constant rate.
 
     Args:
         path: Video file, array file or folder of images; the suffix decides.
-        max_frames: Read only the first frames; all of them when left out.
+        max_frames: Read only the first frames; all of them by default.
         max_side: Shrink every frame (antialiased) until its longer side is at most this many pixels; smaller frames
-            keep their size, and so do all when left out.
+            keep their size. By default no frame is shrunk.
 
     Returns:
-        Frames `(T, 3, H, W)` float32 in [0, 1], with the file's frame rate (16 where the form has none).
+        Frames `(T, 3, H, W)` float32 in [0, 1], with the file's frame rate (16 if the format has none).
 
     Raises:
-        VideoError: There is no such file, it is empty, truncated, damaged, no video, or of an unknown form, or the
-            frames would not fit into memory.
+        VideoError: There is no such file, it is empty, truncated, damaged, no video, or of an unknown format, or the
+            frames do not fit into memory.
     """
     path = Path(path)
     for name, value in (("max_frames", max_frames), ("max_side", max_side)):
@@ -99,8 +99,8 @@ def write_video(
     chroma resolution (4:4:4), since 4:2:0 has no odd sizes.
 
     Args:
-        video: Frames, stored with 8 bits a channel except in arrays.
-        path: Target; an existing file is replaced, missing folders are made.
+        video: Frames, stored with 8 bits per channel except in arrays.
+        path: Target; an existing file is replaced, missing folders are created.
         lossless: Keep the 8-bit values bit for bit (RGB coding); an error for GIF.
         crf: Quality of lossy codecs, 0 (best) to 51; 18 is visually lossless.
         fps: Frame rate to store instead of the video's own.
@@ -109,7 +109,7 @@ def write_video(
         `path`.
 
     Raises:
-        OutputError: The place cannot be written to, or the suffix or an option does not fit.
+        OutputError: The target cannot be written, or the suffix or an option does not fit.
     """
     path = Path(path)
     suffix = path.suffix.lower()

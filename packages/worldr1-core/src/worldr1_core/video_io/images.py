@@ -1,4 +1,4 @@
-"""A clip as a folder of images, one a frame, in natural order."""
+"""A clip as a folder of images, one per frame, in natural order."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Outcome:
 
     Attributes:
         sample: The clip.
-        value: The probed score; NaN exactly where `reason` is given.
+        value: The probed score; NaN if and only if `reason` is given.
         reason: Why there is none.
         parts: Reward name -> score (NaN where there is none), for compositions.
         seconds: Wall time of scoring.

@@ -42,7 +42,7 @@ def estimate(source: Reconstructor, clip: Clip) -> Reconstruction:
     if path.num_frames != clip.video.num_frames or path.intrinsics is None:
         raise PluginError(
             f"{type(source).__name__} gave {path.num_frames} poses and intrinsics {path.intrinsics!r} for "
-            f"{clip.video.num_frames} frames. A source of cameras must give one pose a frame, and intrinsics."
+            f"{clip.video.num_frames} frames. A source of cameras must give one pose per frame, and intrinsics."
         )
     if float(path.intrinsics[0, 1]) != 0:
         raise ScoreUnavailable(

@@ -31,7 +31,7 @@ def check_clip_size(clip: Clip, who: str) -> None:
     if video.num_frames < MIN_FRAMES or min(video.size) < MIN_SIDE:
         raise ScoreUnavailable(
             f"{clip.name}: received {video.num_frames} frame(s) of {video.size[0]}x{video.size[1]}; {who} needs at "
-            f"least {MIN_FRAMES} frames, and {MIN_SIDE} pixels a side."
+            f"least {MIN_FRAMES} frames, and {MIN_SIDE} pixels on each side."
         )
 
 

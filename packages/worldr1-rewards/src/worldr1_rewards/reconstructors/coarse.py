@@ -1,6 +1,6 @@
 """Dense alignment at thumbnail size, many starts at once.
 
-The photometric cost of a whole clip has many minima. At 16 to 40 pixels a side it is cheap enough to descend from
+The photometric cost of a whole clip has many minima. At 16 to 40 pixels on each side it is cheap enough to descend from
 every kind of camera move at the same time, so no start is ever taken from the commanded path, which would bias the
 estimate. The unknowns are one pose per frame and a small grid of inverse depth in the middle frame; each iteration is
 a robust Gauss-Newton step with Levenberg-Marquardt damping, batched over the candidates.

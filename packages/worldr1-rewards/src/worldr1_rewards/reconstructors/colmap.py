@@ -85,7 +85,7 @@ def _check(name: str, model: SparseModel, intrinsics: Tensor) -> float:
     if parallax < MIN_PARALLAX:
         raise ScoreUnavailable(
             f"{name}: points move by {parallax:.2f} pixels beyond a turn on the spot, {MIN_PARALLAX} are needed: the "
-            "camera rests or turns, and COLMAP cannot tell where it is."
+            "camera rests or turns, and COLMAP cannot place it."
         )
     return parallax
 

@@ -58,6 +58,6 @@ def check_sweepable(clip: Clip) -> None:
     """
     frames = clip.video.frames
     if len(frames) < 3 or min(clip.video.size) < WINDOW:
-        raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels a side, received {tuple(frames.shape)}")
+        raise ScoreUnavailable(f"needs 3 frames of {WINDOW} pixels on each side, received {tuple(frames.shape)}")
     if float(frames.std()) < MIN_CONTRAST:
         raise ScoreUnavailable("no texture: no motion can be seen")

@@ -40,8 +40,8 @@ class ConsistencyReward(Reward):
     Every frame t and its neighbour t + k, with k an eighth of the clip, are looked up in each other by the estimated
     depth and pose. A pixel counts where its surface falls inside the other frame and is not hidden there: its depth
     exceeds the neighbour's own by at most a tenth. A pair's u is its mean squared colour error over the variance of the
-    pixels that count, the mean of both directions, at 64 pixels a side. With u the mean over the worst quarter of the
-    pairs,
+    pixels that count, the mean of both directions, at 64 pixels on each side. With u the mean over the worst quarter of
+    the pairs,
 
         score = u0 / (u0 + u) x gate
 

@@ -29,7 +29,7 @@ class MeanGradientReward(Reward):
         """
         frames = clip.video.frames
         if min(clip.video.size) < 2:
-            raise ScoreUnavailable(f"needs 2 pixels a side, received {clip.video.size}")
+            raise ScoreUnavailable(f"needs 2 pixels on each side, received {clip.video.size}")
         return Score(float(frames.diff(dim=-1).abs().mean() + frames.diff(dim=-2).abs().mean()))
 
 
@@ -42,7 +42,7 @@ class ContrastReward(Reward):
 
 
 class MotionReward(Reward):
-    """Mean absolute change from frame to frame at 16 pixels a side, over the contrast at that size: in [0, inf).
+    """Mean absolute change from frame to frame at 16 pixels on each side, over the contrast at that size: in [0, inf).
 
     The coarse size is blind to noise and boiling detail; the contrast makes faded clips comparable. It tells amounts of
     motion apart within one kind of scene; it does not tell motion of the camera from motion of the scene.
@@ -93,7 +93,7 @@ class StatisticsThresholdReward(Reward):
         """Score one clip.
 
         Raises:
-            ScoreUnavailable: A statistic cannot be had, or every floor is 0.
+            ScoreUnavailable: A statistic cannot be computed, or every floor is 0.
             ScoreNotApplicable: Only motion has a floor, and the commanded camera rests.
         """
         floors = self.config.model_dump()
@@ -106,5 +106,5 @@ class StatisticsThresholdReward(Reward):
             if floors[name] > 0:
                 shares[name] = min(1.0, metric().score(clip, inputs).value / floors[name])
         if not shares:
-            raise ScoreUnavailable("every floor is 0: there is nothing to hold up")
+            raise ScoreUnavailable("every floor is 0: there is nothing to compare with")
         return Score(sum(shares.values()) / len(shares), details=shares)

@@ -45,7 +45,7 @@ def lpips_distance(prediction: Tensor, target: Tensor, *, device: str = "cpu", b
 
     Raises:
         VideoError: The shapes differ.
-        WeightsError: The backbone's weights cannot be had.
+        WeightsError: The backbone's weights are missing.
     """
     if prediction.ndim != 4 or prediction.shape[1] != 3 or prediction.shape != target.shape:
         raise VideoError(
@@ -96,7 +96,7 @@ def _build() -> Any:
             received = "nothing" if given is None else tuple(given.shape)
             raise WeightsError(
                 f"The cached AlexNet weights do not fit: {name!r} should be {tuple(parameter.shape)!r}, found "
-                f"{received!r}. Delete {str(_cache_file())!r} and run again to fetch them anew, or choose "
+                f"{received!r}. Delete {str(_cache_file())!r} and run again to download them, or choose "
                 f"`{WEIGHTS_FREE}`."
             )
         parameter.copy_(given)
@@ -120,8 +120,8 @@ def _backbone_state() -> dict[str, Tensor]:
             )
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"The reward 'reconstruction' with `metric: lpips` needs torchvision's AlexNet weights, and they cannot be "
-            f"had: {type(error).__name__}: {error}. Fix: place {path.name!r} in {str(path.parent)!r} (fetched on a "
+            f"The reward 'reconstruction' with `metric: lpips` needs torchvision's AlexNet weights, which cannot be "
+            f"loaded: {type(error).__name__}: {error}. Fix: place {path.name!r} in {str(path.parent)!r} (fetched on a "
             f"machine with a network; TORCH_HOME moves the cache), or choose `{WEIGHTS_FREE}` in the manifest, which "
             "needs no weights."
         ) from error

@@ -34,10 +34,9 @@ CHECKER_GREYS = (0.45, 0.55)
 class MetaViewReward(Reward):
     """Grade of a view off the camera's path, in [0, 1], higher is better.
 
-    A clip whose camera shows no parallax has no third dimension to look at. Where its prompt commands the camera to
-    travel, that is the clip's own fault and earns exactly 0: a frozen camera must not be a way out of this reward.
-    Where the command is a pan or to stand still, or there is none, no parallax can be asked for, and the reward does
-    not apply: a total then leaves it out, which adds as little as a 0 would.
+    A clip without parallax has no third dimension to look at. If its prompt commands the camera to travel, the score is
+    exactly 0, so that a frozen camera does not avoid this reward. If the command is a pan or to stand still, or there
+    is none, no parallax is expected, and the reward does not apply: a total leaves it out.
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION, Requirement.JUDGE})
@@ -64,8 +63,8 @@ class MetaViewReward(Reward):
         """Score one clip; see `Reward.score`.
 
         Raises:
-            ScoreUnavailable: No viewpoint sees enough, or the judge gave no grade.
-            ScoreNotApplicable: Neither parallax nor a move that would give it.
+            ScoreUnavailable: No viewpoint is covered well enough, or the judge gave no grade.
+            ScoreNotApplicable: The clip has no parallax, and no move that would cause it is commanded.
             UserError: No judge is configured.
         """
         (answer,) = self.score_batch([clip], [inputs])
@@ -75,7 +74,7 @@ class MetaViewReward(Reward):
         return answer
 
     def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
-        """Draw every view, then ask the judge about all of them at once; see `Reward.score_batch`."""
+        """Render every view, then ask the judge about all of them at once; see `Reward.score_batch`."""
         results: list[Score | float | Exception | None] = []
         views: dict[int, _View] = {}
         for index, (clip, given) in enumerate(zip(clips, inputs, strict=True)):

@@ -98,7 +98,7 @@ def require_target(clip: Clip) -> CameraTrajectory:
 
 
 def check_pose_count(target: CameraTrajectory, num_frames: int) -> None:
-    """Whether a commanded path has one pose a frame.
+    """Whether a commanded path has one pose per frame.
 
     Raises:
         TrajectoryError: It has another number.
@@ -106,7 +106,7 @@ def check_pose_count(target: CameraTrajectory, num_frames: int) -> None:
     if target.num_frames != num_frames:
         raise TrajectoryError(
             f"The commanded path has {target.num_frames} poses, but the clip has {num_frames} frames. "
-            "Give one pose a frame, or resample the path."
+            "Give one pose per frame, or resample the path."
         )
 
 

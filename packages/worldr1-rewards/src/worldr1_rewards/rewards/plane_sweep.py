@@ -69,7 +69,7 @@ def sweep_error_maps(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tens
     if trajectory.num_frames != images.shape[1]:
         raise TrajectoryError(
             f"The trajectory has {trajectory.num_frames} poses, the clips {images.shape[1]} frames. "
-            "Give one pose a frame."
+            "Give one pose per frame."
         )
     batch, num_frames, _, height, width = images.shape
     middle = num_frames // 2

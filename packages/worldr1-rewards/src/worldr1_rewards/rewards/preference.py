@@ -41,8 +41,8 @@ class PreferenceReward(Reward):
     monotone map: (cosine − 0.1) / 0.3, clamped, for HPSv2.1; the logistic function of (reward − 5) / 5 for HPSv3.
     `details` hold the raw values.
 
-    With `batch_size` 1, the default, a clip's score is the same to the last bit whatever it is scored beside; larger
-    batches agree within rounding, about 1e-5 in float32.
+    With `batch_size` 1, the default, a clip's score does not depend on the other clips, to the last bit; larger batches
+    agree within rounding, about 1e-5 in float32.
     """
 
     class Config(ComponentConfig):
@@ -82,7 +82,7 @@ class PreferenceReward(Reward):
             ScoreNotApplicable: The clip has no prompt.
             ScoreUnavailable: The model gave no finite number.
             WeightsError: The model cannot be loaded.
-            MissingExtraError: A package it needs is absent.
+            MissingExtraError: A required package is missing.
         """
         (answer,) = self.score_batch([clip], [inputs])
         if isinstance(answer, Exception):

@@ -40,34 +40,34 @@ STATIC_CANDIDATES = 5
 
 
 class ReconstructionReward(Reward):
-    """How well the clip's frames are re-rendered from its own 3D reconstruction, in [0, 1], higher is better.
+    """Agreement of the clip with the re-render of its own 3D reconstruction, in [0, 1], higher is better.
 
     score = quality(metric) x coverage factor x sharpness factor x gate
 
     - `local` (default, no weights): agreement² x b0 / (b0 + burst); see `worldr1_rewards.rewards.rerender_quality`. The
       agreement compares every pixel's error with what a third of a pixel of displacement and a little noise would cause
-      there, so that it means the same for rendered and for filmed clips; the burst sees what appears, vanishes or
-      jumps.
+      there, so that it means the same for rendered and for filmed clips; the burst detects content that appears,
+      vanishes or jumps.
     - `photometric` (no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
       variance of the frame, at a coarse size, of what no displacement by up to two pixels of a finer size explains,
       plus a small share of the plain error at both sizes. In units of the frame's contrast a soft scene is judged as
-      strictly as a rich one. Depth that is a little wrong behind a silhouette moves content by a pixel or two, in every
-      honest clip whose camera moves; what vanishes, appears or changes colour is found nowhere near. The plain error
-      sees scenes that bend and detail that boils.
+      strictly as a rich one. In every clean clip with a moving camera, slightly wrong depth behind a silhouette moves
+      content by a pixel or two; content that vanishes, appears or changes colour is not found nearby. The plain error
+      detects scenes that bend and detail that boils.
     - `lpips`: 1 - LPIPS with AlexNet, mean over the frames, as in the paper. Needs downloaded weights.
     - `psnr`: PSNR / 40 dB, at most 1. `ssim`: SSIM, at least 0.
 
-    Pixels that the re-render does not cover are left out of the quality, and cost through the coverage factor: it grows
-    smoothly from 0 to 1 with the covered share and is about a half at 0.35.
+    Pixels that the re-render does not cover are left out of the quality, and lower the coverage factor, which grows
+    smoothly from 0 to 1 with the covered share and is about 0.5 at 0.35.
 
-    Blur makes any scene easier to explain, so it costs through the sharpness factor: the sharpness of the frames'
-    sharpest edges (`worldr1_rewards.metrics.edge_sharpness`, median over the frames) over `sharpness`, at most 1. It
-    asks for some sharp edges, not for many: soft textures and plain walls pay nothing.
+    Blur makes any scene easier to explain, so it lowers the sharpness factor: the sharpness of the frames' sharpest
+    edges (`worldr1_rewards.metrics.edge_sharpness`, median over the frames) divided by `sharpness`, at most 1. Some
+    sharp edges are enough, so soft textures and plain walls do not lower the score.
 
-    A reconstruction score by itself prefers less motion. The gate takes that away:
+    A reconstruction score by itself prefers less motion. The gate corrects this:
 
-    - `trajectory` (default): multiply by S_traj of the reward `trajectory`; where no path is commanded, `static-gain`.
-      A clip that is commanded to stay still is not punished for it.
+    - `trajectory` (default): multiply by S_traj of the reward `trajectory`; `static-gain` if no path is commanded.
+      A clip that is commanded to stay still does not lose anything.
     - `static-gain`: multiply by the share of the error of the best static copy (one frame for the whole clip) that the
       reconstruction removes.
     - `none`: the bare score.

@@ -21,7 +21,7 @@ MIN_STATISTIC = 1e-4
 
 
 class StatisticsVsReferenceReward(Reward):
-    """How much of the reference's `mean-gradient`, `contrast` and `motion` a clip has, in [0, 1].
+    """Share of the reference's `mean-gradient`, `contrast` and `motion` that a clip has, in [0, 1].
 
     score = mean over the three of min(1, statistic of the clip / (share x statistic of the reference)).
 
@@ -60,7 +60,7 @@ class StatisticsVsReferenceReward(Reward):
         if clip.target is not None and clip.target.rests:
             shares.pop("motion", None)
             if not shares:
-                raise ScoreNotApplicable("the commanded camera rests, and nothing but motion is asked for")
+                raise ScoreNotApplicable("the commanded camera rests, and only motion is compared")
         kept = {}
         for name, share in shares.items():
             floor = share * _measure(name, Clip(reference))

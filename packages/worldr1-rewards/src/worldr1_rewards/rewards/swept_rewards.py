@@ -74,7 +74,7 @@ class _SweptReward(BatchReward):
 
 
 class PathRerenderReward(_SweptReward):
-    """How well a static scene that is seen along the commanded path explains the clip, in [0, 1], higher is better.
+    """Agreement of the clip with a static scene seen along the commanded path, in [0, 1], higher is better.
 
     score = quality x gain. The quality is the mean of e0 / (e0 + e) over two errors of the re-render: the plain squared
     error of RGB in [0, 1], and that of pixels without local mean and contrast, which neither blur nor fading lowers.
@@ -124,7 +124,7 @@ class PathRerenderReward(_SweptReward):
 
 
 class CameraMoveLikelihoodReward(_SweptReward):
-    """How much better the commanded path explains the clip than the nine single moves do, in [0, 1].
+    """Likelihood of the commanded path against the nine single moves, in [0, 1].
 
     Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
     PSNR, scaled from [-4, 0] to [0, 1]: 1 where no rival comes near, about 0.83 against one that explains the clip as

@@ -31,24 +31,24 @@ FULL_RELIEF = 0.5
 
 
 class TrajectoryReward(Reward):
-    """S_traj = exp(-error) in [0, 1], for the commanded path exactly 1 (paper, section on rewards).
+    """Agreement of the camera with the command, S_traj = exp(-error) in [0, 1] (paper, section on rewards).
 
     The error adds the angle between travelled and commanded directions, over whole paths and over eighths of the clip,
     and the geodesic error of the orientations. It is multiplied by how much of the commanded travel and turn was made
-    (1 from the whole on, about a half at the shares in the options), so that neither standing still nor half the speed
-    pays. Travel is compared in units of scene depth where both sides know theirs; where one does not, only its
-    direction counts. A target at rest rewards rest; a pan must not travel.
+    (1 from the whole on, about 0.5 at the shares in the options), so that standing still or moving at half the speed
+    lowers the score. Travel is compared in units of scene depth if both sides know theirs; otherwise only its
+    direction counts. A target at rest rewards rest; a pan must not travel. The commanded path scores exactly 1.
 
-    A 2D slide or zoom over one picture is no camera move. Where a translation is commanded, it shows as a plane: the
+    A 2D slide or zoom over one picture is no camera move. If a translation is commanded, it looks like a plane: the
     score is multiplied by a factor that grows like r³ / (r³ + relief³) with the relief r of the estimated inverse depth
-    and is 1 from r = 0.5 on; a real but flat scene pays for that too. Where only a turn is commanded, it shows as a
-    misfit of the pure rotation: where the reconstructor reports how much better a moving camera explains the frames
-    (`diagnostics["move_ratio"]`, m), the score is multiplied by 1 / (1 + ((m - 1) / misfit)²). A wrong focal length
-    costs a little there.
+    and is 1 from r = 0.5 on, which also lowers the score of a real but flat scene. If only a turn is commanded, it
+    shows as a misfit of the pure rotation: if the reconstructor reports how much better a moving camera explains the
+    frames (`diagnostics["move_ratio"]`, m), the score is multiplied by 1 / (1 + ((m - 1) / misfit)²). A wrong focal
+    length lowers this factor a little.
 
-    Camera words without a path (`Clip.moves`) command a kind of motion and a direction, not an amount. There the score
-    is by default that of `worldr1_rewards.rewards.word_agreement`, times the same factor against moved pictures; the
-    option `amount` chooses, and both values are in the details. A given path is always the command, as it is.
+    Camera words without a path (`Clip.moves`) command a kind of motion and a direction, not an amount. By default the
+    score is then that of `worldr1_rewards.rewards.word_agreement`, times the same factor against moved pictures; the
+    option `amount` selects, and both values are in the details. A given path always takes precedence.
     """
 
     class Config(ComponentConfig):
@@ -105,9 +105,9 @@ class TrajectoryReward(Reward):
         return self.judge(clip, reconstruction)
 
     def judge(self, clip: Clip, reconstruction: Reconstruction) -> Score:
-        """Score an estimated path against what the clip commands: a path exactly, words leniently (`amount`).
+        """Score an estimated path against the command of the clip: a path exactly, words leniently (`amount`).
 
-        Where both can be judged, the details hold both values, `exact` and `lenient`, and the parts of both.
+        If both can be judged, the details hold both values, `exact` and `lenient`, and the factors of each.
 
         Raises:
             ScoreNotApplicable: No path is commanded.

@@ -102,7 +102,7 @@ def compare_with_words(
     last = estimate.num_frames - 1
     if not 1 <= len(moves) <= last:
         raise TrajectoryError(
-            f"{len(moves)} camera move(s) cannot be told apart in {last + 1} frame(s). Give at least one move and "
+            f"{len(moves)} camera move(s) cannot be distinguished in {last + 1} frame(s). Give at least one move and "
             "a frame more than moves."
         )
     c2w = _in_scene_depths(estimate, has_parallax)
