@@ -115,12 +115,13 @@ def test_the_jobs_of_the_readme_run(folder, reconstruct_once):
         _run(block, names)
 
 
-def test_the_first_job_of_the_readme_scores_as_the_command_line_does(folder):
+def test_the_first_job_of_the_readme_scores_as_the_command_line_does(folder, reconstruct_once, reconstructions):
     names: dict[str, object] = {"__name__": "readme"}
     block = _blocks(ROOT / "README.md")[0]
     _run(block, names)
     record = names["record"]
     assert isinstance(record, dict)
+    reconstructions.clear()  # the command line makes its own
     command = ["score", "examples/clips/push_in.mp4", "--prompt", "Camera push in. A room with boxes."]
     printed = json.loads(CliRunner().invoke(cli, command, catch_exceptions=False).stdout)
     for key in printed.keys() - {"timings"}:
