@@ -72,4 +72,7 @@ def _catches_warnings(node: ast.AST) -> bool:
 
 
 def _called_name(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    """Name of the called function; a method `print`, such as that of a console that writes to a string, is none."""
+    if isinstance(call.func, ast.Attribute):
+        return "" if call.func.attr == "print" else call.func.attr
+    return getattr(call.func, "id", "")

@@ -55,7 +55,7 @@ def told(score: Score) -> str:
         return FAILED if score.applicable else NOT_APPLICABLE
     if abs(score.value - 2 / 3) < 0.02:
         return TWO_THIRDS
-    return ZERO if score.value < 0.01 else HIGH if score.value > 0.8 else f"{score.value:.3f}"
+    return ZERO if score.value < 0.01 else HIGH if score.value > 0.7 else f"{score.value:.3f}"
 
 
 @pytest.mark.parametrize(
