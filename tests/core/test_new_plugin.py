@@ -29,7 +29,11 @@ def _python(folder: Path, *arguments: str, path: Path | None = None) -> subproce
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW_KINDS = [kind for kind in KINDS if kind != "reward"]
+"""The other kinds go through the same code, and their tests take half a minute each."""
+
+
+@pytest.mark.parametrize("kind", ["reward", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS)])
 def test_the_written_package_passes_its_own_tests(tmp_path, kind):
     target, _ = write_plugin("my-idea", kind, tmp_path)
     run = _python(target, "-m", "pytest", "-q", "-p", "no:cacheprovider")

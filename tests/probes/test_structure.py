@@ -113,6 +113,7 @@ def test_unknown_flaws_are_refused() -> None:
         flawed_scene(world(*CASES[0]), "dust", 1.0)
 
 
+@pytest.mark.slow
 def test_a_probe_of_meta_view_is_recorded_from_an_endpoint_and_replayed_without_it(
     httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,9 @@ def test_objects_that_changed_places_are_out_of_order():
     assert other.details["order"] < 0.2
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "loss", [pytest.param(loss, marks=[] if loss == "removed" else pytest.mark.slow) for loss in LOSSES]
+)
 def test_a_loss_costs(held_out, intact, loss):
     generator = torch.Generator().manual_seed(1)
     lost = values([clip_of(lessen(clip, loss, generator).frames, clip.caption.text) for clip in held_out])
