@@ -66,8 +66,8 @@ class Component:
         try:
             return cls.Config.model_validate(options)
         except ValidationError as error:
-            lines = [describe_validation_issue(dict(issue), cls.Config.model_fields) for issue in error.errors()]
-            raise UserError(f"Options of {cls.__name__}: " + "; ".join(lines)) from error
+            issues = describe_validation_error(error, cls.Config.model_fields)
+            raise UserError(f"Options of {cls.__name__}: {issues}") from error
 
 
 def load_component(registry: Registry, kind: str, name: str) -> type[Component]:
@@ -119,6 +119,16 @@ def validate_document(model: type[M], data: Any) -> M:
         ValidationError: pydantic's.
     """
     return model.model_validate_json(json.dumps(data), strict=True)
+
+
+def describe_validation_error(error: ValidationError, allowed: Iterable[str] = ()) -> str:
+    """Describe all issues of a pydantic error in one line.
+
+    Args:
+        error: The error.
+        allowed: Keys that may stand where an unknown one does.
+    """
+    return "; ".join(describe_validation_issue(dict(issue), allowed) for issue in error.errors())
 
 
 def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] = ()) -> str:

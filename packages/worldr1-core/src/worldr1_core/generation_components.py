@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from worldr1_core.backbone import Backbone
-from worldr1_core.component import Component, describe_validation_issue
+from worldr1_core.component import Component, describe_validation_error
 from worldr1_core.compose import build
 from worldr1_core.errors import ManifestError, UserError, shorten
 from worldr1_core.gaussian_noise import GaussianNoise
@@ -108,7 +108,7 @@ def component_spec(choice: str | Mapping[str, Any] | ComponentSpec, kind: str, r
     try:
         spec = ComponentSpec.model_validate(given)
     except ValidationError as error:
-        issues = "; ".join(describe_validation_issue(dict(issue)) for issue in error.errors())
+        issues = describe_validation_error(error)
         raise UserError(f"A {kind} given as a mapping needs a name, received {shorten(choice)}: {issues}") from error
     return spec.model_copy(update={"name": registry.find(kind, spec.name).name})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from worldr1_core.component import describe_validation_issue
+from worldr1_core.component import describe_validation_error
 from worldr1_core.errors import UserError, shorten
 from worldr1_core.manifest import RewardSpec
 from worldr1_core.registry import RESERVED, Registry
@@ -144,7 +144,7 @@ def _spec(
         spec = RewardSpec.model_validate(dict(item), strict=True)
         return spec.model_copy(update={"name": registry.find("reward", spec.name).name})
     except ValidationError as error:
-        issues = "; ".join(describe_validation_issue(dict(issue)) for issue in error.errors())
+        issues = describe_validation_error(error)
         raise UserError(f"A reward given as a mapping needs a name, received {shorten(item)}: {issues}") from error
 
 

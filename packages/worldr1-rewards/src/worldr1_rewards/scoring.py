@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, compose_scoring
 from worldr1_core.errors import UserError
 from worldr1_core.judge import Judge
-from worldr1_core.manifest import Manifest, load_manifest, parse_manifest, read_manifest_mapping, read_manifest_text
+from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
+from worldr1_core.manifest_forms import ManifestLike, is_manifest, read_manifest
 from worldr1_core.plugins import installed
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
@@ -23,10 +24,6 @@ from worldr1_rewards.serialise import score_record
 from worldr1_rewards.video_inputs import VideoLike, collect_clips
 
 DEFAULT_MANIFEST = "default.yaml"
-MANIFEST_SUFFIXES = (".yaml", ".yml")
-
-ManifestLike = str | Path | Mapping[str, Any] | Manifest
-"""A manifest: its file, the same as a mapping, or one that is validated already."""
 
 
 class Scorer:
@@ -71,7 +68,7 @@ class Scorer:
         registry: Registry | None = None,
     ) -> None:
         registry = installed().registry if registry is None else registry
-        if _is_manifest(rewards):
+        if is_manifest(rewards):
             if manifest is not None:
                 raise UserError(f"Two manifests are given: {rewards!r} and {manifest!r}. Keep one.")
             rewards, manifest = None, rewards
@@ -174,20 +171,10 @@ def manifest_text(path: str | Path | None = None) -> str:
     return read_manifest_text(path)
 
 
-def _is_manifest(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lower().endswith(MANIFEST_SUFFIXES)
-    return isinstance(value, Path | Manifest) or (isinstance(value, Mapping) and "rewards" in value)
-
-
 def _load(manifest: ManifestLike | None, registry: Registry) -> Manifest:
-    if isinstance(manifest, Manifest):
-        return manifest
     if manifest is None:
         return parse_manifest(manifest_text(), registry, name=f"worldr1_rewards/{DEFAULT_MANIFEST}")
-    if isinstance(manifest, Mapping):
-        return read_manifest_mapping(manifest, registry)
-    return load_manifest(manifest, registry)
+    return read_manifest(manifest, registry)
 
 
 def _stream(videos: Iterator[Any]) -> Iterator[Clip]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from worldr1_core.backbone import AdapterSpec, Backbone
 from worldr1_core.backbone_choice import backbone_spec
-from worldr1_core.component import describe_validation_issue
+from worldr1_core.component import describe_validation_error
 from worldr1_core.compose import ScoringComponents, compose_scoring
 from worldr1_core.errors import TrajectoryError, UserError, shorten
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.generation_components import GenerationComponents, choose_component
 from worldr1_core.judge import Judge
-from worldr1_core.manifest import ComponentSpec, Manifest, load_manifest, read_manifest_mapping
+from worldr1_core.manifest import ComponentSpec, Manifest
+from worldr1_core.manifest_forms import ManifestLike, is_manifest, read_manifest
 from worldr1_core.noise import NoiseConditioner
 from worldr1_core.pipeline import VideoRequest, commanded_path
 from worldr1_core.reconstructor import Reconstructor
@@ -43,13 +43,8 @@ DEFAULT_SAMPLER: Mapping[str, Any] = {"name": "flow-sde", "num_inference_steps":
 DEFAULT_RECONSTRUCTOR = "auto"
 """What reconstructs for rewards given in Python, where it is installed; a manifest names its own."""
 
-MANIFEST_SUFFIXES = (".yaml", ".yml")
-
 ComponentLike = str | Mapping[str, Any] | ComponentSpec
 """A registered name, or a mapping with `name` and options."""
-
-ManifestLike = str | Path | Mapping[str, Any] | Manifest
-"""A manifest: its file, the same as a mapping, or one that is validated already."""
 
 RewardsLike = RewardLike | Iterable[RewardLike] | ManifestLike
 
@@ -241,8 +236,8 @@ class _Composer:
     def _choose_rewards(self) -> tuple[Manifest, list[RewardChoice]]:
         """The rewards, and the manifest in which they find what they require."""
         rewards: Any = self._given.rewards
-        if _is_manifest(rewards):
-            manifest = _load(rewards, self._registry)
+        if is_manifest(rewards):
+            manifest = read_manifest(rewards, self._registry)
             return manifest, choose_rewards(manifest.rewards, manifest.rewards, self._registry)
         has_default = self._registry.has("reconstructor", DEFAULT_RECONSTRUCTOR)
         default = {"reconstructor": {"name": DEFAULT_RECONSTRUCTOR}} if has_default else {}
@@ -325,19 +320,5 @@ def _section(model: type[S], given: Any, what: str) -> S:
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        issues = "; ".join(describe_validation_issue(dict(issue), model.model_fields) for issue in error.errors())
+        issues = describe_validation_error(error, model.model_fields)
         raise UserError(f"{what} cannot be used: {issues}") from error
-
-
-def _is_manifest(rewards: Any) -> bool:
-    if isinstance(rewards, str):
-        return rewards.lower().endswith(MANIFEST_SUFFIXES)
-    return isinstance(rewards, Path | Manifest) or (isinstance(rewards, Mapping) and "rewards" in rewards)
-
-
-def _load(manifest: ManifestLike, registry: Registry) -> Manifest:
-    if isinstance(manifest, Manifest):
-        return manifest
-    if isinstance(manifest, Mapping):
-        return read_manifest_mapping(manifest, registry)
-    return load_manifest(manifest, registry)
