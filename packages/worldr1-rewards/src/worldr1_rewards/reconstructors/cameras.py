@@ -15,8 +15,8 @@ from worldr1_rewards.reconstructors.motion import MotionEvidence, compare_motion
 from worldr1_rewards.reconstructors.points import Points, choose_points
 from worldr1_rewards.reconstructors.pyramid import Level, blur, halvings, luma, with_gradients
 from worldr1_rewards.reconstructors.rigid import retract, rotation_log
-from worldr1_rewards.reconstructors.sequential_moves import turning_at_rest
 from worldr1_rewards.reconstructors.starts import find_starts
+from worldr1_rewards.reconstructors.turn_or_shift import turning_at_rest, turning_less
 
 FINE_SIDE = 24
 """Least shorter side in pixels of a level on which single points are followed."""
@@ -242,7 +242,8 @@ def _move_simply(
         moving, rho = free.poses, free.rho
     else:
         moving, rho = _in_sequence(aligner, *_move(aligner, poses, bounds, rounds), bounds, rounds)
-        straight, straight_rho = _move(aligner, _without_turn(moving, rho), bounds, rounds, turn=False)
+        facing_poses = turning_less(moving @ invert_pose(moving[:1]), 0.0, 1 / float(rho.median()))
+        straight, straight_rho = _move(aligner, facing_poses, bounds, rounds, turn=False)
     aligner.calibrate(straight, straight_rho)
     simple = float(aligner.evaluate(straight, straight_rho).cost)
     if simple < NO_ROTATION_COST_RATIO * float(aligner.evaluate(moving, rho).cost):
@@ -275,18 +276,6 @@ def straightened(levels: list[Level], poses: Tensor, bounds: tuple[float, float]
     aligner = _aligner(levels, index, POINTS_PER_HOST[index])
     straight, _, facing = _move_simply(aligner, poses, bounds, ITERATIONS[index], False, ask=True)
     return straight if facing else None
-
-
-def _without_turn(poses: Tensor, rho: Tensor) -> Tensor:
-    """World-to-camera poses with all rotations removed, shifted so that what is at the typical depth stays in place."""
-    anchored = poses @ invert_pose(poses[:1])
-    turn = rotation_log(anchored[:, :3, :3])
-    straight = torch.eye(4).to(anchored).repeat(len(anchored), 1, 1)
-    straight[:, :3, 3] = anchored[:, :3, 3]
-    distance = 1 / float(rho.median())
-    straight[:, 0, 3] += turn[:, 1] * distance
-    straight[:, 1, 3] -= turn[:, 0] * distance
-    return straight
 
 
 def _range(rho: Tensor) -> tuple[float, float]:

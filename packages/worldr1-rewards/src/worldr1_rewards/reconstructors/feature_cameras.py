@@ -20,9 +20,8 @@ from worldr1_rewards.reconstructors.features import (
     rotation_residual,
 )
 from worldr1_rewards.reconstructors.focal_prior import DETERMINED, FocalPrior
-from worldr1_rewards.reconstructors.rigid import rotation_exp, rotation_log
-from worldr1_rewards.reconstructors.sequential_moves import turning_at_rest
 from worldr1_rewards.reconstructors.sparse_bundle import SparseScene, adjust, residuals, soft_inliers, triangulated
+from worldr1_rewards.reconstructors.turn_or_shift import turning_at_rest, turning_less
 
 MAX_KEY_FRAMES = 24
 """Frames in which features are sought; the poses of the others are interpolated and refined photometrically."""
@@ -208,17 +207,11 @@ def _rivals(scene: SparseScene) -> list[SparseScene]:
 
     On a shallow scene the mapper may take a shift for a turn; no descent leads from one to the other.
     """
-    turn = rotation_log(scene.poses[:, :3, :3])
     distance = float(1 / torch.cat([scene.inverse_depths(t) for t in range(len(scene.poses))]).median())
-    rivals = [scene]
-    for share in TURN_SHARES:
-        poses = scene.poses.clone()
-        poses[:, :3, :3] = rotation_exp(share * turn)
-        poses[:, 0, 3] += (1 - share) * turn[:, 1] * distance
-        poses[:, 1, 3] -= (1 - share) * turn[:, 0] * distance
-        rivals.append(triangulated(replace(scene, poses=poses)))
+    starts = [turning_less(scene.poses, share, distance) for share in TURN_SHARES]
     in_turn = turning_at_rest(scene.poses, distance)
-    return rivals if in_turn is None else [*rivals, triangulated(replace(scene, poses=in_turn))]
+    starts += [] if in_turn is None else [in_turn]
+    return [scene, *(triangulated(replace(scene, poses=poses)) for poses in starts)]
 
 
 def _best_of(rivals: list[SparseScene]) -> SparseScene:

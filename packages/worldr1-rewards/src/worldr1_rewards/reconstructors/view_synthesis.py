@@ -78,6 +78,18 @@ def nearest_frames(poses: Tensor, pose: Tensor) -> tuple[list[int], Tensor]:
     return distance.argsort(stable=True).tolist(), distance
 
 
+def _project(matrix: Tensor, relative: Tensor, rays: Tensor, inverse: Tensor) -> Tensor:
+    """Homogeneous pixel positions `(…, 3, N)` of points, over their depth in the first camera.
+
+    Args:
+        matrix: `(3, 3)` intrinsics of the second camera.
+        relative: `(…, 4, 4)` from the first camera to the second.
+        rays: `(3, N)` of the first camera, with z = 1.
+        inverse: `(N,)` or `(…, 1, N)` inverse depths in the first camera.
+    """
+    return torch.addcmul(matrix @ relative[..., :3, :3] @ rays, matrix @ relative[..., :3, 3:], inverse)
+
+
 def displacements(scene: DepthFrames, pose: Tensor) -> Tensor:
     """Median distance `(K,)` between a surface's places in a view and in each frame, over the frame's shorter side.
 
@@ -93,7 +105,7 @@ def displacements(scene: DepthFrames, pose: Tensor) -> Tensor:
     matrix = resize_intrinsics(scene.intrinsics, scene.size, (height, width))
     rays = pixel_rays(matrix, height, width).reshape(-1, 3).T
     relative = scene.poses @ invert_pose(pose)
-    moved = matrix @ torch.addcmul(relative[:, :3, :3] @ rays, relative[:, :3, 3:], inverse.flatten())
+    moved = _project(matrix, relative, rays, inverse.flatten())
     shift = moved[:, :2] / moved[:, 2:].clamp(min=1e-6) - (matrix @ rays)[:2]
     return shift.norm(dim=1).median(1).values / min(height, width)
 
@@ -130,8 +142,7 @@ def splat_each(scene: DepthFrames, chosen: list[int], pose: Tensor, intrinsics: 
     rays = pixel_rays(resize_intrinsics(scene.intrinsics, scene.size, scene.depth_size), height, width)
     relative = pose @ invert_pose(scene.poses[chosen])
     own = scene.inverse_depth[chosen].flatten(1)
-    turned = intrinsics @ relative[:, :3, :3] @ rays.reshape(-1, 3).T
-    moved = torch.addcmul(turned, intrinsics @ relative[:, :3, 3:], own[:, None])
+    moved = _project(intrinsics, relative, rays.reshape(-1, 3).T, own[:, None])
     z = moved[:, 2]
     x, y, inverse = (moved[:, 0] / z).floor(), (moved[:, 1] / z).floor(), own / z
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > NEAR * own) & (inverse > 0)
@@ -232,9 +243,7 @@ def _gather(
     farthest = float(distance[chosen].max())
     for index in chosen:
         relative = scene.poses[index] @ invert_pose(pose)
-        moved = torch.addcmul(
-            scene.intrinsics @ relative[:3, :3] @ rays, scene.intrinsics @ relative[:3, 3:], flat[None]
-        )
+        moved = _project(scene.intrinsics, relative, rays, flat[None])
         z = moved[2].clamp(min=1e-3)
         x, y = moved[0] / z, moved[1] / z
         inside = (x > 0) & (x < full_width) & (y > 0) & (y < full_height) & (moved[2] > NEAR * flat) & (flat > 0)

@@ -1,7 +1,7 @@
-"""Paths of several moves one after the other: cameras that turn only while they do not travel.
+"""Cameras in which a turn is replaced by the shift that moves what they show alike.
 
-A slow turn during a travel shows nearly what a drift to the side does, so that an estimate may turn where the camera
-travelled straight, and be right about the turn that follows. No descent leads from the one to the other.
+A slow turn shows nearly what a drift to the side does, so an estimate may turn where the camera travelled straight. No
+descent leads from the one to the other: both are refined, and the better one is kept.
 """
 
 from __future__ import annotations
@@ -10,10 +10,26 @@ import torch
 from torch import Tensor
 
 from worldr1_core.camera.geometry import invert_pose
-from worldr1_rewards.reconstructors.rigid import rotation_log
+from worldr1_rewards.reconstructors.rigid import rotation_exp, rotation_log
 
 TRAVEL_SHARE = 0.2
 """Share of the longest step from which a step counts as travel."""
+
+
+def turning_less(poses: Tensor, share: float, distance: float) -> Tensor:
+    """Poses that keep a share of their turn; the rest becomes a shift.
+
+    Args:
+        poses: `(T, 4, 4)` world-to-camera, frame 0 = identity.
+        share: In [0, 1]; 0 for a camera that does not turn.
+        distance: Typical depth, at which turn and shift move points alike.
+    """
+    turn = rotation_log(poses[:, :3, :3])
+    result = poses.clone()
+    result[:, :3, :3] = rotation_exp(share * turn)
+    result[:, 0, 3] += (1 - share) * turn[:, 1] * distance
+    result[:, 1, 3] -= (1 - share) * turn[:, 0] * distance
+    return result
 
 
 def turning_at_rest(poses: Tensor, distance: float) -> Tensor | None:

@@ -14,7 +14,7 @@ from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.reconstructors.auto import AutoReconstructor
 from worldr1_rewards.reconstructors.rigid import rotation_exp
-from worldr1_rewards.reconstructors.sequential_moves import turning_at_rest
+from worldr1_rewards.reconstructors.turn_or_shift import turning_at_rest, turning_less
 
 DEPTH = 3.0
 
@@ -45,6 +45,16 @@ def test_what_lies_at_the_typical_depth_keeps_its_place() -> None:
     before, after = (p[:, :3, :3] @ point + p[:, :3, 3] for p in (poses, found))
     places = [(q[:, :2] / q[:, 2:]) for q in (before, after)]
     assert float((places[0] - places[1]).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_share_of_the_turn_stays_and_the_rest_moves_the_picture_alike(share: float) -> None:
+    poses = yawed([0, 1, 2, 3], [0.0, 0.0, 0.0, 0.0])
+    found = turning_less(poses, share, DEPTH)
+    assert torch.allclose(found[:, :3, :3], yawed([0, share, 2 * share, 3 * share], [0.0] * 4)[:, :3, :3], atol=1e-9)
+    point = torch.tensor([0.0, 0.0, DEPTH], dtype=torch.float64)
+    before, after = (p[:, :3, :3] @ point + p[:, :3, 3] for p in (poses, found))
+    assert torch.allclose(before[:, :2] / before[:, 2:], after[:, :2] / after[:, 2:], atol=2e-3)
 
 
 @pytest.mark.parametrize("centres", [[0.0, 0.5, 1.0, 1.5], [0.0, 0.0, 0.0, 0.0]])
