@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -110,9 +111,11 @@ def test_every_block_of_the_page_runs(page, folder, reconstruct_once):
 
 
 def test_the_jobs_of_the_readme_run(folder, reconstruct_once):
-    names: dict[str, object] = {"__name__": "readme"}
+    names: dict[str, Any] = {"__name__": "readme"}
     for block in _blocks(ROOT / "README.md"):
         _run(block, names)
+    assert tuple(names["video"].frames.shape) == (9, 3, 64, 64)  # as its comment says
+    assert tuple(names["batch"].shape) == (2, 17, 3, 180, 320)
 
 
 def test_the_first_job_of_the_readme_scores_as_the_command_line_does(folder, reconstruct_once, reconstructions):

@@ -9,25 +9,8 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.reward import Reward
+from rewards.trl_samples import PROMPTS, VIDEOS, Bright, dark
 from worldr1_rewards import Scorer, as_trl_reward
-
-VIDEOS = [torch.full((3, 3, 8, 8), level) for level in (0.25, 0.5, 0.75)]
-PROMPTS = ["a", "b", "c"]
-
-
-class Bright(Reward):
-    """Mean brightness; there is none for the prompt "b"."""
-
-    def score(self, clip, inputs):
-        if clip.prompt == "b":
-            raise ScoreUnavailable("nothing to see")
-        return float(clip.video.frames.mean())
-
-
-def dark(completions, **kwargs):
-    return [1 - float(frames.mean()) for frames in completions]
 
 
 @pytest.fixture
