@@ -131,6 +131,30 @@ class Reward(Component, abc.ABC):
                 results.append(error)
         return results
 
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the reward implements `score_frames`; override it if that depends on the options."""
+        return type(self).score_frames is not Reward.score_frames
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; implement it if the reward is differentiable in the video.
+
+        Objectives such as `reward-gradient` train on it. Choices that have no gradient (depths, matches, the crop of a
+        preprocessor) are made on the detached frames and held fixed.
+
+        Args:
+            frames: `(B, T, 3, H, W)` float32 RGB in [0, 1].
+            clips: B clips with prompts and commanded paths; the video of each holds the same frames, detached.
+            inputs: The parts named in `requires`, of every clip.
+
+        Returns:
+            `(B,)` float32 on the device of `frames`: what `score` returns, NaN where the reward does not apply.
+
+        Raises:
+            NotImplementedError: The reward has no gradient.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no gradient: it does not implement score_frames.")
+
 
 class BatchReward(Reward):
     """A reward that scores clips together. Subclasses implement `score_batch`; `score` calls it with one clip."""
