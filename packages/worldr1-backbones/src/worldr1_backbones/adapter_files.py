@@ -24,10 +24,10 @@ from worldr1_core.log import get_logger
 log = get_logger(__name__)
 
 METADATA_KEY = "lora_adapter_metadata"
-"""Where diffusers keeps peft's configuration in a safetensors file."""
+"""Key of peft's configuration in the metadata of a safetensors file that diffusers wrote."""
 
 PEFT_CONFIG = "adapter_config.json"
-"""Where peft itself keeps it, beside the weights."""
+"""Name of peft's own configuration file, beside the weights."""
 
 _FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
 _MATCHED_BY = (

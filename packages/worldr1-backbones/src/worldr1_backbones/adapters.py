@@ -93,7 +93,7 @@ def _require_matches(
 
 
 def has_adapter(denoisers: Mapping[str, nn.Module]) -> bool:
-    """Whether any denoiser has an adapter."""
+    """Return True if any denoiser has an adapter."""
     return any(True for module in denoisers.values() for _ in _adapter_layers(module))
 
 

@@ -1,4 +1,4 @@
-"""Which backbone a name or the path of a diffusers checkpoint stands for."""
+"""Choice of a backbone by its name or by the path of a diffusers checkpoint."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _prompts(prompts: tuple[str, ...], prompts_file: Path | None) -> list[str]:
 
 
 def _settings(manifest: Manifest, num_inference_steps: int, adapter: Path | None) -> dict[str, Any]:
-    """What a video depends on besides its prompt and seed."""
+    """Return the settings that a video depends on besides its prompt and seed."""
     named = {key: getattr(manifest, key) for key in ("backbone", "noise", "sampler")}
     return {
         **{key: None if spec is None else spec.model_dump() for key, spec in named.items()},

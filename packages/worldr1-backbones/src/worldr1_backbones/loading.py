@@ -32,10 +32,10 @@ LOADING_ERRORS: tuple[type[Exception], ...] = (
     NotImplementedError,
     SafetensorError,
 )
-"""What loaders raise for weights that are absent, unreachable, cut short, or of another architecture."""
+"""Exceptions of loaders for weights that are missing, unreachable, truncated, or of another architecture."""
 
 MIN_WORDS = 4
-"""A tokenizer with fewer, beside its special tokens, has lost its files; the empty one of T5 has one."""
+"""Fewest words of a usable tokenizer, besides its special tokens; one without its files has fewer (T5: one)."""
 
 
 def read_json(source: WeightsSource, filename: str) -> dict[str, Any]:

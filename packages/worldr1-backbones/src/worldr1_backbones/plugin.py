@@ -1,4 +1,4 @@
-"""What worldr1-backbones registers: text-to-video backbones, samplers, noise conditioners, the tiny world's rewards."""
+"""Components of worldr1-backbones: text-to-video backbones, samplers, noise conditioners, the tiny world's rewards."""
 
 from __future__ import annotations
 

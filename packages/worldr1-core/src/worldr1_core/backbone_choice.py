@@ -1,4 +1,4 @@
-"""Which backbone a name or the path of a diffusers checkpoint stands for."""
+"""Choice of a backbone by its name or by the path of a diffusers checkpoint."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _backbones_by_name(registry: Registry) -> tuple[dict[str, Any], list[str]]:
 
 
 def _is_default_path(kind: Any, source: WeightsSource) -> bool:
-    """Whether a backbone takes this very checkpoint by default: its sizes are then the right ones."""
+    """Return True if this checkpoint is the backbone's default, so that the backbone's default sizes fit it."""
     field = kind.Config.model_fields.get("path")
     default = None if field is None else field.default
     if not isinstance(default, str):

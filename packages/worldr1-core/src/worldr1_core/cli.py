@@ -25,7 +25,7 @@ def _shown(error: WorldR1Error) -> click.ClickException:
 
 
 def _registry() -> Registry:
-    """What is installed; a complaint about a plugin goes to stderr, also where logging is not set up yet (`--help`)."""
+    """Return the installed components; warnings about plugins go to stderr even before logging is set up (`--help`)."""
     with contextlib.redirect_stdout(sys.stderr):
         return installed().registry
 

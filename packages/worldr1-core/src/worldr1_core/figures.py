@@ -17,7 +17,7 @@ SUFFIXES = (".png", ".svg")
 
 
 def check_figure_suffix(path: Path) -> None:
-    """Whether a figure can be written under this name.
+    """Check that a figure can be written under this name.
 
     Raises:
         OutputError: The suffix is unknown.

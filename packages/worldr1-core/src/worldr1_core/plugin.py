@@ -1,4 +1,4 @@
-"""What core itself registers, through the same door as third parties."""
+"""Components of core itself, registered by the same hook as third parties' components."""
 
 from __future__ import annotations
 

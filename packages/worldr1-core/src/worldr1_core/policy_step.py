@@ -44,7 +44,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class SchedulePoint:
-    """Where in the schedule a step stands.
+    """Position of a step in the schedule.
 
     Levels are what the scheduler counts noise in: sigma for flow models (1 is pure noise, 0 is data), the cumulative
     product of alphas for diffusion models (near 0 is pure noise, 1 is data).

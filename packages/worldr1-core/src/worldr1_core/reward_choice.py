@@ -162,6 +162,6 @@ def _is_class_of(target: str, component: type[Reward]) -> bool:
 
 
 def _is_network(item: Any) -> bool:
-    """Whether something is a torch module: TRL hands one the token ids of texts, which videos do not have."""
+    """Return True for a torch module: TRL passes token ids of texts to modules, and videos have none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(item, torch.nn.Module)

@@ -111,7 +111,7 @@ def function_reward_class(function: Callable[..., Any], name: str) -> type[Funct
 
 
 class _ExtraColumns:
-    """What a function passes to `log_extra`, video by video."""
+    """Values that a function passes to `log_extra`, per video."""
 
     def __init__(self, name: str, count: int) -> None:
         self._name = name

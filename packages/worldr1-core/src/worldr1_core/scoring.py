@@ -72,7 +72,7 @@ class ScoringEngine:
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """What any of the rewards reads."""
+        """Union of the inputs that the rewards require."""
         return self.components.requires
 
     def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterator[ClipScores]:

@@ -28,7 +28,7 @@ class WeightsSource:
 
     @property
     def is_local(self) -> bool:
-        """Whether the name is that of a file or folder here, existing or evidently meant as one."""
+        """True if the name is a local file or folder: it exists, or its form shows that a path is meant."""
         return self.name.startswith(LOCAL_PREFIXES) or self.name.endswith(LOCAL_SUFFIXES) or self.path.exists()
 
     @property

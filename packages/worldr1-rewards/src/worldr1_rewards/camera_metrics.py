@@ -189,7 +189,7 @@ def relative_pose_error(estimate: Tensor, reference: Tensor, *, stride: int = 1)
 
 @dataclass(frozen=True, slots=True)
 class FailureRate:
-    """How often an estimator gave no path: errors are of the other clips alone, and mean little without it.
+    """Failures of an estimator to give a path. Errors cover the other clips alone, so that both must be read together.
 
     Attributes:
         num_clips: Clips that were tried, at least one.
@@ -273,7 +273,7 @@ def _similar(source: Tensor, goal: Tensor) -> Tensor:
 
 
 def _spans_a_plane(points: Tensor) -> bool:
-    """Whether points have a second direction of spread, without which a rotation about the first is arbitrary."""
+    """Return True if points spread in a second direction, without which a rotation about the first is arbitrary."""
     if points.shape[0] < 3:
         return False
     spread = torch.linalg.svdvals(points - points.mean(0))

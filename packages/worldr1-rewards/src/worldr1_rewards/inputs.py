@@ -1,4 +1,4 @@
-"""What `worldr1 score` is asked to score: files, folders and lists become clips with prompt, path and intrinsics."""
+"""Inputs of `worldr1 score`: files, folders and lists become clips with prompt, path and intrinsics."""
 
 from __future__ import annotations
 

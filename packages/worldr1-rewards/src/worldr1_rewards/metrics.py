@@ -155,7 +155,7 @@ def unexplained_share(
 
 
 def edge_sharpness(images: Tensor, side: int = 64) -> Tensor:
-    """How sharp the sharpest edges are, at `side` pixels: 0 for blur without end, 1 for steps from pixel to pixel.
+    """Sharpness of the sharpest edges at `side` pixels: 0 in the limit of blur, 1 for steps between adjacent pixels.
 
     With d(k) the 99.8th percentile of the luminance differences over k pixels, the ratio d(1) / d(4) is 1 at a step and
     1/4 on any smooth ramp, whatever the contrast; the result is that ratio, rescaled to [0, 1]. Noise counts as sharp.

@@ -126,7 +126,7 @@ def estimated_trajectory(result: ClipScores, reconstruction: Reconstruction) -> 
 
 
 def _write_depth(path: Path, depth: Tensor) -> None:
-    """What `np.savez_compressed` writes, without the time of writing, so that equal depth gives equal bytes."""
+    """Write depth as `np.savez_compressed` does, without the time of writing, so that equal depth gives equal bytes."""
     buffer = io.BytesIO()
     np.save(buffer, depth.numpy())
     with zipfile.ZipFile(path, "w") as archive:

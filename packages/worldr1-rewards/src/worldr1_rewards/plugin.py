@@ -1,4 +1,4 @@
-"""What worldr1-rewards registers: rewards, reconstructors, judges and the `score` command."""
+"""Components of worldr1-rewards: rewards, reconstructors, judges and the `score` command."""
 
 from __future__ import annotations
 

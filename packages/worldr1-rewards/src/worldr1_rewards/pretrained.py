@@ -31,7 +31,7 @@ LOADING_ERRORS: tuple[type[Exception], ...] = (
     SafetensorError,
     pickle.UnpicklingError,
 )
-"""What loaders raise for weights that are absent, unreachable, cut short, of another architecture, or not weights."""
+"""Exceptions of loaders for weights that are missing, unreachable, truncated, invalid, or of another architecture."""
 
 
 def from_pretrained(factory: Any, source: WeightsSource, what: str, **options: Any) -> Any:

@@ -131,7 +131,7 @@ def _from_numpy(frames: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _is_listed(item: Any, found: ScoreRequest | Video | Clip) -> bool:
-    """Whether a path is a folder or list that names the clip, rather than the clip itself."""
+    """Return True if a path is a folder or list that names the clip, rather than the clip itself."""
     return isinstance(found, ScoreRequest) and (found.listed_in is not None or found.video != Path(item))
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves while it goes: `metrics.jsonl`, sample videos, and evaluations in between."""
+"""Callbacks that write `metrics.jsonl` and sample videos during training, and evaluate in between."""
 
 from __future__ import annotations
 

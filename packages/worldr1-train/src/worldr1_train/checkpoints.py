@@ -64,7 +64,7 @@ def checkpoint_step(path: Path) -> int:
 
 
 def describe_damage(path: Path) -> str | None:
-    """Why a checkpoint cannot be used, or `None`."""
+    """Return why a checkpoint cannot be used, or `None`."""
     try:
         sizes = json.loads((path / MARKER).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What was trained, written as plain diffusers pipelines load it."""
+"""Export of the trained weights in a format that plain diffusers pipelines load."""
 
 from __future__ import annotations
 

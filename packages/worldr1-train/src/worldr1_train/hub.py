@@ -1,4 +1,4 @@
-"""What the trainer shares with the hub: the export, its configuration and the model card.
+"""Upload to the hub: the export, its configuration and the model card.
 
 TRL's and transformers' own methods read `model.config`, which denoisers lack, and would write every weight.
 """

@@ -1,4 +1,4 @@
-"""What a run keeps in memory, told before it starts, and the peak that it reached, told as it goes."""
+"""Estimate of a run's memory before it starts, and log of the peak as it runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MemoryNeeds:
 
 
 def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> MemoryNeeds:
-    """What is known before the first step: activations, text encoder, VAE, and the rewards' models come on top.
+    """Estimate memory before the first step, without activations, text encoder, VAE and the rewards' models.
 
     Args:
         model: The policy on its device, sharded or whole; its backbone gives the sizes of latents and videos.

@@ -1,4 +1,4 @@
-"""What the trainer notes while it works, and how it becomes one entry of the log over all processes."""
+"""Metrics that the trainer collects during a step, and their reduction over all processes to one entry of the log."""
 
 from __future__ import annotations
 

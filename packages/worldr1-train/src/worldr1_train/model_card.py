@@ -20,7 +20,7 @@ PAPER = "https://arxiv.org/abs/2604.24764"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
-    """What a model card states.
+    """Contents of a model card.
 
     Attributes:
         name: Name of the model.
@@ -65,7 +65,7 @@ def read_evaluations(folder: Path) -> tuple[Evaluation | None, Evaluation | None
 
 
 def describe_manifest(folder: Path, components: Mapping[str, Component], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was made from: its record, or else its components and options.
+    """Return the inputs of a run: its record, or else its components and options.
 
     Args:
         folder: Folder of the run; `worldr1 train` leaves a record there.

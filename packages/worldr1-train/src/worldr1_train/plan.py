@@ -1,4 +1,4 @@
-"""What a training run will do, checked before anything expensive: manifest, names, prompts, trackers, places."""
+"""Plan of a training run, checked before anything expensive: manifest, names, prompts, trackers, folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worldr1_train.section import RENAMED_KEYS, EvaluationSection, StageSection,
 from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
 
 RECORD = "run.json"
-"""What a run was made from; a resumed run must be made from the same."""
+"""File of a run's inputs, which must be the same when the run is resumed."""
 
 FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to", "async_rewards")
 """Keys of the section that a resumed run may change."""
@@ -217,7 +217,7 @@ def _check_run_exists(folder: Path) -> None:
 
 
 def describe_run(plan: TrainingPlan) -> dict[str, Any]:
-    """What the results of a run depend on, as plain data."""
+    """Return the settings that the results of a run depend on, as plain data."""
     section = plan.section.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
     manifest = plan.manifest.model_dump(mode="json", exclude={"device", "prompts"})
     return {**manifest, "train": section, "prompts": dict(plan.prompts), "metrics": plan.metrics}

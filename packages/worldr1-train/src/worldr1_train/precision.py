@@ -8,7 +8,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def runs_in_bfloat16(precision: Precision, device: str) -> bool:
-    """Whether denoisers run in bfloat16.
+    """Return True if denoisers run in bfloat16.
 
     Args:
         precision: `"auto"` is bfloat16 on a GPU and float32 on the CPU.

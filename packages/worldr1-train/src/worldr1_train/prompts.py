@@ -1,4 +1,4 @@
-"""Where prompts come from: a file, a folder, or a dataset of the hub with one prompt per line; a list or a dataset."""
+"""Sources of prompts: a file, a folder, or a dataset of the hub with one prompt per line; a list or a dataset."""
 
 from __future__ import annotations
 

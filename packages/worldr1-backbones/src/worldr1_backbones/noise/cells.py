@@ -100,7 +100,7 @@ class CellImage:
         self.density = density
 
     def inside(self, points: Tensor) -> Tensor:
-        """Which points `(N, 2)` lie in the image; points that are NaN do not."""
+        """Return a mask `(N,)` of the points `(N, 2)` that lie in the image; NaN points do not."""
         x, y = points.unbind(1)
         return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
 

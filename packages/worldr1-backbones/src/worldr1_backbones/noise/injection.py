@@ -1,4 +1,4 @@
-"""How camera-shaped noise enters the sampler (paper, section 1 of the method, step 5).
+"""Injection of camera-shaped noise into the sampler (paper, section 1 of the method, step 5).
 
 Noises are `(C, T, H, W)` float32; `base` and `warped` are independent of each other and N(0, 1).
 """

@@ -1,4 +1,4 @@
-"""Which camera path a request commands, and how it moves the image of the scene plane.
+"""Camera path that a request commands, and the image motion of the scene plane under it.
 
 The plane is the paper's (section 1 of the method, step 3): at right angles to the viewing direction, at the scene depth
 in front of *each* frame's camera. Adjacent frames are related by a homography, and homographies compose.

@@ -25,7 +25,7 @@ class Room(ComponentConfig):
 
 
 def room_depth(room: Room, c2w: Tensor, intrinsics: Tensor, size: tuple[int, int], unit: float) -> Tensor:
-    """What cameras in the room see.
+    """Cast the cameras' rays into the room.
 
     Args:
         room: The room, around a camera at the origin that looks along z.

@@ -17,11 +17,11 @@ from torch import Tensor
 TILE_PIXELS = 8.0
 """Largest side of a tile in pixels of the views that see it."""
 MAX_TILES = 1 << 17
-"""Where more tiles would be needed, the ones there are stay coarser: their pixels share fewer cells, or get fresh
+"""Largest number of tiles. Beyond it tiles stay coarser: their pixels share fewer cells, or get fresh
 noise."""
 _CENTRE = 0.5 + 1 / (1000 * math.pi)
-"""Where in its cell a cell's point lies: a little off, for at round numbers it would meet pixel borders and
-rounding."""
+"""Position of a cell's point in its cell: slightly off centre, because exact halves would fall on pixel borders and
+be decided by rounding."""
 _MAX_ROUNDS = 60
 _LOOK_AT_A_TIME = 4096
 _CORNERS = torch.tensor([[0, 2], [1, 2], [0, 3], [1, 3]])
@@ -117,7 +117,7 @@ def lay_tiles(views: Tensor, size: tuple[int, int], density: float, max_cells: i
 
 
 def _look(face: Tensor, box: Tensor, views: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Which views may see each tile, `(N, K)`, and its largest sides in pixels, `(N, 2)`."""
+    """Return the views that may see each tile, `(N, K)` bool, and its largest sides in pixels, `(N, 2)`."""
     parts = [
         _look_at_some(face_part, box_part, views, size)
         for face_part, box_part in zip(face.split(_LOOK_AT_A_TIME), box.split(_LOOK_AT_A_TIME), strict=True)

@@ -1,4 +1,4 @@
-"""What the policies of flow models share: the base scheduler's own schedule, and the Euler step outside the window.
+"""Shared parts of the flow models' policies: the base scheduler's own schedule, and the Euler step outside the window.
 
 A flow model joins data and noise by x_s = (1 - s) x0 + s x1, x1 ~ N(0, 1), and predicts the velocity v = x1 - x0. Then
 x0 = x_s - s v and x1 = x_s + (1 - s) v.
@@ -113,4 +113,4 @@ _DYNAMIC = (
     "shift_terminal",
     "time_shift_type",
 )
-"""What pipelines read from the configuration to choose `mu`."""
+"""Configuration keys from which pipelines compute `mu`."""

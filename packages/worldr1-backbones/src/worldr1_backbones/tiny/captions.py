@@ -94,7 +94,7 @@ class Caption:
 
     @property
     def held_out(self) -> bool:
-        """Whether the scene sentence belongs to the held-out split, by its CRC-32 alone."""
+        """True if the scene sentence belongs to the held-out split, which its CRC-32 alone decides."""
         return zlib.crc32(self.scene_sentence.encode()) % HELD_OUT_SHARE == 0
 
 

@@ -30,7 +30,7 @@ _CHUNK = 144
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the network says of frames; `...` are any leading dimensions, such as clips and frames.
+    """Predictions of the network for frames; `...` are any leading dimensions, such as clips and frames.
 
     Attributes:
         cover: `(..., 8, G, G)` share of each cell that an object of each of `COLOURS` covers, in [0, 1].

@@ -41,14 +41,14 @@ _MODELS = {
 
 
 def is_images(file: TextFile) -> bool:
-    """Whether a text file has the lines of `images.txt`."""
+    """Return True if a text file has the lines of `images.txt`."""
     return any("IMAGE_ID" in comment and "QW" in comment for comment in file.comments) or any(
         _image(row) for row in file.rows
     )
 
 
 def is_cameras(file: TextFile) -> bool:
-    """Whether a text file has the lines of `cameras.txt`."""
+    """Return True if a text file has the lines of `cameras.txt`."""
     return bool(file.rows) and all(_CAMERA.fullmatch(row.text) for row in file.rows)
 
 

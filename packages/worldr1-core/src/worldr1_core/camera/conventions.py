@@ -93,7 +93,7 @@ def convention_of(name: str, *, customary: bool = True) -> Convention | None:
 
 
 def is_ambiguous(name: str) -> bool:
-    """Whether a name is that of pose matrices without a convention (`pose`, `matrix`, ...)."""
+    """Return True if a name stands for pose matrices without a convention (`pose`, `matrix`, ...)."""
     return name.lower() in _AMBIGUOUS
 
 

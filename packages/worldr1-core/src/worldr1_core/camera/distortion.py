@@ -23,7 +23,7 @@ _MOST_COEFFICIENTS = 14  # of OpenCV's distortion models
 
 
 def is_distortion_key(key: str) -> bool:
-    """Whether a field of a camera file describes the lens (`k1`, `distortion`, `camera_model`, ...)."""
+    """Return True if a field of a camera file describes the lens (`k1`, `distortion`, `camera_model`, ...)."""
     name = key.lower()
     return bool(_COEFFICIENT.fullmatch(name)) or name in _LISTS or name in _MODELS or name == "is_fisheye"
 

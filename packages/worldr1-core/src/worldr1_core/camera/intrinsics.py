@@ -133,7 +133,7 @@ def constant_camera(cameras: Sequence[StatedCamera]) -> StatedCamera | None:
 
 
 def looks_normalised(matrix: Tensor) -> bool:
-    """Whether intrinsics are in units of the image's width and height: all small, principal point near (.5, .5)."""
+    """Return True for intrinsics in units of image width and height: all small, principal point near (.5, .5)."""
     (focal_x, _, centre_x), (_, focal_y, centre_y), _ = matrix.tolist()
     small = max(focal_x, focal_y) < _LARGEST_NORMALISED
     return small and all(0.25 <= centre <= 0.75 for centre in (centre_x, centre_y))

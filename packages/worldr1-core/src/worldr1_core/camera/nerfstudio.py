@@ -70,7 +70,7 @@ def ordered_frames(document: JsonObject) -> list[JsonObject]:
 
 
 def states_camera(document: JsonObject) -> bool:
-    """Whether a focal length is stated at the top level or in a frame."""
+    """Return True if a focal length is stated at the top level or in a frame."""
     frames = document.get("frames")
     frames = [frame for frame in frames if isinstance(frame, dict)] if isinstance(frames, list) else []
     return any("fl_x" in fields or "camera_angle_x" in fields for fields in (document, *frames))

@@ -117,7 +117,7 @@ def _frustum(c2w: NDArray[np.float64], size: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What must be in sight: centre and half side of a cube, and how deep the frusta are drawn."""
+    """Visible region of the plot: centre and half side of a cube, and the depth to which frusta are drawn."""
 
     centre: NDArray[np.float64]
     radius: float

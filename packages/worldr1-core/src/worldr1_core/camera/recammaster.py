@@ -27,7 +27,7 @@ _FROM_UNREAL = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0,
 
 
 def is_recammaster(document: JsonObject) -> bool:
-    """Whether a JSON object maps frames to cameras to strings."""
+    """Return True if a JSON object maps frames to cameras to strings."""
     return bool(document) and all(
         _FRAME.fullmatch(key) and isinstance(value, dict) and value for key, value in document.items()
     )

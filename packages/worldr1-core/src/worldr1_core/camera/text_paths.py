@@ -89,7 +89,7 @@ def read_intrinsics(path: Path) -> StatedCamera | None:
 
 
 def _is_title(rows: Sequence[Row]) -> bool:
-    """Whether the first line is the title of a RealEstate10K file, whose other lines have a width of their own."""
+    """Return True if the first line is the title of a RealEstate10K file, told by the number of columns below it."""
     widths = [len(row.words) for row in rows[:2]]
     return widths[1:] == [realestate.NUM_COLUMNS] and (widths[0] != widths[1] or rows[0].floats() is None)
 

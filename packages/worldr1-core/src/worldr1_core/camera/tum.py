@@ -124,7 +124,7 @@ def _columns(header: str, roles: list[str | None], width: int) -> list[int]:
 
 
 def _roles(header: str) -> list[str | None]:
-    """What each column of a header holds; words before the first known column (`format:`) are passed over."""
+    """Return the role of each column of a header; words before the first known column (`format:`) are skipped."""
     plain = re.sub(r"\[[^\]]*\]|\([^)]*\)", " ", header.strip().lstrip("#"))
     names = re.split(r"[,;]", plain) if re.search(r"[,;]", plain) else plain.split()
     roles = [_role(name.strip().strip("'\"").lower()) for name in names]

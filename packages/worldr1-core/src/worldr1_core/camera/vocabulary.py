@@ -44,17 +44,17 @@ class Move(StrEnum):
 
     @property
     def phrase(self) -> str:
-        """How prompts spell it, e.g. `"push in"`."""
+        """Spelling in prompts, e.g. `"push in"`."""
         return self.value.replace("_", " ")
 
 
 SINGLE_MOVES = tuple(move for move in Move if move not in (Move.PULL_LEFT, Move.PULL_RIGHT))
-"""The nine words that do one thing; obedience is decided between them."""
+"""The nine words for a single motion; camera accuracy chooses between them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveConstants:
-    """How far each word moves the camera in one segment (the authors' released values).
+    """Camera motion of each word in one segment (the authors' released values).
 
     Attributes:
         scene_depth: Depth of the scene plane; the unit of every length below.

@@ -152,7 +152,7 @@ class BackboneSubject(Subject[Backbone]):
         return backbone
 
     def close(self, first: Tensor, second: Tensor) -> bool:
-        """Whether two tensors agree within the tolerance, relative to their scale."""
+        """Return True if two tensors agree within the tolerance, relative to their scale."""
         scale = max(1.0, float(second.float().abs().max()))
         return first.shape == second.shape and distance(first, second) <= self.tolerance * scale
 

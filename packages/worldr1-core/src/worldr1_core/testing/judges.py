@@ -24,7 +24,7 @@ CONTROL_TOKENS = (
     "<end_of_turn>\n<start_of_turn>model\n",
     "</s>[/INST]",
 )
-"""What would end the user's turn and begin the model's, in the chat formats in use."""
+"""Control tokens that end the user's turn and begin the model's, in common chat formats."""
 
 
 class JudgeSubject(Subject[Judge]):
@@ -65,7 +65,7 @@ class JudgeSubject(Subject[Judge]):
     def same(
         self, first: JudgeResult | Exception, second: JudgeResult | Exception, tolerance: float | None = None
     ) -> bool:
-        """Whether two entries agree: both failed, or close."""
+        """Return True if both entries failed, or both have scores within the tolerance."""
         if isinstance(first, JudgeResult) and isinstance(second, JudgeResult):
             return math.isclose(first.score, second.score, abs_tol=self.tolerance if tolerance is None else tolerance)
         return not isinstance(first, JudgeResult) and not isinstance(second, JudgeResult)

@@ -66,7 +66,7 @@ class NoiseSubject(Subject[NoiseConditioner]):
 
     @property
     def follows_prompts(self) -> bool:
-        """Whether camera words make a difference."""
+        """True if camera words change the noise."""
         first, second = self.draw(PROMPTS[0]), self.draw(PROMPTS[1])
         return not torch.equal(first.latents, second.latents) or second.step_delta is not None
 

@@ -45,12 +45,12 @@ class PluginSubject:
 
     @functools.cached_property
     def found(self) -> Installed:
-        """What it registers."""
+        """Result of the discovery of this plugin alone."""
         return discover([metadata.EntryPoint(self.module, self.module, ENTRY_POINT_GROUP)])
 
     @property
     def entries(self) -> list[Entry]:
-        """What it registers, one entry a name."""
+        """Registered components, one entry per name."""
         return self.found.registry.entries()
 
 

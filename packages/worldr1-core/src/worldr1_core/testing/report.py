@@ -1,4 +1,4 @@
-"""What a conformance check is, and the report of a run: what failed, why it matters, how to fix it."""
+"""Conformance checks, and the report of a run: each failure with its reason and fix."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ SHAPE = (2, 3, 8, 8)
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a pipeline saw while a policy ran.
+    """Record of a pipeline's view of a policy's run.
 
     Attributes:
         latents: Its latents before every step and after the last, in its own dtype.
@@ -86,7 +86,7 @@ class SamplerSubject(Subject[Sampler]):
         return made
 
     def begin(self, scheduler: PolicyScheduler, run: PolicyRun, num_steps: int = NUM_STEPS) -> None:
-        """What a pipeline does before its loop."""
+        """Set up the scheduler as a pipeline does before its loop."""
         scheduler.run = run
         scheduler.set_timesteps(num_steps, **self.schedule)
         scheduler.set_begin_index(0)

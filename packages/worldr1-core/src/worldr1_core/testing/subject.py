@@ -49,7 +49,7 @@ class Subject(Generic[C]):
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Name of the subject in reports."""
         if isinstance(self._given, self._interface):
             return type(self._given).__name__
         return getattr(self._given, "__name__", repr(self._given))

@@ -20,7 +20,7 @@ _WEBP_ANIMATION = 0x02
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a file is an animated WebP or PNG, from its header; False for what cannot be read."""
+    """Return True if a file is an animated WebP or PNG, by its header; False if it cannot be read."""
     if path.suffix.lower() not in SUFFIXES:
         return False
     try:

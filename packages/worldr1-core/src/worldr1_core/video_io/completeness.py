@@ -1,4 +1,4 @@
-"""Whether the frames that were decoded are all that a file promises."""
+"""Check that the decoded frames are as many as a file promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which paths hold clips: known suffixes, natural order, and the expansion of folders."""
+"""Search for clips: known suffixes, natural order, and the expansion of folders."""
 
 from __future__ import annotations
 

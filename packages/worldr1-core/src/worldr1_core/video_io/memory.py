@@ -1,4 +1,4 @@
-"""How much memory is left for a clip, and the error for one that would not fit.
+"""Memory available for a clip, and the error for a clip that would not fit.
 
 Linux grants more memory than it has and ends the process when the pages are touched, so that an allocation that
 succeeds proves nothing. The size of a clip is therefore compared with what is available before it is decoded.

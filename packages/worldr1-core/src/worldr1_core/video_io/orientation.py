@@ -24,7 +24,7 @@ UPRIGHT: Orientation = (False, False, False)
 
 
 def frame_orientation(frame: Any) -> Orientation:
-    """How to show a decoded PyAV frame.
+    """Read the orientation of a decoded PyAV frame.
 
     Raises:
         ValueError: The matrix leans the picture by an angle that is no multiple of 90 degrees.

@@ -1,4 +1,4 @@
-"""Which stream of a container is the clip, and what its packets say before anything is decoded."""
+"""Choice of a container's video stream, and facts from its packets before anything is decoded."""
 
 from __future__ import annotations
 

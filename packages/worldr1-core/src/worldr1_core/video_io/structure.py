@@ -1,4 +1,4 @@
-"""Whether a file ends before its container does, from the sizes that its own blocks state.
+"""Detection of truncated files, from the sizes that the blocks of a container state.
 
 A header promises frames or seconds in some files only: live recordings state neither, and an AVI that lost its index
 states too little. The nesting of blocks shows the cut in all of them, except a cut exactly between two blocks of a
@@ -20,7 +20,7 @@ _UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)  # recorders write them until the file is 
 
 
 def find_fault(path: Path, format_name: str) -> str | None:
-    """What is wrong with the blocks of a container: a cut, or a wrong checksum; `None` if nothing is.
+    """Describe the damage to the blocks of a container (a cut, or a wrong checksum), or return `None`.
 
     Args:
         path: A video file.

@@ -16,7 +16,7 @@ ImageFormat = Literal["png", "jpeg"]
 
 
 def image_problem(images: Any) -> str | None:
-    """What is wrong with a question's images, or `None`; they must be `(N, 3, H, W)` floats in [0, 1], N >= 1."""
+    """Describe why images are not `(N, 3, H, W)` floats in [0, 1] with N >= 1, or return `None` if they are."""
     if not isinstance(images, Tensor):
         return f"The question's images must be a tensor (N, 3, H, W), received {type(images).__name__}."
     if images.ndim != 4 or images.shape[1] != 3 or min(images.shape) == 0 or not images.is_floating_point():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 _NO_KEY = "EMPTY"
-"""What servers without authentication expect by convention; the client refuses to send none."""
+"""Conventional key for servers without authentication, because the client refuses to send none."""
 _TEXT_TOKENS = 16
 """Tokens of an answer that is read as text: after one token, `10`, `7/10` and `2 boxes` would pass for a digit."""
 
@@ -196,7 +196,7 @@ class OpenAIJudge(Judge):
         return text
 
     def _describe(self, error: Exception) -> UserError | ScoreUnavailable:
-        """What a client error means; the key, should the server repeat it, is blotted out."""
+        """Explain a client error; the API key is removed in case the server repeats it."""
         from openai import (
             APIConnectionError,
             APITimeoutError,
@@ -282,7 +282,7 @@ class _Completion(BaseModel):
 
     @property
     def is_cut_text(self) -> bool:
-        """Whether the answer has no log-probabilities, and its text may go on where the token limit ended it."""
+        """True if the answer has no log-probabilities and its text was ended by the token limit."""
         return bool(self.choices) and self.choices[0].first_token is None and self.choices[0].finish_reason == "length"
 
 

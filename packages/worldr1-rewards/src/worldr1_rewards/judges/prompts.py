@@ -1,4 +1,4 @@
-"""What judges are asked, and how text from outside is put into a question without becoming part of it.
+"""Questions to judges, with text from outside quoted in them as data.
 
 A clip's prompt comes from a file or from the network, and a policy is trained on the grade. So the prompt is quoted
 data: chat control tokens are taken out, it cannot close its own quotation, and the question says that it is no

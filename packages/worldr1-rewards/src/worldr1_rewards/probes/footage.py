@@ -170,7 +170,7 @@ class Footage:
 
 
 def applies(case: FootageCase, kind: str) -> bool:
-    """Whether a break means anything for a clip."""
+    """Return True if a corruption or hack is meaningful for a clip."""
     if kind in PATH_BREAKS:
         return case.has_path and not case.rests
     return not (case.rests and kind in STILL_HACKS)
@@ -250,7 +250,7 @@ def score_clean(scorer: ScoringEngine, footage: Footage, watch: Watch | None = N
 
 
 def _inapplicable(scorer: ScoringEngine, result: ClipScores) -> str | None:
-    """Why rewards that count do not apply to a clip; `None` if all do."""
+    """Return why weighted rewards do not apply to a clip, or `None` if all do."""
     rewards = scorer.components.rewards
     names = [w.name for w in rewards if w.weight > 0 or len(rewards) == 1]
     found = [f"{name} does not apply: {result.reasons[name]}" for name in names if not result.scores[name].applicable]

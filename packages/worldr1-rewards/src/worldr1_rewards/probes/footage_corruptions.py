@@ -41,7 +41,7 @@ FOOTAGE_HACKS = (
     "scene_cut",
     "grey_fade",
 )
-"""What collects reward without showing a world in motion."""
+"""Ways to collect reward without showing a world in motion."""
 
 _Break = Callable[[Tensor, float, torch.Generator], Tensor]
 

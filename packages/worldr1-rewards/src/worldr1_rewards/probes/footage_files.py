@@ -112,7 +112,7 @@ def _read_text(path: Path) -> str:
 
 
 def _holds_poses(text: str) -> bool:
-    """Whether a line holds as many numbers as a pose has, which no line of a prompt does."""
+    """Return True if a line holds as many numbers as a pose has, which no line of a prompt does."""
     return any(sum(map(_is_number, line.replace(",", " ").split())) >= _NUMBERS_OF_A_POSE for line in text.splitlines())
 
 

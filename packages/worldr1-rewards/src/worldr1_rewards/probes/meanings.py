@@ -1,4 +1,4 @@
-"""What every corruption and hack does, in words for the page."""
+"""Descriptions of every corruption and hack for the report."""
 
 from __future__ import annotations
 

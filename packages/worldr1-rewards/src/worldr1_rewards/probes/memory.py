@@ -15,7 +15,7 @@ _RESET_PEAK = "5"
 
 @dataclass(slots=True)
 class PeakMemory:
-    """What `measure_peak` found.
+    """Result of `measure_peak`.
 
     Attributes:
         megabytes: Growth of the resident set (or of CUDA memory) at its peak, in MiB; `None` where the system does not

@@ -1,4 +1,4 @@
-"""What a probe keeps to look at: a strip of frames of every kind of clip, from the first case that shows it."""
+"""Pictures of a probe: a strip of frames of every kind of clip, from the first case that shows it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, STILL_HACKS, Wor
 FLAT = "flat2d"
 """The 2D zoom or slide over one picture that imitates the commanded move: `zoom2d` or `slide2d` of the world."""
 HACKS = ("frozen", "frozen_noise", "repeated", FLAT, "blur", "pure_noise", "unrelated", "scene_cut", "grey_fade")
-"""What earns nothing in a fair reward, at full strength."""
+"""Hacks, at full strength, that should earn nothing."""
 QUICK_HACKS = ("frozen", "repeated", FLAT, "blur", "pure_noise", "unrelated", "grey_fade")
 PATH_CORRUPTIONS = ("wrong_direction", "wrong_speed")
 
@@ -76,7 +76,7 @@ class Sample:
         )
 
     def clip(self, name: str) -> Clip:
-        """What a reward is given; see `to_clip`."""
+        """Render the clip that a reward is given; see `to_clip`."""
         return to_clip(self.render(), name)
 
     def setting(self, variation: str) -> str:
@@ -131,7 +131,7 @@ class ProbePlan:
 
     @property
     def variations(self) -> tuple[str, ...]:
-        """What clean clips are varied in."""
+        """Properties in which clean clips are varied."""
         return ("resolution", "length", "seed")
 
     @property
@@ -158,7 +158,7 @@ class ProbePlan:
 
 
 def applies(case: Case, kind: str) -> bool:
-    """Whether a break means anything for a prompt: a camera that is to stay has no direction, and may be frozen."""
+    """Return True if a break is meaningful for a prompt: a camera at rest has no direction, and may be frozen."""
     return case.moves != ("fixed",) or kind not in (*PATH_CORRUPTIONS, *STILL_HACKS, FLAT)
 
 

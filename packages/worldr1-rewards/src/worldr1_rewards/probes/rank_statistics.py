@@ -1,4 +1,4 @@
-"""How well scores separate two groups of clips, and how well they follow a severity.
+"""Statistics of the separation of two groups of clips by their scores, and of the rank correlation with severity.
 
 Clips without a score are left out; whoever reports a figure reports their number beside it. SciPy computes the figures,
 and is imported by the first call because that takes longer than the rest of a command's start.

@@ -14,7 +14,7 @@ from worldr1_rewards.probes.source import ProbeSample, Source
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one clip got.
+    """Result of one clip.
 
     Attributes:
         sample: The clip.

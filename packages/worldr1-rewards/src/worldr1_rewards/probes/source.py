@@ -1,4 +1,4 @@
-"""What a probe needs to know about the clips it scores, rendered or filmed."""
+"""Interface between a probe and the clips it scores, rendered or filmed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProbeSample(Protocol):
 
     @property
     def case(self) -> ProbeCase:
-        """What it was made from."""
+        """Case from which the clip was made."""
 
     @property
     def kind(self) -> str:
@@ -41,13 +41,13 @@ class ProbeSample(Protocol):
 
     @property
     def varied(self) -> str | None:
-        """Which of the source's `variations` a clean clip serves, which is in no other figure; else `None`."""
+        """The source's variation that a clean clip is used for, and for no other figure; `None` for other clips."""
 
     def clip(self, name: str) -> Clip:
-        """The clip as a reward is given it, under a name that tells nothing."""
+        """Return the clip that a reward is given, under a name that does not reveal its kind."""
 
     def setting(self, variation: str) -> str:
-        """What this clip has where a variation has something else, in words, e.g. `9 frames`."""
+        """Return the clip's value of a variation in words, e.g. `9 frames`."""
 
 
 class Source(Protocol):
@@ -67,7 +67,7 @@ class Source(Protocol):
 
     @property
     def variations(self) -> tuple[str, ...]:
-        """What clean clips are varied in, e.g. `resolution`."""
+        """Properties in which clean clips are varied, e.g. `resolution`."""
 
     @property
     def varied_cases(self) -> Sequence[ProbeCase]:

@@ -138,7 +138,7 @@ def _follows(outcomes: Sequence[Outcome], case: ProbeCase, kind: str, value: Val
 
 
 def _margins(outcomes: Sequence[Outcome], kind: str) -> dict[str, Any]:
-    """How far a hack stays below the clean clip of the same scene and prompt, in units of the clean score."""
+    """Margin of a hack below the clean clip of the same scene and prompt, in units of the clean score."""
     clean = {o.sample.case: o.value for o in _of(outcomes, CLEAN)}
     hacks = _of(outcomes, kind)
     margins = {o.sample.case.label: clean[o.sample.case] - o.value for o in hacks}

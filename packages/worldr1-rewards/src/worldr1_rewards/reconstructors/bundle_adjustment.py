@@ -31,7 +31,7 @@ residual. Without it silhouettes, whose strong edges slide over the background, 
 START_KERNEL = 4.0
 """Robust kernel, in standard deviations, before anything is known."""
 KERNEL_SIGMAS = 2.0
-"""Where the robust kernel gives up on a patch, in units of the median residual."""
+"""Residual beyond which the robust kernel ignores a patch, in units of the median residual."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def build_camera_source(name: str, *, asked_by: Reconstructor) -> Reconstructor:
 
 
 def estimate(source: Reconstructor, clip: Clip) -> Reconstruction:
-    """What `source` makes of a clip, in units of the scene depth.
+    """Return the cameras that `source` finds in a clip, in units of the scene depth.
 
     Raises:
         ScoreUnavailable: The source's own reason, or its camera has skew, which other programs cannot hold.

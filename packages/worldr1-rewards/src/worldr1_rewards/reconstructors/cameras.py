@@ -47,7 +47,7 @@ Rival = tuple[Tensor, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Cameras:
-    """What the clip says about its cameras.
+    """Cameras estimated from a clip.
 
     Attributes:
         poses: `(T, 4, 4)` float64 world-to-camera, frame 0 = identity; translations in an arbitrary unit.

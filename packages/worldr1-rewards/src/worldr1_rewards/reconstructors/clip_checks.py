@@ -1,4 +1,4 @@
-"""What every reconstructor asks of a clip before it looks for cameras."""
+"""Checks of a clip that every reconstructor makes before it looks for cameras."""
 
 from __future__ import annotations
 

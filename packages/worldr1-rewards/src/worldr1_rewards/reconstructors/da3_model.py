@@ -23,7 +23,7 @@ WHAT = "Depth Anything 3"
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of `T` frames, as it says it: nothing is checked yet.
+    """Raw predictions of the model for `T` frames, not yet checked.
 
     Attributes:
         depth: `(T, h, w)` float32 z-depth in a unit of its own, at the size the model works at.

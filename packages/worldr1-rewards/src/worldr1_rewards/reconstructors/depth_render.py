@@ -21,7 +21,7 @@ NEAR = 0.02
 OCCLUSION = 0.12
 """Relative excess of depth over the key frame's own beyond which a surface is hidden there."""
 CLOSING_STEPS = 2
-"""How many rings of empty pixels between splats are closed; larger gaps are disocclusions."""
+"""Number of rings of empty pixels between splats that are filled; larger gaps are disocclusions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class FocalEstimate:
 
 @dataclass(frozen=True, slots=True)
 class FeatureCameras:
-    """What the matches say about a clip's cameras.
+    """Cameras of a clip estimated from feature matches.
 
     Attributes:
         intrinsics: `(3, 3)` float64 in pixels of the frames.

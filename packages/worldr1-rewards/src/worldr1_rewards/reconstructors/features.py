@@ -161,7 +161,7 @@ class FeatureMatches:
         return [pair if pair.first < pair.second else _swapped(pair) for pair in pairs]
 
     def connected(self) -> bool:
-        """Whether matches lead from every frame to every other."""
+        """True if every frame is connected to every other by matches."""
         reached, grown = {0}, True
         while grown:
             more = {

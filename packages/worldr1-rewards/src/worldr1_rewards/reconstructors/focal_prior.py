@@ -1,4 +1,4 @@
-"""What is known of a focal length before a clip is looked at."""
+"""Prior of the focal length, before the clip is considered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ to 0.6, camera conditioning of video models 0.5 to 1.2."""
 PRIOR_DEVIATION = 0.4
 """Standard deviation of its logarithm: two thirds of all videos lie between 0.54 and 1.2."""
 SYSTEMATIC_DEVIATION = 0.04
-"""What lens distortion and the like add to the standard deviation; from five real clips of known focal length."""
+"""Addition to the standard deviation for lens distortion and the like, from five real clips of known focal length."""
 DETERMINED = 0.15
 """Standard deviation of the logarithm up to which a focal length counts as determined by the clip."""
 

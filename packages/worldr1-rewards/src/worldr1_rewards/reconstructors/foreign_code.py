@@ -14,7 +14,7 @@ SEED = 0
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """What is printed goes to stderr, since stdout belongs to results; warnings about torch's changes go nowhere."""
+    """Redirect prints to stderr, since stdout belongs to results, and ignore warnings about changes of torch."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

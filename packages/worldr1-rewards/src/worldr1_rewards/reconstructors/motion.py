@@ -26,7 +26,7 @@ LINK = 0.6
 
 @dataclass(frozen=True, slots=True)
 class MotionEvidence:
-    """How the three kinds of motion compare.
+    """Comparison of the three kinds of motion.
 
     Attributes:
         kind: `"moving"`, `"turning"` or `"resting"`.
@@ -46,7 +46,7 @@ class MotionEvidence:
 
     @property
     def obvious(self) -> bool:
-        """Whether the camera moves so clearly that a better rotation could not change it."""
+        """True if the camera moves so clearly that a better estimate of the rotation could not change the decision."""
         return self.move_ratio > 2 * MOVE_RATIO and self.parallax > 3 * MOVE_PIXELS
 
 

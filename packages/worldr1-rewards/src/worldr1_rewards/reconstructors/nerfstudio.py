@@ -102,7 +102,7 @@ class NerfstudioReconstructor(Reconstructor):
 
     @property
     def plan(self) -> FitPlan:
-        """What is fitted on this device."""
+        """Return the plan of the fit on this device."""
         method = self.config.method
         if method == "auto":
             method = "splatfacto" if self.device.startswith("cuda") else "nerfacto"

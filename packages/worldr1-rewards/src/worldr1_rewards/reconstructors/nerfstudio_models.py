@@ -36,7 +36,7 @@ _TO_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """How long and with what a model is fitted.
+    """Method and length of a fit.
 
     Attributes:
         method: `"nerfacto"` or `"splatfacto"`.

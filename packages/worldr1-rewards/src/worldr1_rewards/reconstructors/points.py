@@ -1,4 +1,4 @@
-"""Which pixels the fine stage follows, and how small patches around them look in other frames.
+"""Pixels that the fine stage tracks, and the appearance of small patches around them in other frames.
 
 A few thousand pixels with strong gradients, spread over the image and over several host frames, carry nearly all of
 the information about the cameras. Plain walls are not picked, so they can neither help nor harm.
@@ -91,7 +91,7 @@ def choose_points(images: Tensor, hosts: list[int], num_points: int) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Where patches land in the frames.
+    """Projections of patches into the frames.
 
     Attributes:
         x, y: `(t, h, n)` normalised image position of the centres.
@@ -139,7 +139,7 @@ class Patches:
         self.weight = points.weight * (~own)[:, :, None]
 
     def project(self, relative: Tensor, rho: Tensor) -> Projection:
-        """Where the patches land.
+        """Project the patches into the frames.
 
         Args:
             relative: `(t, h, 4, 4)` poses from hosts to frames.

@@ -88,7 +88,7 @@ def rays_through(points: Tensor, intrinsics: Tensor) -> Tensor:
 
 
 def camera_motion(x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
-    """How image positions move with a twist of the camera that sees them.
+    """Jacobian of image positions with respect to a twist of the camera that sees them.
 
     Points are the last dimension here and in `apply_structure`: sums over them are then matrix products of rows that
     lie together in memory.

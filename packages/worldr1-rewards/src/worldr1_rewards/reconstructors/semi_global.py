@@ -11,7 +11,7 @@ STEP_COST = 0.01
 JUMP_COST = 0.12
 """Cost of any larger change, where the image shows no edge."""
 EDGE_GAIN = 40.0
-"""How fast that cost falls with the grey difference between the two pixels."""
+"""Rate at which that cost falls with the grey difference between the two pixels."""
 
 
 def aggregate(costs: Tensor, guide: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ DUPLICATE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Where the fine stage begins.
+    """Starting points of the fine stage.
 
     Attributes:
         moving: Hypotheses with translation, best first.

@@ -24,13 +24,13 @@ COARSE_SIDE = 64
 """Shorter side in pixels of the sweep over the whole range."""
 MAX_FINE_SIDE = 256
 OFFSETS = ((1, 3), (1, 2), (1,))
-"""How far before and after a frame lie those that it is compared with, from coarse to fine."""
+"""Offsets, in both directions of time, of the frames that a frame is compared with, from coarse to fine."""
 TRUNCATION = 0.12
-"""Difference of features beyond which a source says no more against a depth."""
+"""Difference of features at which the cost of a source is truncated."""
 UNSEEN = 0.07
 """Cost of a source that does not see the point."""
 STAY = 0.004
-"""What a neighbour's depth must gain over a pixel's own."""
+"""Least reduction in cost for which a pixel takes a neighbour's depth."""
 CONTRAST_FLOOR = 0.03
 """Local standard deviation below which texture is not amplified further."""
 NORMAL_WEIGHT = 0.15
@@ -90,7 +90,7 @@ def _prepare(views: StereoViews, size: tuple[int, int]) -> tuple[Tensor, Tensor,
 
 
 def matching_features(grey: Tensor) -> Tensor:
-    """What is compared: grey, grey without local mean and contrast, and its derivatives, `(T, 4, h, w)`."""
+    """Compute the compared features `(T, 4, h, w)`: grey, grey without local mean and contrast, and its derivatives."""
     centred = grey - box(grey, 3)
     contrast = box(centred.square(), 3).sqrt() + CONTRAST_FLOOR
     grad_x = functional.pad(grey[..., 2:] - grey[..., :-2], (1, 1)) / 2

@@ -35,7 +35,7 @@ picture."""
 SHIFT_STRIDE = 4
 """Every so many rows and columns of the depth tell the displacement."""
 TURN_WEIGHT = 1.0
-"""What a turn costs beside a shift, in squared scene depths per squared radian, when near frames are chosen."""
+"""Weight of rotation against translation in the choice of near frames, in squared scene depths per squared radian."""
 
 
 @dataclass(frozen=True, slots=True)

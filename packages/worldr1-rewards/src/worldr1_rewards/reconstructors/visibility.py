@@ -1,4 +1,4 @@
-"""Which surface points of a rendered view the clip's own cameras saw: a radiance field has colours everywhere."""
+"""Visibility of a rendered view's surface in the clip's own cameras; a radiance field has colours everywhere."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _path_notes(result: ClipScores, drawing: PathDrawing) -> Sequence[str]:
 
 
 def _facts(result: ClipScores) -> Mapping[str, Mapping[str, Any]]:
-    """What few need, folded away: diagnostics, intrinsics, timings."""
+    """Collapsed tables of diagnostics, intrinsics and timings."""
     facts: dict[str, Mapping[str, Any]] = {}
     if result.reconstruction is not None and result.reconstruction.diagnostics:
         facts["Reconstruction"] = result.reconstruction.diagnostics

@@ -28,7 +28,7 @@ _MOST_REASONS = 12
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """What the table keeps of a clip."""
+    """One row of the table."""
 
     index: int
     name: str
@@ -61,7 +61,7 @@ def summary_row(index: int, result: ClipScores) -> SummaryRow:
 
 
 def reason_of(result: ClipScores, name: str) -> str | None:
-    """Why a score is missing, without the clip's name before it: the page shows it beside the clip, or counts it."""
+    """Return the reason of a missing score without the clip's name, which the page shows beside it."""
     reason = result.reasons.get("total") if name == "total" else result.scores[name].reason
     return None if reason is None else reason.removeprefix(f"{result.clip.name}: ")
 

@@ -1,4 +1,4 @@
-"""What there is to see of a scored clip: input, re-render, error, coverage and depth, frame by frame.
+"""Views of a scored clip: input, re-render, error, coverage and depth, per frame.
 
 The report and the files of `--out` show the same things, so both start here; and nothing that fails on the way to a
 picture may end a run whose scores are already computed.

@@ -51,7 +51,7 @@ class CameraAccuracyReward(Reward):
 
 
 def check_sweepable(clip: Clip) -> None:
-    """Whether a plane sweep can tell paths apart in a clip.
+    """Check that a plane sweep can tell paths apart in a clip.
 
     Raises:
         ScoreUnavailable: The clip is too short, too small, or shows nothing.

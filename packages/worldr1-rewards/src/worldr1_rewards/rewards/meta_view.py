@@ -120,7 +120,7 @@ class MetaViewReward(Reward):
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What the judge is asked about one clip."""
+    """Request to the judge about one clip."""
 
     judge: Judge
     request: JudgeRequest

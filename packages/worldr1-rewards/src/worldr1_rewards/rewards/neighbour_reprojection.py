@@ -32,7 +32,7 @@ MIN_OVERLAP = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Reprojection:
-    """How well neighbours agree.
+    """Agreement of neighbouring frames.
 
     Attributes:
         unexplained: `(P,)` error of each pair over the variance of its visible pixels, the mean of both directions; NaN

@@ -1,4 +1,4 @@
-"""How well a camera path follows another, as parts that multiply: S = exp(-errors) x travelled x turned.
+"""Agreement of a camera path with another, as a product of factors: S = exp(-errors) x travelled x turned.
 
 Everything is relative to frame 0, which anchors both paths; no rotation is fitted, and a scale only where the units
 are unknown. Directions are compared by angle (1 - cosine), so that small errors cost little and opposite ways cost 2.
@@ -23,11 +23,11 @@ from worldr1_rewards.camera_metrics import relative_to_first, steps
 STEP_SHARE = 8
 """Motion is also compared over an eighth of the clip, whatever its frame rate: that is where shake shows."""
 OVERSHOOT_WEIGHT = 0.25
-"""What a degree beyond the commanded angle costs, relative to a degree short of it; up to half the angle beyond."""
+"""Cost of a degree beyond the commanded angle relative to a degree short of it, up to half the angle beyond."""
 ROOM = 0.3
 """Commanded travel, in scene depths, at which the share of it that earns about a half has fallen to a half."""
 NOTHING = 0.01
-"""What remains where nothing is achieved: not 0, so that the errors still order clips that go the wrong way."""
+"""Factor for no achieved motion: not 0, so that the errors still order clips that move the wrong way."""
 MIN_TRAVEL = 1e-3
 """Commanded travel, in scene depths, that counts as a translation at all."""
 ROUNDING = 1e-6
@@ -98,7 +98,7 @@ def require_target(clip: Clip) -> CameraTrajectory:
 
 
 def check_pose_count(target: CameraTrajectory, num_frames: int) -> None:
-    """Whether a commanded path has one pose per frame.
+    """Check that a commanded path has one pose per frame.
 
     Raises:
         TrajectoryError: It has another number.
@@ -111,7 +111,7 @@ def check_pose_count(target: CameraTrajectory, num_frames: int) -> None:
 
 
 def translates(target: CameraTrajectory) -> bool:
-    """Whether a path commands the camera to change its place."""
+    """Return True if a path commands a translation of the camera."""
     least = ROUNDING if target.scene_depth is None else MIN_TRAVEL * target.scene_depth
     return target.extent > least
 

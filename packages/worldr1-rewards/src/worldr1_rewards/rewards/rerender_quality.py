@@ -1,4 +1,4 @@
-"""How well a re-render shows the same scene as the frames, in units that mean the same for rendered and filmed clips.
+"""Similarity of a re-render and the frames, in units that are comparable between rendered and filmed clips.
 
 A squared error by itself depends on texture, contrast and noise. Two measures here do not:
 

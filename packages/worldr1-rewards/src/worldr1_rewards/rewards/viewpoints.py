@@ -51,7 +51,7 @@ class Viewpoint:
 
     @property
     def merit(self) -> float:
-        """How much the view reveals: coverage × distance."""
+        """Value of the view for the judge: coverage × distance."""
         return self.coverage * self.distance
 
 
@@ -128,7 +128,7 @@ def _rotation_x(degrees: float) -> Tensor:
 
 
 def _in_free_space(reconstruction: Reconstruction, view: Viewpoint) -> bool:
-    """Whether some camera that has the viewpoint in its picture sees as far as there, or none has it in its picture."""
+    """Return True if a camera that has the viewpoint in its image sees at least as far, or if no camera has it."""
     trajectory, depth = reconstruction.trajectory, reconstruction.depth
     if depth is None or trajectory.intrinsics is None:
         return True

@@ -1,4 +1,4 @@
-"""How well a camera path does what camera words say, where the words alone command it.
+"""Agreement of a camera path with camera words, where the words alone command it.
 
 A word such as `pan right` names a kind of motion and a direction, no amount and no timing. So kind and direction decide
 here, and the vocabulary's amount is only a typical one. Every segment is judged by four factors that multiply:
@@ -49,7 +49,7 @@ ORBIT_RADIUS_SCALE = 0.5
 SHAKE = 3.0
 """Shake in degrees that multiplies the score by 1/e; real cameras, smooth to the eye, are estimated with up to 1."""
 JOINT_SHIFTS = (-0.3, -0.15, 0.0, 0.15, 0.3)
-"""Where the joint of two moves is looked for, in even shares of a segment from the even split."""
+"""Offsets from the even split at which the boundary of two moves is searched, in shares of an even segment."""
 MAX_DEGREE = 5
 """Degree of the polynomial in time that a smooth camera path follows."""
 UNKNOWN_EXTENT = 0.6

@@ -74,7 +74,7 @@ def _scenes(
     K: Tensor,
     size: tuple[int, int],
 ) -> list[Scene]:
-    """What stands before the camera in every frame."""
+    """Return the scene in front of the camera for every frame."""
     times = torch.linspace(0, 1, len(c2w)).tolist()
     if corruption == "morph":
         return [corruptions.morphed(scene, time, severity, seeded_generator(seed, "morph")) for time in times]

@@ -1,4 +1,4 @@
-"""What goes wrong in generated videos, and what a policy does instead of the work: each with a known answer.
+"""Typical defects of generated videos, and reward hacks of a policy, made on purpose so that the answer is known.
 
 A *corruption* breaks the 3D world or the commanded path; a *hack* collects reward without showing a world in motion.
 Corruptions of the scene and of the path act while rendering; those of the image act on rendered frames.
@@ -30,9 +30,9 @@ HACKS = (
     "scene_cut",
     "unrelated",
 )
-"""What collects reward without showing a world in motion."""
+"""Ways to collect reward without showing a world in motion."""
 STILL_HACKS = ("frozen", "frozen_noise", "repeated", "zoom2d", "slide2d")
-"""Hacks whose camera stays: for a prompt that commands no move they are no hacks, or mean nothing."""
+"""Hacks whose camera stays at rest; for a prompt that commands no move they are not hacks, or have no meaning."""
 SLOWEST = 0.4
 """Share of the commanded move that the `wrong_speed` corruption makes at severity 1."""
 

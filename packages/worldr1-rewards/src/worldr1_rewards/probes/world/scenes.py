@@ -92,7 +92,7 @@ def _solid(generator: torch.Generator, slot: float, floor: float, index: int) ->
 def _painters(
     family: str, generator: torch.Generator, num_solids: int
 ) -> Sequence[Callable[[torch.Generator], Tensor]]:
-    """Which texture covers which surface."""
+    """Return the texture of every surface."""
     total = NUM_ROOM_SURFACES + num_solids
     if family == "plain":
         return [*[textures.plain] * NUM_ROOM_SURFACES, *[textures.rich] * num_solids]
