@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worldr1_backbones.diffusers_backbone import DiffusersBackbone, DiffusersConfig, LatentLayout
 from worldr1_backbones.loading import LOADING_ERRORS, read_json
+from worldr1_backbones.video_encoding import normalise_by_factor
 
 
 class CogVideoXBackbone(DiffusersBackbone):
@@ -66,3 +67,7 @@ class CogVideoXBackbone(DiffusersBackbone):
     def before_decoding(self, latents: Tensor) -> Tensor:
         """The pipeline keeps its latents in the embeddings' dtype."""
         return latents.to(self.dtype)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """One scale for all channels."""
+        return normalise_by_factor(latents, self.pipeline.vae.config)

@@ -11,6 +11,7 @@ from torch import Tensor
 from worldr1_backbones.diffusers_backbone import DiffusersBackbone, DiffusersConfig, LatentLayout
 from worldr1_backbones.guidance import separate_passes
 from worldr1_backbones.tiny import CHECKPOINT
+from worldr1_backbones.video_encoding import normalise_by_channel
 from worldr1_core.errors import UserError
 
 
@@ -78,6 +79,10 @@ class WanBackbone(DiffusersBackbone):
         """Each transformer has its own scale."""
         second = self.config.guidance_scale_2 if module == "transformer_2" and self._has_boundary else None
         return separate_passes(outputs, self.config.guidance_scale if second is None else second)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Every channel has its own mean and scale."""
+        return normalise_by_channel(latents, self.pipeline.vae.config)
 
     def scheduler_changes(self) -> dict[str, Any]:
         """The flow shift, under the name that the checkpoint's scheduler has for it."""
