@@ -1,8 +1,8 @@
-"""Adapter files in diffusers' layout: what they hold, and whether that is a whole adapter of a module.
+"""Adapter files in diffusers' layout, and checks that a file holds a complete adapter of a module.
 
-Diffusers loads what it finds. A file that lost half of its layers then gives half an adapter, and one without the scale
-(`lora_alpha`) an adapter of another strength, both without a word. So a file is held to the module that it is loaded
-into, and to the configuration that it was saved with.
+Diffusers loads the layers that it finds. A file that lost half of its layers then gives half an adapter, and one
+without the scale (`lora_alpha`) an adapter of another strength, both without a warning. A file is therefore compared
+with the module that it is loaded into, and with the configuration that it was saved with.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MATCHED_BY = (
 
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
-    """One denoiser's adapter as it lies on the disk.
+    """Adapter of one denoiser as read from disk.
 
     Attributes:
         path: The safetensors file.
@@ -64,7 +64,7 @@ class AdapterFile:
         return {match[1]: int(value.shape[0]) for match, value in matches if match and match[2] == "A"}
 
     def check(self, module: nn.Module) -> None:
-        """Hold the file to a module, before it is loaded.
+        """Check that the file fits a module, before it is loaded.
 
         Raises:
             WeightsError: It belongs to another architecture, holds values that are not finite, or lacks layers that its

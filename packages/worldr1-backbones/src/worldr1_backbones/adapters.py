@@ -114,7 +114,7 @@ def _to_float32(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def adapters_disabled(denoisers: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Within the block the denoisers are what they were without the adapter."""
+    """Disable the adapter of all denoisers within the block."""
     layers = [layer for module in denoisers.values() for layer in _adapter_layers(module)]
     flags = [(p, p.requires_grad) for module in denoisers.values() for _, p in _adapter_parameters(module)]
     enabled = [layer for layer in layers if not layer.disable_adapters]
@@ -130,9 +130,9 @@ def adapters_disabled(denoisers: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 def save_adapter(pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder: str | Path) -> None:
-    """Write the adapter, with its scale, as `pipeline.load_lora_weights(folder)` reads it; all of it or nothing.
+    """Write the adapter, with its scale, as `pipeline.load_lora_weights(folder)` reads it, as a whole or not at all.
 
-    A second denoiser has a file of its own:
+    A second denoiser is written to a separate file:
     `pipeline.load_lora_weights(folder, weight_name=weights_name("transformer_2"), load_into_transformer_2=True)`.
 
     Raises:
@@ -166,8 +166,8 @@ def load_adapter(
     Args:
         pipeline: The pipeline that holds the denoisers.
         denoisers: Modules by name.
-        folder: What `save_adapter` wrote.
-        trainable: Whether it goes on being trained.
+        folder: Folder that `save_adapter` wrote.
+        trainable: Whether it is trained further.
 
     Raises:
         UserError: There is an adapter already.
@@ -196,7 +196,7 @@ def load_adapter(
 
 
 def _check_filled(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Diffusers only logs what it could not place; hold what is in the module to the file."""
+    """Compare the module with the file after loading, because diffusers only logs weights that it could not place."""
     loaded = {name.replace(f".{ADAPTER_NAME}.", "."): p for name, p in _adapter_parameters(module)}
     for key, value in state.items():
         if key not in loaded:

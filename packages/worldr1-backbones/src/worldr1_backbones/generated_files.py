@@ -28,7 +28,7 @@ _TILE = 160
 
 
 def file_stem(prompt: str, seed: int, index: int) -> str:
-    """A name that says which video it is: number of the prompt, its first words, the seed."""
+    """File name of a video: number of the prompt, its first words, the seed."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
     words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-")
     return "-".join(part for part in (f"{index:03d}", words, f"seed{seed}") if part)
@@ -37,14 +37,14 @@ def file_stem(prompt: str, seed: int, index: int) -> str:
 def write_generated(
     made: GeneratedVideo, folder: Path, stem: str, file_format: str, settings: dict[str, Any], *, lossless: bool = False
 ) -> dict[str, Any]:
-    """Write one video and what belongs to it.
+    """Write one video with its record and plot.
 
     Args:
         made: The video.
         folder: Where the files go.
         stem: Their name without suffix.
         file_format: A key of `SUFFIXES`.
-        settings: What else the video depends on; goes into the JSON as it stands.
+        settings: Other settings that the video depends on; written to the JSON unchanged.
         lossless: Keep 8-bit values bit for bit (mp4, webm).
 
     Returns:
@@ -84,7 +84,7 @@ def write_contact_sheet(rows: Sequence[Tensor], labels: Sequence[str], path: Pat
         path: The file.
 
     Raises:
-        OutputError: The place cannot be written to.
+        OutputError: The file cannot be written.
     """
     with atomic_path(path) as temporary:
         frame_grid(rows, titles=labels, side=_TILE, gap=0).save(temporary, format="PNG")

@@ -1,4 +1,4 @@
-"""Classifier-free guidance as pipelines apply it, to the bit: the replay must give what the scheduler was given."""
+"""Classifier-free guidance, bit for bit as pipelines apply it, so that the replay repeats the scheduler's input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading released pipelines, with every way it fails turned into one clear error.
+"""Loading of released pipelines; every failure becomes one clear error.
 
 Diffusers and transformers fill parameters that a checkpoint lacks with random numbers and only log it. Here every model
 of a pipeline is loaded with its report, and a parameter that did not come from the checkpoint is an error.
@@ -46,7 +46,7 @@ def read_json(source: WeightsSource, filename: str) -> dict[str, Any]:
         filename: E.g. `"model_index.json"` or `"vae/config.json"`.
 
     Raises:
-        WeightsError: It is absent, unreachable, or no JSON object.
+        WeightsError: It is missing, unreachable, or not a JSON object.
     """
     try:
         if source.is_local:
@@ -157,7 +157,7 @@ def load_pipeline(
 
 
 def _check_vocabulary(source: WeightsSource, name: str, tokenizer: Any) -> None:
-    """Transformers makes a tokenizer without words, and in silence, where its files are absent."""
+    """Refuse an empty tokenizer, which transformers makes without a warning if its files are missing."""
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < MIN_WORDS:
         raise source.fail(name, f"it has a vocabulary of {len(words)} words; its files are absent or damaged")

@@ -36,7 +36,7 @@ def worldr1_register_noise_conditioners() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_rewards() -> dict[str, str]:
-    """The tiny world's own: does a clip show its caption, and a count of pixels to check that by."""
+    """Rewards of the tiny world: agreement with the caption, and a pixel count that checks it independently."""
     return {
         "tiny-text-alignment": "worldr1_backbones.tiny.text_alignment:TinyTextAlignmentReward",
         "tiny-object-pixels": "worldr1_backbones.tiny.object_pixels:TinyObjectPixelsReward",

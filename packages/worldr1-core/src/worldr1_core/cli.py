@@ -65,7 +65,7 @@ class PluginGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List every command; one that cannot be loaded stays in the list and says so."""
+        """List every command; one that cannot be loaded is listed with its error."""
         rows = []
         for name in self.list_commands(ctx):
             try:

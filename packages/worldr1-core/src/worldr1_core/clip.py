@@ -1,6 +1,6 @@
 """A clip to be scored: the video, the words it was made from, and the camera path those words command.
 
-Whoever makes a `Clip` gets the path from here, so that scoring, training, evaluation and probes agree on what a prompt
+`Clip` derives the path from the prompt, so that scoring, training, evaluation and probes agree on what a prompt
 commands.
 """
 

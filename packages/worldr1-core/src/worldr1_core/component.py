@@ -1,4 +1,4 @@
-"""The base of everything a manifest can name: a class with its own validated `Config`."""
+"""Base class of the components that a manifest can name, with a validated `Config`."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class WeightsError(UserError):
 
 
 class OutputError(UserError):
-    """A place that cannot be written to."""
+    """An output that cannot be written."""
 
 
 class ScoreUnavailable(WorldR1Error):

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written: a temporary neighbour first, then one rename."""
+"""Atomic writing of files and folders: a temporary neighbour first, then one rename."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def check_writable_folder(path: str | Path) -> None:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Put a folder in another's place; the other comes back if that fails."""
+    """Replace a folder by another; restore the first if that fails."""
     retired = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-old-", dir=path.parent))
     try:
         os.replace(path, retired / "old")

@@ -100,7 +100,7 @@ def _tile(frame: Tensor, size: tuple[int, int]) -> Image.Image:
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Text in one line of at most `width` pixels, with an ellipsis where something had to go."""
+    """Shorten text to one line of at most `width` pixels, with an ellipsis where it was cut."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
         return text

@@ -207,7 +207,7 @@ def _with_current_name(spec: Any, kind: str, registry: Registry) -> Any:
 
 
 def _check_components(data: dict[str, Any], registry: Registry, source: YamlSource) -> list[str]:
-    """Mistakes in the components, also where other parts of the manifest are wrong: all are told at once."""
+    """Collect the mistakes in the components even if other parts are wrong, so that all are reported at once."""
     issues: list[str] = []
     seen: set[str] = set()
     for path, kind, name, options in _named_components(data):
@@ -226,7 +226,7 @@ def _check_components(data: dict[str, Any], registry: Registry, source: YamlSour
 
 
 def _named_components(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str, dict[str, Any]]]:
-    """(key path, kind, name, options) of every component that can be told by its name."""
+    """(key path, kind, name, options) of every component whose name can be read."""
     rewards = data.get("rewards")
     places: list[tuple[KeyPath, str, Any]] = [((key,), kind, data.get(key)) for key, kind in COMPONENT_KEYS.items()]
     places += [(("rewards", i), "reward", item) for i, item in enumerate(rewards if isinstance(rewards, list) else [])]
@@ -239,7 +239,7 @@ def _named_components(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str,
 def _validate_part(
     model: type[BaseModel], value: Any, path: KeyPath, owner: str, source: YamlSource
 ) -> tuple[BaseModel | None, list[str]]:
-    """The validated model of a plugin, or the mistakes; a validator that breaks is told as a mistake too."""
+    """The validated model of a plugin, or the mistakes; a validator that fails counts as a mistake."""
     try:
         return validate_document(model, value), []
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The order in which people number files: `frame_2` before `frame_10`, `0.5` before `1`, `frame` before `frame (1)`.
+"""Natural order of file names: `frame_2` before `frame_10`, `0.5` before `1`, `frame` before `frame (1)`.
 
 A single name does not always say how its digits are meant: `1.10` is a decimal after `1.05` and a version after `1.9`.
 `natural_sorted` looks at all names and decides; `natural_key` reads one name, with decimals.

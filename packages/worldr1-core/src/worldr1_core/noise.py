@@ -99,7 +99,7 @@ class NoiseConditioner(Component, abc.ABC):
 
 
 def check_motion(request: NoiseRequest) -> None:
-    """Hold the flow and the depth of a request to their form.
+    """Check the flow and the depth of a request.
 
     Raises:
         UserError: Both are given, or one has another shape or holds values that it may not.

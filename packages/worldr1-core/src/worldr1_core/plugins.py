@@ -1,4 +1,4 @@
-"""Finding plugins: entry points are loaded one by one, so that a broken one is reported and stops nothing."""
+"""Discovery of plugins: entry points are loaded one by one, so that a broken one is reported and others still load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where a person looks at it, and a line now and then where nobody does."""
+"""Progress on stderr: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worldr1_core.log import get_logger
 log = get_logger(__name__)
 
 HEARTBEAT_SECONDS = 30.0
-"""Pause between lines about an item that takes long, where stderr is no terminal."""
+"""Seconds between log lines about a long item, if stderr is not a terminal."""
 
 
 @contextlib.contextmanager

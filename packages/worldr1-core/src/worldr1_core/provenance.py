@@ -1,4 +1,4 @@
-"""The versions that a result depends on; they stand beside every score, video and checkpoint."""
+"""Versions that a result depends on, recorded with every score, video and checkpoint."""
 
 from __future__ import annotations
 

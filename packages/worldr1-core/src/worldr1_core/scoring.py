@@ -1,4 +1,4 @@
-"""Scoring clips: one reconstruction per clip however many rewards read it, and no failure that becomes a number."""
+"""Scoring of clips: one reconstruction per clip is shared by all rewards, and a failure gives NaN with a reason."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class ScoringEngine:
 
 
 def _ask(weighted: WeightedReward, clips: list[Clip], inputs: list[RewardInputs]) -> list[object]:
-    """One answer a clip. A batch that fails as a whole is asked again clip by clip, so that one spoils no other."""
+    """One result per clip. If a batch fails as a whole, its clips are scored one by one, so that the others count."""
     try:
         answers: list[object] = list(weighted.reward.score_batch(clips, inputs))
     except UserError:

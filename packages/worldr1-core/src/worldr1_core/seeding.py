@@ -1,4 +1,4 @@
-"""Random streams named by keys, so that what is drawn depends neither on batching nor on the number of processes."""
+"""Random streams named by keys, so that draws depend neither on batching nor on the number of processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def derive_seed(seed: int, *keys: int | str) -> int:
 
     Args:
         seed: Seed of the run.
-        *keys: What the stream is for, e.g. `"rollout", step, sample_index`.
+        *keys: Purpose of the stream, e.g. `"rollout", step, sample_index`.
 
     Returns:
         An integer in [0, 2**63).

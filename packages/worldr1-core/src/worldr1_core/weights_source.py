@@ -14,7 +14,7 @@ LOCAL_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 @dataclass(frozen=True, slots=True)
 class WeightsSource:
-    """A hub id or a place on this machine.
+    """A hub id or a local path.
 
     Attributes:
         name: Hub id (`owner/name`), or a local file or folder.

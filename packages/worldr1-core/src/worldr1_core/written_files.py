@@ -1,7 +1,7 @@
-"""Files that World-R1's commands write beside or about videos, and how they are told from a user's own.
+"""Recognition of the files that World-R1's commands write beside or about videos.
 
 A folder that a command wrote is a natural input of the next one. So `find_videos` leaves out pictures and renders that
-belong to a clip, and whoever reads a generated video finds the prompt that it was made from.
+belong to a clip, and a reader of a generated video finds its prompt.
 
 | command | files |
 |---|---|

@@ -1,4 +1,4 @@
-"""YAML with positions: every key path of a document is mapped to its line, so that an error can point at it.
+"""YAML with positions: every key path is mapped to its line, for use in error messages.
 
 Plain scalars are read by the core schema of YAML 1.2, as editors and JSON schemas read them: `1e-4` is a number, and
 `yes`, `no`, `on`, `off`, `1:30` and `2026-01-01` are text. Anchors, aliases and merge keys work within a size limit.

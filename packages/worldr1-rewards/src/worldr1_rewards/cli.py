@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _FilePath(click.Path):
-    """A path that is not empty: `"$VIDEO"` of a variable that is not set is not the current folder."""
+    """A path that is not empty, so that `"$VIDEO"` with an unset variable does not mean the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -107,7 +107,7 @@ def score(
 
 
 def _check_outputs(out: Path | None, report: Path | None, requests: Sequence[ScoreRequest]) -> None:
-    """Refuse, before any work, what cannot be written or would replace an input."""
+    """Refuse outputs that cannot be written or would replace an input, before any work."""
     from worldr1_core.errors import OutputError
     from worldr1_core.files import check_writable_folder
 
@@ -140,7 +140,7 @@ def _split(names: str | None) -> list[str] | None:
 
 
 class _ClipReader:
-    """Reads one clip after the other; a clip that cannot be read is reported and left out."""
+    """Reads one clip after the other; reports and skips those that cannot be read."""
 
     def __init__(self, requests: Sequence[ScoreRequest], progress: Progress) -> None:
         self.requests = requests
@@ -150,7 +150,7 @@ class _ClipReader:
         self.num_unread = 0
 
     def fail(self, message: str) -> None:
-        """Report what went wrong with a clip."""
+        """Report the failure of a clip."""
         self.num_failed += 1
         click.echo(f"Error: {message}", err=True)
 

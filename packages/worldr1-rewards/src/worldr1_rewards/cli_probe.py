@@ -1,4 +1,4 @@
-"""`worldr1 probe`: does a reward deserve trust? Figures on stdout, progress on stderr."""
+"""`worldr1 probe`: tests of a reward on clips with known truth. Figures on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _probe_footage(reward: str, scorer: ScoringEngine, footage: Footage, *, with
 
 
 def _collect(description: str, scored: Iterable[Outcome], total: int) -> list[Outcome]:
-    """All outcomes, with a bar and now and then a line on stderr."""
+    """Return all outcomes, with progress on stderr."""
     from worldr1_core.progress import progress_bar
 
     outcomes: list[Outcome] = []

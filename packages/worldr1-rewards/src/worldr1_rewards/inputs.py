@@ -31,7 +31,7 @@ IntrinsicsLike = str | os.PathLike[str] | Tensor | np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One clip to score, not yet read.
+    """One clip to be scored, before it is read.
 
     Attributes:
         video: File or image folder.

@@ -1,4 +1,4 @@
-"""The files that `worldr1 score --out` writes for a clip: what was estimated, and what it looks like."""
+"""Files that `worldr1 score --out` writes for a clip: scores, cameras and pictures."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _publish(staging: Path, folder: Path, names: list[str]) -> None:
 
 
 def _writers(result: ClipScores, views: ClipViews) -> dict[str, Callable[[Path], object]]:
-    """File name -> what writes it, for the files that there is something to put into."""
+    """Map file names to their writers, for the files that have content."""
     clip, reconstruction, fps = result.clip, result.reconstruction, result.clip.video.fps
     writers: dict[str, Callable[[Path], object]] = {}
     if reconstruction is not None:

@@ -7,7 +7,7 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_rewards() -> dict[str, str]:
-    """The rewards of the method, cheap ones for small models, and metrics that stand beside them in evaluations."""
+    """Rewards of the method, cheap rewards for small models, and metrics for evaluations."""
     return {
         "reconstruction": "worldr1_rewards.rewards.reconstruction:ReconstructionReward",
         "trajectory": "worldr1_rewards.rewards.trajectory:TrajectoryReward",
@@ -42,7 +42,7 @@ def worldr1_register_aliases() -> dict[str, dict[str, str]]:
 
 @hookimpl
 def worldr1_register_reconstructors() -> dict[str, str]:
-    """The weights-free default, COLMAP, Depth Anything 3, and what fits a scene to the cameras of another one."""
+    """The weights-free default, COLMAP, Depth Anything 3, and nerfstudio's models fitted with another one's cameras."""
     return {
         "auto": "worldr1_rewards.reconstructors.auto:AutoReconstructor",
         "direct": "worldr1_rewards.reconstructors.direct:DirectReconstructor",
@@ -54,7 +54,7 @@ def worldr1_register_reconstructors() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_judges() -> dict[str, str]:
-    """Vision-language models, here or behind an endpoint."""
+    """Vision-language models, local or behind an endpoint."""
     return {
         "transformers": "worldr1_rewards.judges.transformers_judge:TransformersJudge",
         "openai": "worldr1_rewards.judges.openai_judge:OpenAIJudge",

@@ -1,4 +1,4 @@
-"""Loading pretrained weights, with every way it fails turned into one clear error.
+"""Loading of pretrained weights; every failure becomes one clear error.
 
 Missing weights are never replaced by random ones: the transformers library fills parameters that a checkpoint lacks and
 only logs it, so the loading report is checked here.

@@ -1,7 +1,7 @@
 """Lists of clips for `worldr1 score`: `.csv` and `.jsonl` files, one clip a row.
 
-A list that is malformed anywhere is refused as a whole, with the line: a quotation mark that is never closed would
-otherwise turn the rows behind it into one prompt.
+A list with an error in any line is refused as a whole, because an unclosed quotation mark would turn the following rows
+into one prompt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Scorer`: what `worldr1 score` does, in Python. The engine is core's, the weights-free default manifest is ours."""
+"""`Scorer`: the Python interface of `worldr1 score`, with core's scoring engine and a weights-free default manifest."""
 
 from __future__ import annotations
 

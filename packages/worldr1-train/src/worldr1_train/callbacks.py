@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class MetricsFile(TrainerCallback):
-    """One JSON line a log in `metrics.jsonl`; a resumed run goes on behind its checkpoint's step."""
+    """Write one JSON line per log to `metrics.jsonl`; a resumed run continues after its checkpoint's step."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Drop lines that the resumed run writes again."""
+        """Drop the lines that a resumed run writes again."""
         if not state.is_world_process_zero or not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -69,7 +69,7 @@ class SampleVideos(TrainerCallback):
 
 
 class PeriodicEvaluation(TrainerCallback):
-    """Evaluates the averaged policy every so many optimiser steps."""
+    """Evaluates the averaged policy at regular intervals of optimiser steps."""
 
     def __init__(self, trainer: FlowGRPOTrainer, evaluate: Callable[[], Evaluation], every: int) -> None:
         self._trainer, self._evaluate, self._every = trainer, evaluate, every
@@ -80,7 +80,7 @@ class PeriodicEvaluation(TrainerCallback):
             return
         with self._trainer.averaged():
             means = self._evaluate().means()
-        due = control.should_log  # logging takes it back, and the step's own log is still to come
+        due = control.should_log  # logging resets it, and the log of this step is still to come
         self._trainer.log({f"eval/{name}": math.nan if value is None else value for name, value in means.items()})
         control.should_log = due
 

@@ -1,6 +1,6 @@
-"""Checkpoints of a trainer: everything that the next step depends on, and whole or not there.
+"""Checkpoints of a trainer: complete state for the next step, written atomically.
 
-They are written beside their place, synced to the disk, marked, and renamed.
+They are written to a temporary folder, synced to disk, marked as complete, and renamed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TEMPORARY = ".unfinished-checkpoint-"
 
 
 def find_last_checkpoint(folder: str | Path) -> Path | None:
-    """The complete checkpoint of the highest step, or `None`; torn ones are passed over, and told in the log."""
+    """The complete checkpoint of the highest step, or `None`; incomplete ones are skipped and logged."""
     for path in reversed(list_checkpoints(folder)):
         problem = describe_damage(path)
         if problem is None:
@@ -84,7 +84,7 @@ class CheckpointManager:
     step.
 
     Args:
-        trainer: Whose state it is.
+        trainer: Trainer whose state is saved.
     """
 
     def __init__(self, trainer: FlowGRPOTrainer) -> None:
@@ -132,7 +132,7 @@ class CheckpointManager:
                 weights[name].copy_(value)
 
     def load_progress(self, checkpoint: str) -> None:
-        """Go on at the checkpoint's step, with its rollouts if it lies within a rollout batch.
+        """Continue at the checkpoint's step, with its rollouts if it lies within a rollout batch.
 
         Raises:
             UserError: The rollouts are of another number of processes.
@@ -151,7 +151,7 @@ class CheckpointManager:
         trainer._buffer = UpdateBuffer.from_state_dict(state, trainer.accelerator.device)
 
     def start_average(self) -> None:
-        """Begin the average with the weights as they are, or go on with the checkpoint's; after `prepare`."""
+        """Start the average from the current weights, or restore the checkpoint's; call it after `prepare`."""
         trainer, args = self._trainer, self._trainer.args
         if args.ema_decay is None:
             return
@@ -161,7 +161,7 @@ class CheckpointManager:
             trainer.ema.load(self._resumed_from / self._average_name)
 
     def _write_state(self, folder: Path) -> None:
-        from transformers.trainer import TRAINER_STATE_NAME  # takes seconds, and plans need none of it
+        from transformers.trainer import TRAINER_STATE_NAME  # imported late: it takes seconds, and plans do not need it
 
         trainer = self._trainer
         trainer._save_optimizer_and_scheduler(str(folder))  # with FSDP and DeepSpeed the weights too
@@ -229,7 +229,7 @@ class CheckpointWriter:
         return self.path
 
     def discard(self) -> None:
-        """Remove what was written so far."""
+        """Remove the files written so far."""
         if self.is_main:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
@@ -244,7 +244,7 @@ class CheckpointWriter:
 
 
 def rotate_checkpoints(folder: str | Path, keep: int | None) -> None:
-    """Remove all but the last `keep` complete checkpoints, and torn ones older than the newest complete one."""
+    """Remove all but the last `keep` complete checkpoints, and incomplete ones older than the newest complete one."""
     if keep is None:
         return
     paths = list_checkpoints(folder)
@@ -256,13 +256,13 @@ def rotate_checkpoints(folder: str | Path, keep: int | None) -> None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove the incomplete checkpoints of a killed run."""
     for path in Path(folder).glob(f"{_TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def check_free_space(folder: str | Path, needed: int) -> None:
-    """Compare the free space with what the checkpoints of a run will take, before it begins.
+    """Check that the free space suffices for the checkpoints of a run, before it begins.
 
     Args:
         folder: Where they will be written; it exists.
@@ -281,7 +281,7 @@ def check_free_space(folder: str | Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
-    """Failures to write become an `OutputError` that says what to do; those of torch and safetensors are no OSError."""
+    """Convert write failures to an `OutputError` with advice; those of torch and safetensors are not OSErrors."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:

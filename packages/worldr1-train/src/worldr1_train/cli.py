@@ -36,10 +36,10 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
 
     is_first = int(os.environ.get("RANK", "0")) == 0
     if not is_first:
-        configure_logging("warning")  # the first process tells for all
+        configure_logging("warning")  # the first process reports for all
     with contextlib.redirect_stdout(sys.stderr), unhelpful_warnings_left_out():
         plan = plan_run(manifest, installed().registry, overrides=overrides, output_dir=output_dir, resume=resume)
-        from worldr1_train.run import TrainingRun  # brings trl and transformers: seconds
+        from worldr1_train.run import TrainingRun  # imported late: it imports trl and transformers, which takes seconds
 
         result = TrainingRun(plan).execute()
     if is_first:

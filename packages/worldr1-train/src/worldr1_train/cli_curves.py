@@ -1,4 +1,4 @@
-"""`worldr1 curves`: draws what trainings logged."""
+"""`worldr1 curves`: draws the logs of trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings of libraries that say nothing to a user of the command line; only the command line leaves them out."""
+"""Filter for library warnings that do not concern users of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNHELPFUL: Mapping[str, str] = {
     "diffusers.pipelines.pipeline_utils": "Expected types for ",
     "diffusers.models.modeling_utils": "should be kept in float32",
 }
-"""Logger -> part of the message that is left out.
+"""Logger -> part of the messages that are suppressed.
 
 Our backbones put modules of their own types into pipelines, and convert every module to the precision of the manifest.
 """
@@ -27,7 +27,7 @@ class _Without(logging.Filter):
 
 @contextlib.contextmanager
 def unhelpful_warnings_left_out() -> Iterator[None]:
-    """Leave the messages of `UNHELPFUL` out within the block; all others are shown as ever."""
+    """Suppress the messages of `UNHELPFUL` within the block; all others are shown."""
     filters = [(logging.getLogger(name), _Without(part)) for name, part in UNHELPFUL.items()]
     for logger, without in filters:
         logger.addFilter(without)

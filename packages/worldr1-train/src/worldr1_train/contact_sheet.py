@@ -1,4 +1,4 @@
-"""Before and after as a picture: test videos of the model as it was, with the manifest's noise alone, and trained."""
+"""Contact sheet of test videos: the untrained model, with the manifest's noise alone, and the trained model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def generate_comparisons(
         count: How many, at least 1; fewer where the evaluation has fewer.
 
     Raises:
-        UserError: Something that it takes is missing.
+        UserError: A required component is missing.
     """
     if count < 1:
         raise UserError(f"A sheet needs at least 1 prompt, received {count}.")
@@ -75,7 +75,7 @@ def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
     """Draw the rows of frames of every prompt below one another, the prompt above them and their names beside them.
 
     Args:
-        comparisons: What to draw, at least one; all videos of one size.
+        comparisons: Test videos to draw, at least one; all of one size.
         path: `.png` or `.svg` file.
 
     Raises:

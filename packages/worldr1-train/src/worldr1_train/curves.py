@@ -1,4 +1,4 @@
-"""Learning curves of finished or running trainings: one panel a quantity, one line a run, and the mean of all runs."""
+"""Learning curves of finished or running trainings: one panel per quantity, one line per run, and their mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Curve = tuple[list[int], list[float]]
 def read_curves(run: Path) -> dict[str, Curve]:
     """Curves of a run folder: `reward`, the mean of every reward, `reward_std`, `kl` and `masked_samples`.
 
-    A half-written last line, as a running or killed training leaves it, is passed over.
+    An incomplete last line, as a running or killed training leaves it, is ignored.
 
     Args:
         run: Folder with `metrics.jsonl`.
@@ -56,10 +56,10 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
 
 def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
-    """Draw runs over each other: pale as logged and averaged over `SMOOTHING` steps, dark their mean.
+    """Draw runs over each other: logged and smoothed (over `SMOOTHING` steps) in pale colours, their mean in dark.
 
     Args:
-        runs: Label -> what `read_curves` returned; at least one.
+        runs: Label -> result of `read_curves`; at least one.
         path: `.png` or `.svg` file.
 
     Raises:

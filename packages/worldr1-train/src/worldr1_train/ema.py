@@ -1,4 +1,4 @@
-"""The exponential moving average of the trained parameters: what is evaluated and exported."""
+"""Exponential moving average of the trained parameters, which is evaluated and exported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worldr1_train.policy_model import local_tensor, swapped_parameters
 class ExponentialMovingAverage:
     """Averages parameters every few optimiser steps; float32, this process's part of sharded ones.
 
-    The decay at step n is min(decay, (1 + n) / (10 + n)), as in Flow-GRPO's code: a short run is not held to its start.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), as in Flow-GRPO's code, so that short runs leave their start.
 
     Args:
         parameters: Names and parameters, as they are prepared for training.
@@ -31,7 +31,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the parameters in after optimiser step `step`, counted from 1, if it is a step's turn."""
+        """Update the average after optimiser step `step`, counted from 1, if an update is due."""
         if step % self.every:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
@@ -40,7 +40,7 @@ class ExponentialMovingAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the block the parameters are the average."""
+        """Replace the parameters by the average within the block."""
         with swapped_parameters(self._parameters, self.values):
             yield
 

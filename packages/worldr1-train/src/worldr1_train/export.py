@@ -14,11 +14,11 @@ ADAPTER, WEIGHTS = "adapter", "weights"
 
 
 def export(backbone: Backbone, folder: Path, *, adapter: bool) -> None:
-    """Write what was trained in diffusers' layout.
+    """Write the trained weights in diffusers' layout.
 
     Args:
-        backbone: With the weights to write.
-        folder: Where to.
+        backbone: Model with the weights to write.
+        folder: Target folder.
         adapter: The adapter; else every denoiser, in a folder of its name.
 
     Raises:

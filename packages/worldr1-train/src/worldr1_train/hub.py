@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from worldr1_train.trainer import FlowGRPOTrainer
 
 ADAPTER_CONFIG = "adapter_config.json"
-"""Peft's configuration beside the adapter, as tools for adapters look for it."""
+"""Name of peft's configuration beside the adapter, where tools for adapters look for it."""
 
 
 def write_adapter_config(backbone: Backbone, spec: AdapterSpec | None, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Refusing what accelerate would silently ignore: a run that is not the one asked for is worse than none."""
+"""Checks for launch options that accelerate would silently ignore."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_launch(
     deepspeed: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Compare how this process was launched with what will run.
+    """Check that the launch of this process agrees with the requested devices and sharding.
 
     Args:
         device: Device type that is asked for; `None` for CUDA where there is one.

@@ -21,7 +21,7 @@ _FLOAT = 4
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeeds:
-    """Bytes that one process holds all the time, or for a rollout batch; a run needs more, never less.
+    """Bytes that one process holds throughout, or for a rollout batch; a lower bound of what a run needs.
 
     Attributes:
         denoisers: Weights of the denoisers, an adapter included.
@@ -43,7 +43,7 @@ class MemoryNeeds:
         return self.denoisers + self.training + self.rollouts + self.videos
 
     def in_gib(self) -> dict[str, float]:
-        """The parts and the sum in GiB, rounded, for a log."""
+        """Return the parts and the sum in GiB, rounded, for a log."""
         parts = {**asdict(self), "at_least": self.total}
         return {name: round(value / GIB, 3) for name, value in parts.items()}
 
@@ -72,7 +72,7 @@ def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> Memor
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that the device has in all; `None` where that cannot be told."""
+    """Return the total bytes of the device; `None` if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:

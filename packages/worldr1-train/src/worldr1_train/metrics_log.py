@@ -21,7 +21,7 @@ class MetricsProcessor:
 
     Args:
         num_samples: Samples of a rollout batch, over all processes.
-        device: Whose peak memory is noted.
+        device: Device whose peak memory is recorded.
     """
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
@@ -29,12 +29,12 @@ class MetricsProcessor:
         self._values: dict[str, list[float]] = defaultdict(list)
 
     def note(self, name: str, values: Tensor, valid: Tensor) -> None:
-        """Note the mean over the pairs that count."""
+        """Record the mean over the valid pairs."""
         if bool(valid.any()):
             self._values[name].append(float(values[valid].mean()))
 
     def note_ratios(self, ratio: Tensor, drift: Tensor, valid: Tensor, *, low: float, high: float) -> None:
-        """Note how far the probability ratio is from 1.
+        """Record the distance of the probability ratio from 1.
 
         Args:
             ratio: `(b,)`, or `(b, h, w)` by place, to the policy that sampled.
@@ -52,7 +52,7 @@ class MetricsProcessor:
         self._values["clip_ratio/region_mean"].append(float(clipped.float().mean()))
 
     def note_scores(self, rollout_batch: int, stage: int, scores: list[SampleScore], advantages: Advantages) -> None:
-        """Note what the samples of a rollout batch earned; `stage` is its number in the cycle."""
+        """Record the rewards of a rollout batch's samples; `stage` is its number in the cycle."""
         values = self._values
         totals = np.array([score.total for score in scores])
         values["reward"].append(_nan_mean(totals))
@@ -67,22 +67,22 @@ class MetricsProcessor:
         values["stage"].append(float(stage))
 
     def note_rollouts(self, rollouts: RolloutBatch) -> None:
-        """Note how long the phases of a rollout batch took."""
+        """Record the durations of the phases of a rollout batch."""
         for phase, seconds in rollouts.seconds.items():
             self.note_phase(phase, seconds)
 
     def note_phase(self, phase: str, seconds: float) -> None:
-        """Note how long a phase took, and the samples per second."""
+        """Record the duration of a phase, and the samples per second."""
         self._values[f"seconds/{phase}"].append(seconds)
         if seconds > 0:
             self._values[f"samples_per_second/{phase}"].append(self._num_samples / seconds)
 
     def note_memory(self) -> None:
-        """Note the peak memory so far."""
+        """Record the peak memory so far."""
         self._values["memory/max_gib"].append(peak_memory(self._device) / GIB)
 
     def take(self) -> dict[str, float]:
-        """The means (maxima for `max_`) of what was noted since the last call, over all processes together."""
+        """Return the means (maxima for `max_`) of the values recorded since the last call, over all processes."""
         own = {name: (np.max if "max_" in name else np.mean)(values) for name, values in self._values.items()}
         merged: dict[str, list[float]] = defaultdict(list)
         for part in gather_object([own]):

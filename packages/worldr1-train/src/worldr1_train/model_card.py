@@ -29,7 +29,7 @@ class CardFacts:
         export: Folder of the repository that holds the adapter or the weights.
         steps: Optimiser steps.
         rewards: Name -> weight.
-        manifest: What the run was made from.
+        manifest: Inputs of the run.
         before: Evaluation of the model before training, if there was one.
         after: Evaluation of the trained model, if there was one.
         tags: Tags of the hub.
@@ -59,7 +59,7 @@ def base_model_name(backbone: Backbone) -> tuple[str, bool]:
 
 
 def read_evaluations(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
-    """The evaluations of a run before and after training, where its folder holds them."""
+    """Return the evaluations of a run before and after training, if its folder holds them."""
     before, after = (Evaluation.load(folder / name) if (folder / name).exists() else None for name in (BEFORE, AFTER))
     return before, after
 

@@ -30,7 +30,7 @@ FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to"
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """A run whose inputs are all there.
+    """A run whose inputs have been checked.
 
     Attributes:
         manifest: The manifest, overrides applied.
@@ -39,7 +39,7 @@ class TrainingPlan:
         prompts: Split -> prompts, of every split that the run needs.
         metrics: Rewards that the evaluation measures.
         output_dir: Folder of the run.
-        checkpoint: Checkpoint to go on from, or `None`.
+        checkpoint: Checkpoint to resume from, or `None`.
     """
 
     manifest: Manifest
@@ -55,7 +55,7 @@ class TrainingPlan:
         return stage_rewards(stage, [reward.name for reward in self.manifest.rewards], self.registry)
 
     def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
-        """One prompt a video of the evaluation."""
+        """One prompt per video of the evaluation."""
         return evaluation_prompts(evaluation, self.prompts[evaluation.prompts])
 
 
@@ -67,14 +67,14 @@ def plan_run(
     output_dir: Path | None = None,
     resume: bool = False,
 ) -> TrainingPlan:
-    """Read and check everything that a run is made from.
+    """Read and check all inputs of a run.
 
     Args:
         path: Manifest file.
         registry: What is installed.
         overrides: `a.b=value` each, with the value in YAML.
         output_dir: Folder of the run; `runs/<name of the manifest>` if left out.
-        resume: Whether to go on from the last checkpoint there; from the start, if the run was cut before the first.
+        resume: Whether to resume from the last checkpoint there, or from the start if there is none yet.
 
     Raises:
         UserError: Something is wrong with the input; nothing was started.
@@ -100,7 +100,7 @@ def plan_run(
 
 
 def read_manifest(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Manifest:
-    """A manifest with overrides applied; mistakes are told with their line, but for those of an override.
+    """Load a manifest with overrides applied; mistakes are reported with their line, except for those of an override.
 
     Raises:
         ManifestError: It does not validate, or an override is malformed.
@@ -204,7 +204,7 @@ def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
 
 
 def _check_run_exists(folder: Path) -> None:
-    """A resumed run that began anew would look like one that had forgotten what it learnt."""
+    """Refuse to resume where there is no run, instead of silently starting a new one."""
     if (folder / RECORD).exists() or list_checkpoints(folder):
         return
     found = f"the folder has neither {RECORD} nor a checkpoint" if folder.is_dir() else "there is no such folder"
@@ -224,7 +224,7 @@ def describe_run(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def record_run(plan: TrainingPlan) -> None:
-    """Write down what the run is made from."""
+    """Write the inputs of the run to its folder."""
     atomic_write_text(plan.output_dir / RECORD, json.dumps(describe_run(plan), indent=1, ensure_ascii=False) + "\n")
 
 

@@ -14,7 +14,7 @@ from worldr1_train.seeds import run_seed
 
 
 def trainer_arguments(plan: TrainingPlan) -> dict[str, Any]:
-    """The keyword arguments of `FlowGRPOTrainer` that a plan stands for."""
+    """Return the keyword arguments of `FlowGRPOTrainer` for a plan."""
     manifest, section = plan.manifest, plan.section
     return {
         "backbone": manifest.backbone,
@@ -36,7 +36,7 @@ def _adapter_spec(adapter: AdapterSection, seed: int) -> AdapterSpec:
 
 
 def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
-    """The training arguments that a plan stands for."""
+    """Return the training arguments for a plan."""
     section: TrainSection = plan.section
     return FlowGRPOConfig(
         **read_section(section),

@@ -1,4 +1,4 @@
-"""The one place that decides whether denoisers run in bfloat16, for manifests and for training arguments."""
+"""Precision of the denoisers, for manifests and for training arguments."""
 
 from __future__ import annotations
 

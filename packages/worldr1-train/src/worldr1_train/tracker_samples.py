@@ -18,7 +18,7 @@ class SampleVideo:
     """A clip of the rollouts that was written to disk.
 
     Attributes:
-        tag: Under what name trackers file it.
+        tag: Name in the trackers.
         path: Video file.
         frames: `(T, 3, H, W)` RGB in [0, 1].
         caption: Prompt and reward.
@@ -39,7 +39,7 @@ def log_samples(trackers: Sequence[str], callbacks: Iterable[Any], samples: Sequ
     Args:
         trackers: Names of `report_to`.
         callbacks: The trainer's callbacks, of which TensorBoard's holds the writer.
-        samples: What to log.
+        samples: Clips to log.
         step: Optimiser step.
     """
     for name in trackers:

@@ -17,18 +17,18 @@ from worldr1_core.log import get_logger
 log = get_logger(__name__)
 
 INTERVAL_SECONDS = 30.0
-"""Pause between two log lines."""
+"""Seconds between two log lines."""
 
 SHOWN = ("reward", "kl", "loss")
-"""Metrics beside the progress bar."""
+"""Metrics shown beside the progress bar."""
 
 
 class ProgressLines:
-    """Logs how far a run is, again and again, however long its steps take.
+    """Logs the progress of a run at regular intervals, however long its steps take.
 
     Args:
         total: Optimiser steps of the run.
-        done: Those that a resumed run has behind it.
+        done: Steps done before a resume.
         interval: Seconds between two lines.
         clock: Seconds since any moment.
         wait: Waits for so many seconds, and returns whether to stop; a thread calls it.
@@ -52,30 +52,30 @@ class ProgressLines:
         self._thread = threading.Thread(target=self.run, name="training-progress", daemon=True)
 
     def start(self) -> None:
-        """Log from now on, in a thread."""
+        """Start to log, in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Log nothing more."""
+        """Stop logging."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def advance(self, done: int) -> None:
-        """Note that so many optimiser steps are done."""
+        """Set the number of optimiser steps done."""
         self._done, self._last_step = done, self._clock()
 
     def note_reward(self, reward: float) -> None:
-        """Note the mean reward of the last rollout batch."""
+        """Set the mean reward of the last rollout batch."""
         self._reward = reward
 
     def run(self) -> None:
-        """Log a line after every interval, until told to stop."""
+        """Log a line after every interval until stopped."""
         while not self._wait(self._interval):
             log.info("training progress", **self.line())
 
     def line(self) -> dict[str, Any]:
-        """Steps done, mean reward of the last rollout batch, and the time left as `h:mm:ss`."""
+        """Return the steps done, mean reward of the last rollout batch, and time left as `h:mm:ss`."""
         return {
             "steps": f"{self._done}/{self._total}",
             "reward": None if self._reward is None else round(self._reward, 4),
@@ -93,7 +93,7 @@ class ProgressLines:
 
 
 class TrainingProgress(TrainerCallback):
-    """Shows progress on the first process: a bar where stderr is a terminal, log lines where it is none."""
+    """Shows progress on the first process: a bar if stderr is a terminal, log lines otherwise."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -105,7 +105,7 @@ class TrainingProgress(TrainerCallback):
         self._lines: ProgressLines | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin to show it."""
+        """Start the bar or the log lines."""
         if not state.is_world_process_zero:
             return
         if self._is_terminal:
@@ -116,14 +116,14 @@ class TrainingProgress(TrainerCallback):
             self._lines.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move on."""
+        """Advance to the current step."""
         if self._task is not None:
             self._bar.update(self._task, completed=state.global_step)
         if self._lines is not None:
             self._lines.advance(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Show the last numbers."""
+        """Show the last metrics."""
         if logs is None:
             return
         if self._task is not None:
@@ -133,11 +133,11 @@ class TrainingProgress(TrainerCallback):
             self._lines.note_reward(logs["reward"])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.stop()
 
     def stop(self) -> None:
-        """Stop showing it, also after an error."""
+        """Stop, also after an error."""
         self._bar.stop()
         if self._lines is not None:
             self._lines.stop()

@@ -1,4 +1,4 @@
-"""The conditioner `camera-warp`: prompt, path, flow or depth to initial noise that moves as the camera shall."""
+"""The conditioner `camera-warp`: prompt, path, flow or depth to initial noise that follows the commanded camera."""
 
 from __future__ import annotations
 

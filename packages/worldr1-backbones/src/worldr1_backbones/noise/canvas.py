@@ -60,7 +60,7 @@ def canvas_noise(
 def _spread(
     views: Tensor, size: tuple[int, int], channels: int, generator: Generator, density: float, max_cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Sums `(K, H W, C)` and numbers `(K, H W)` of the cells that land in every pixel."""
+    """Sums `(K, H W, C)` and counts `(K, H W)` of the cells that fall into every pixel."""
     height, width = size
     # One row more than there are pixels: cells out of sight go there.
     sums = torch.zeros(len(views), height * width + 1, channels)

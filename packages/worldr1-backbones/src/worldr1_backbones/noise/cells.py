@@ -1,10 +1,10 @@
-"""Noise cells: small carriers of noise that move one by one, part, meet and pass out of sight.
+"""Noise cells: carriers of noise that move independently, split, merge and leave the view.
 
 A cell has a mass n and a sum S ~ N(0, n), independent of all others. A latent pixel is the total S of its cells over
 the root of their total n, hence N(0, 1), and independent of other pixels, for each cell lies in one pixel alone.
-Parting a cell in k gives each child S / k and zero-sum fresh noise of variance n / k (paper, section 1 of the method,
-step 4): children are independent, and add up to their parent. Merging cells adds sums and masses. None of this looks
-at the noise itself, so every frame is exactly white.
+Splitting a cell into k gives each child S / k and zero-sum fresh noise of variance n / k (paper, section 1 of the
+method, step 4): children are independent, and add up to their parent. Merging cells adds sums and masses. None of these
+operations depends on the noise values, so every frame is exactly white.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class NoiseCells:
         return int(self.mass.shape[0])
 
     def keep(self, mask: Tensor) -> None:
-        """Let go of all cells but those of `mask` `(N,)`."""
+        """Drop all cells except those of `mask` `(N,)`."""
         self.place, self.mass, self.sums = self.place[mask], self.mass[mask], self.sums[mask]
 
     def add(self, place: Tensor, mass: Tensor) -> None:
-        """New cells at `place` `(M, D)` with masses `(M,)`."""
+        """Add cells at `place` `(M, D)` with masses `(M,)`."""
         sums = mass.sqrt().unsqueeze(1) * self._fresh(len(place))
         self._append(place, mass, sums)
 
     def part(self, parents: Tensor, places: Tensor) -> None:
-        """Cells `parents` `(M,)` become `CHILDREN` each, at `places` `(M, CHILDREN, D)`."""
+        """Split each of the cells `parents` `(M,)` into `CHILDREN`, at `places` `(M, CHILDREN, D)`."""
         mass = self.mass[parents] / CHILDREN
         fresh = self._fresh(len(parents) * CHILDREN).view(len(parents), CHILDREN, self.sums.shape[1])
         fresh -= fresh.mean(1, keepdim=True)
@@ -60,7 +60,7 @@ class NoiseCells:
         self._append(places.flatten(0, 1), mass.repeat_interleave(CHILDREN), sums.flatten(0, 1))
 
     def merge(self, group: Tensor) -> None:
-        """Cells of the same number in `group` `(N,)` become one, at the mean of their places."""
+        """Merge the cells with equal numbers in `group` `(N,)`, at the mean of their positions."""
         _, member, size = torch.unique(group, return_inverse=True, return_counts=True)
         total = len(size)
         self.place = torch.zeros(total, self.place.shape[1]).index_add_(0, member, self.place) / size.unsqueeze(1)
@@ -88,7 +88,7 @@ class NoiseCells:
 
 
 class CellImage:
-    """The image that cells make in a latent frame: where they lack they are added, where they thin out they part.
+    """Image of the cells in a latent frame; cells are added to empty pixels and split where they are sparse.
 
     Args:
         size: `(H, W)` in latent pixels.
@@ -111,7 +111,7 @@ class CellImage:
         return row * (self.width * parts) + column
 
     def complete(self, cells: NoiseCells, points: Tensor, seen: Tensor, lift: Lift) -> tuple[Tensor, Tensor]:
-        """Add cells where a quarter of a pixel holds none; part those of pixels with less than half of the full number.
+        """Add cells to quarters of pixels that hold none; split cells in pixels with less than half of the full number.
 
         Args:
             cells: All cells; changed in place.
@@ -126,7 +126,7 @@ class CellImage:
         return self._refine(cells, points, seen, lift)
 
     def merge_crowds(self, cells: NoiseCells, points: Tensor, seen: Tensor) -> None:
-        """Let go of what is out of sight, and merge the cells that share one place of the full grid."""
+        """Drop the cells out of view, and merge those that share one place of the full grid."""
         cells.keep(seen)
         cells.merge(self.pixel(points[seen], self.density))
 

@@ -1,7 +1,6 @@
-"""Noise on a scene of known depth: cells rest in the scene, and the camera moves past them.
+"""Noise on a scene of known depth: cells are fixed in the scene, and the camera moves past them.
 
-A cell that is hidden or out of view waits in its place; where the camera sees that place again, it finds the same
-noise.
+A cell that is hidden or out of view is kept, so that the camera finds the same noise when it sees the place again.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def depth_noise(
         channels: C.
         generator: Source of all randomness.
         density: Cells along the side of a latent pixel, even.
-        max_cells: Where more would be kept, cells out of sight are let go, and such as are close to each other merged.
+        max_cells: Largest number of cells; beyond it, cells out of view are dropped and close cells are merged.
 
     Returns:
         `(C, K, H, W)` float32; every frame is white N(0, 1).

@@ -1,6 +1,6 @@
-"""Noise that any flow carries: cells drift with the image from frame to frame.
+"""Noise moved by any optical flow: cells follow the image from frame to frame.
 
-Positions are continuous, so that slow motion is not lost in rounding; values are touched at the latent frames only.
+Positions are continuous, so that slow motion is not lost in rounding; noise values change at the latent frames only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def flow_noise(
         channels: C.
         generator: Source of all randomness.
         density: Cells along the side of a latent pixel, even.
-        max_cells: Where more would be carried, cells that are close to each other are merged.
+        max_cells: Largest number of cells; beyond it, close cells are merged.
 
     Returns:
         `(C, K, H, W)` float32; every frame is white N(0, 1).

@@ -16,7 +16,7 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import TrajectoryError, UserError
 
 STILL = 1e-9
-"""A path whose extent is below this many units stays in place."""
+"""Largest extent, in units of the path, of a path that counts as staying in place."""
 
 
 def fit_to_clip(path: CameraTrajectory, num_frames: int, *, resample: bool) -> CameraTrajectory:
@@ -90,7 +90,7 @@ def plane_maps(path: CameraTrajectory, depth: float, frames: Tensor) -> tuple[Te
     """Maps of the scene's image from the first frame of a stretch to each of some frames.
 
     A map takes viewing rays, as homogeneous coordinates (x / z, y / z, 1) times any positive number, to viewing rays.
-    Where a step carries the camera through the plane, nothing of the image survives: a new stretch begins.
+    Where a step carries the camera through the plane, no part of the image remains, and a new stretch begins.
 
     Args:
         path: T poses.

@@ -1,6 +1,6 @@
-"""Depth of an empty room along a camera path: a scene to move noise through where the true one is not known yet.
+"""Depth of an empty room along a camera path, used to move noise while the true scene is unknown.
 
-Past a plane, a slide and a turn move the image almost alike. In a room they do not: what is near goes by faster.
+In front of a plane, a slide and a turn move the image almost alike. In a room near surfaces move faster in the image.
 """
 
 from __future__ import annotations

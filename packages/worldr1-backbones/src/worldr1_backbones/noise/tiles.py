@@ -3,7 +3,7 @@
 Directions are laid out on the six faces of a cube, so that a camera may turn all the way round. A face is split into
 tiles, each along the axis on which a view stretches it, until a tile covers few pixels in every view that sees it.
 Tiles that no view sees are dropped. A tile then holds a grid of cells whose density follows its finest view: a push in
-costs cells only where it looks in the end.
+needs cells only in the region that it ends at.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def lay_tiles(views: Tensor, size: tuple[int, int], density: float, max_cells: i
         views: `(K, 3, 3)` from directions to homogeneous pixels of each view.
         size: `(H, W)` of the views in pixels.
         density: Cells along the side of a pixel of the finest view.
-        max_cells: Where more would be needed, all cells become larger.
+        max_cells: Largest number of cells; cells become larger to stay within it.
 
     Returns:
         Tiles in the order in which they come into view and leave it: neighbours in it are seen by much the same views.

@@ -73,7 +73,7 @@ class DDIMSDEScheduler(PolicyScheduler, CogVideoXDDIMScheduler):
         return self._ddim(point, sample, model_output, self.eta)
 
     def ode_step(self, point: SchedulePoint, sample: Tensor, model_output: Tensor) -> Tensor:
-        """The same with eta 0."""
+        """Deterministic step, with eta 0."""
         return self._ddim(point, sample, model_output, 0.0).mean
 
     def _ddim(self, point: SchedulePoint, sample: Tensor, output: Tensor, eta: float) -> Transition:

@@ -1,6 +1,6 @@
 """The metric `tiny-object-pixels`: how much of a clip has the hue of the objects that its caption names.
 
-A count of pixels, with nothing learnt: whether gains on `tiny-text-alignment` are honest shows here.
+A count of pixels without a learnt model, which verifies gains on `tiny-text-alignment`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEAST_SATURATION = 0.18
 class TinyObjectPixelsReward(Reward):
     """Share of the pixels with the hue of a named object, mean over the objects that have one, in [0, 1].
 
-    Higher is more, and not without end better: renders have 0.06 to 0.18, and a picture of nothing but red has 1. White
+    Higher means more pixels, which is better only up to a point: renders have 0.06 to 0.18, an all-red picture 1. White
     and gray objects have no hue and are left out.
     """
 

@@ -1,6 +1,6 @@
 """A small convolutional network that reads single frames of the tiny world: where objects are, and what they look like.
 
-It sees no prompt and no other frame. What a clip owes to its caption is for `text_alignment` to say.
+It sees neither the prompt nor other frames; `text_alignment` compares its predictions with the caption.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from worldr1_core.errors import WeightsError
 GRID = 8
 """Cells of the map along each side; a cell has 8 x 8 pixels."""
 JUDGE = Path(__file__).parent / "judge"
-"""Folder of the shipped weights and what was measured of them."""
+"""Folder of the shipped weights and of their measurements."""
 WEIGHTS = "weights.safetensors"
 _CHUNK = 144
 """Frames at a time, so that activations stay in the cache."""

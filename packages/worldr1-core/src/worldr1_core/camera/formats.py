@@ -1,4 +1,4 @@
-"""Camera paths on disk: the front door of all formats, and the ones that are written.
+"""Reading of camera paths in every format, and writing of those that are supported.
 
 | file | holds | module |
 |---|---|---|

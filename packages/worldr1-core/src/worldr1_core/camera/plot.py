@@ -126,7 +126,7 @@ class _Scene:
 
     @classmethod
     def around(cls, trajectories: list[CameraTrajectory]) -> _Scene:
-        """The cube that holds every path with its frusta; cameras that stay in place fill it with their frusta."""
+        """The cube around every path and its frusta; if all cameras stay in place, the frusta fill it."""
         c2w = torch.cat([trajectory.c2w for trajectory in trajectories]).numpy()
         spread = float(np.ptp(c2w[:, :3, 3], axis=0).max())
         still = spread < 1e-9

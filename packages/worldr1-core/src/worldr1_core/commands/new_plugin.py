@@ -1,4 +1,4 @@
-"""`worldr1 new-plugin`: a complete package around a component of one's own, which passes its tests as written."""
+"""`worldr1 new-plugin`: a complete package with a new component, which passes its tests as generated."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def new_plugin(name: str, kind: str, folder: Path) -> None:
 
 
 def write_plugin(name: str, kind: str, folder: Path) -> tuple[Path, list[str]]:
-    """Write the package; nothing is left behind where that fails.
+    """Write the package; leave nothing behind on failure.
 
     Args:
         name: Name in manifests, with or without `worldr1-` before it: lower-case words joined by hyphens.

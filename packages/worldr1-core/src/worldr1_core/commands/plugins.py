@@ -1,4 +1,4 @@
-"""`worldr1 plugins`: what is installed, from where, which version, and what failed and why."""
+"""`worldr1 plugins`: installed plugins with location and version, and failures with their reasons."""
 
 from __future__ import annotations
 

@@ -359,4 +359,4 @@ BACKBONE_CONTRACTS: list[Contract[BackboneSubject]] = [
     ),
     device_contract(_same_on_device),
 ]
-"""Everything that is promised of a backbone."""
+"""All contracts of a backbone."""

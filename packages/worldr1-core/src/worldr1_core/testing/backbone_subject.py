@@ -22,7 +22,7 @@ STD = 0.2
 
 
 class _KitPolicy(PolicyScheduler):
-    """Euler's step from level 1 to 0, with noise of one std: enough to see what a backbone records."""
+    """Euler's step from level 1 to 0 with constant noise, sufficient to test what a backbone records."""
 
     def noise_levels(self) -> list[float]:
         """Evenly spaced."""
@@ -51,7 +51,7 @@ def kit_policy(base: Any) -> PolicyScheduler:
 
 
 class BackboneSubject(Subject[Backbone]):
-    """A backbone, what drives it, and the rollouts that most checks share."""
+    """A backbone with its sampler, and the rollouts that most checks share."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class BackboneSubject(Subject[Backbone]):
         return self.sample()
 
     def unshared(self) -> Backbone:
-        """A backbone of its own, for a check that changes it.
+        """A separate backbone for a check that changes it.
 
         Raises:
             CheckSkipped: One instance was given, which must not be changed.

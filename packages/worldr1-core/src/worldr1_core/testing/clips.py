@@ -1,4 +1,4 @@
-"""Clips with exact truth, made by a ray-caster of a few lines: kits need scenes whose cameras and depth are known.
+"""Clips of a small ray-caster, with exact cameras and depth, for the kits.
 
 The scene is a textured room with a box in it. Colours are sums of sine waves over the surface point, so that they are
 smooth, textured everywhere and the same from every view.
@@ -131,7 +131,7 @@ def _rendered(move: str, num_frames: int, size: tuple[int, int], seed: int) -> t
 
 
 def flat_clip(*, num_frames: int = 9, size: tuple[int, int] = (48, 64)) -> Clip:
-    """A clip of nothing: every pixel the same grey."""
+    """A blank clip: every pixel the same grey."""
     return Clip(Video(torch.full((num_frames, 3, *size), 0.5)), "Camera push in. A grey wall.", name="kit flat")
 
 
@@ -142,7 +142,7 @@ def _in_depth_units(path: CameraTrajectory, depth: Tensor) -> CameraTrajectory:
 
 @dataclass(frozen=True, kw_only=True)
 class TrueReconstruction(Reconstruction):
-    """The room itself as a reconstruction: what a perfect reconstructor would return."""
+    """The room itself as a reconstruction, as a perfect reconstructor would return it."""
 
     room: TexturedRoom
     unit: float

@@ -1,4 +1,4 @@
-"""Watching what a call does besides returning: random state, standard output, tensors changed or kept alive."""
+"""Checks for side effects of a call: random state, standard output, tensors changed or kept alive."""
 
 from __future__ import annotations
 

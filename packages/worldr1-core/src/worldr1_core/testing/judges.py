@@ -54,7 +54,7 @@ class JudgeSubject(Subject[Judge]):
         ]
 
     def grade(self, requests: Sequence[JudgeRequest], judge: Judge | None = None) -> list[JudgeResult | Exception]:
-        """Ask, and hold the form of the answer to the contract."""
+        """Ask, and check the form of the answer."""
         answers = (self.component if judge is None else judge).grade(requests)
         if not isinstance(answers, list) or len(answers) != len(requests):
             raise CheckFailed(f"{len(requests)} requests got {answers!r}")
@@ -228,7 +228,7 @@ JUDGE_CONTRACTS: list[Contract[JudgeSubject]] = [
     ),
     device_contract(_same_on_device),
 ]
-"""Everything that is promised of a judge."""
+"""All contracts of a judge."""
 
 
 def judge_checks(

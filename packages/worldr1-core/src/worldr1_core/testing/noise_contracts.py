@@ -39,7 +39,7 @@ MAX_KS = 2.7
 
 
 class NoiseSubject(Subject[NoiseConditioner]):
-    """A noise conditioner, and what it drew for many seeds."""
+    """A noise conditioner, and its noise for many seeds."""
 
     def __init__(self, given: Any, options: Mapping[str, Any] | None) -> None:
         super().__init__(given, NoiseConditioner, options, "cpu")
@@ -306,4 +306,4 @@ NOISE_CONTRACTS: list[Contract[NoiseSubject]] = [
         lambda subject: isolation.check_prints_nothing(lambda: _draw_all(subject)),
     ),
 ]
-"""Everything that is promised of a noise conditioner."""
+"""All contracts of a noise conditioner."""

@@ -1,4 +1,4 @@
-"""The conformance kit for a plugin as a whole: how its module registers what it offers."""
+"""The conformance kit for the registration of a plugin's components by its module."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ PLUGIN_CONTRACTS: list[Contract[PluginSubject]] = [
         _entry_point,
     ),
 ]
-"""Everything that is promised of a plugin's module."""
+"""All contracts of a plugin's module."""
 
 
 def plugin_checks(module: str, *, skip: Mapping[str, str] | None = None) -> list[Check[PluginSubject]]:

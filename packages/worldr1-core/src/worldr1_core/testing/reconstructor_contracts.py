@@ -27,7 +27,7 @@ SHAPES = ((1, 48, 64), (2, 48, 64), (5, 33, 47))
 
 
 class ReconstructorSubject(Subject[Reconstructor]):
-    """A reconstructor, the standard clip, and what it made of it."""
+    """A reconstructor, the standard clip, and its reconstruction."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class ReconstructorSubject(Subject[Reconstructor]):
             return self.must_reconstruct(self.standard)
 
     def must_reconstruct(self, clip: Clip, reconstructor: Reconstructor | None = None) -> Reconstruction:
-        """Reconstruct a clip on which it is no excuse to fail."""
+        """Reconstruct a clip on which a failure is a failed check."""
         try:
             return self.reconstruct(clip, reconstructor)
         except ScoreUnavailable as error:
@@ -393,4 +393,4 @@ RECONSTRUCTOR_CONTRACTS: list[Contract[ReconstructorSubject]] = [
     ),
     device_contract(_same_on_device),
 ]
-"""Everything that is promised of a reconstructor."""
+"""All contracts of a reconstructor."""

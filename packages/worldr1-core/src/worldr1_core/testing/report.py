@@ -32,11 +32,11 @@ class ConformanceError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Contract(Generic[S]):
-    """One promise of an interface.
+    """One contract of an interface.
 
     Attributes:
         name: How reports and `skip` call it.
-        why: What goes wrong where the promise is broken.
+        why: Consequence of breaking the contract.
         fix: What a plugin author does about it.
         test: Raises `CheckFailed` or `CheckSkipped`.
     """

@@ -61,7 +61,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
 
 
 class _NoScheduler:
-    """Nothing that any sampler could build on."""
+    """A scheduler that no sampler supports."""
 
 
 def _foreign_base(subject: SamplerSubject) -> None:
@@ -420,4 +420,4 @@ SAMPLER_CONTRACTS: list[Contract[SamplerSubject]] = [
     ),
     device_contract(_same_on_device),
 ]
-"""Everything that is promised of a sampler."""
+"""All contracts of a sampler."""

@@ -1,4 +1,4 @@
-"""The sampler under test, and a pipeline without a model that runs the policies it makes."""
+"""The sampler under test, and a pipeline without a model that runs its policies."""
 
 from __future__ import annotations
 

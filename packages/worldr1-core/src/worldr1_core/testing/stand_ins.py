@@ -1,4 +1,4 @@
-"""Judges and reward inputs with known behaviour, to be handed to rewards under test."""
+"""Judges and reward inputs with known behaviour for rewards under test."""
 
 from __future__ import annotations
 

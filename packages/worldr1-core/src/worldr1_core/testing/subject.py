@@ -202,7 +202,7 @@ COMPONENT_CONTRACTS: list[Contract[Any]] = [
         _pickles,
     ),
 ]
-"""Hold for rewards, reconstructors and judges alike."""
+"""Contracts of rewards, reconstructors and judges alike."""
 
 
 def device_contract(compare: Callable[[Any, Any], None]) -> Contract[Any]:

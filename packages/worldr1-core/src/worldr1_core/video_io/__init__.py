@@ -1,4 +1,4 @@
-"""Video files in and out: one reader and one writer for every supported format of a clip.
+"""Reading and writing of videos in every supported format.
 
 | format | read | write | lossless |
 |---|---|---|---|

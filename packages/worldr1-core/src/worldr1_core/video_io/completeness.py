@@ -42,7 +42,7 @@ def frame_rate(stream: Any) -> float:
 
 
 def _check_packets(path: Path, stream: Any, packets: Survey, times: list[float | None]) -> None:
-    """Decoders may drop what they cannot decode without an error."""
+    """Compare the frames with the packets, because decoders may drop undecodable packets without an error."""
     codec = stream.codec_context
     one_each = codec.codec.intra_only or codec.name in _ONE_FRAME_PER_PACKET
     lost = one_each and len(times) < packets.num_packets
@@ -57,7 +57,7 @@ def _check_packets(path: Path, stream: Any, packets: Survey, times: list[float |
 
 
 def _check_gif(path: Path, num_frames: int) -> None:
-    """A GIF promises nothing in its header, but its blocks can be counted."""
+    """Compare the frames with the blocks of a GIF, whose header states no number."""
     length = gif_length(path)
     if length is not None and num_frames < length[1]:
         raise VideoError(

@@ -1,4 +1,4 @@
-"""Display matrices: the turn and the mirror with which a stored picture is to be shown.
+"""Display matrices: rotation and mirroring with which a stored picture is shown.
 
 The matrix maps a stored pixel (column p, row q) to a place on the screen: x = a p + c q, y = b p + d q, up to a shift
 and a scale (ISO/IEC 14496-12, section 6.2.2; FFmpeg's libavutil/display.h). Eight matrices keep a picture a rectangle

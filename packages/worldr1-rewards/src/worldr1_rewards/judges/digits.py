@@ -1,4 +1,4 @@
-"""The mathematics both judges share: from the distribution over ten digit tokens to one grade.
+"""Grade from the distribution over ten digit tokens, shared by both judges.
 
 A vision-language model asked for one digit puts probability on all ten. Their expectation is a finer and steadier
 grade than the digit it would have written (World-R1, arXiv 2604.24764, section 3: the meta-view score is read from the

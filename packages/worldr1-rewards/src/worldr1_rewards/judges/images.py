@@ -1,4 +1,4 @@
-"""Frames on their way into a judge: checked, scaled down where too large, and turned into 8-bit images."""
+"""Images for a judge: checked, scaled down if too large, and converted to 8 bits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Answers of an endpoint, written down as they came and given again: one JSON line a request.
+"""Recording and replay of an endpoint's answers, one JSON line per request.
 
-A run against a large model can so be repeated, tested and audited where that model is not to be had. Only the answer to
-the very same request (model, options, pictures, words) is given again; for any other there is none.
+A run against a large model can be repeated, tested and audited without access to that model. An answer is replayed only
+for an identical request (model, options, pictures, text).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The judge that runs here: any image-text-to-text model of the transformers library.
+"""The local judge: any image-text-to-text model of the transformers library.
 
 One forward pass a question, no generation: the grade is read from the logits at the answer position (see `digits`).
 The model is loaded at the first question, so that composing a manifest stays fast.

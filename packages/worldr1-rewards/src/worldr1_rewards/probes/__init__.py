@@ -1,1 +1,1 @@
-"""Probes of rewards: does a higher score mean a more consistent world, and does nothing else buy it?"""
+"""Probes of rewards: tests that a higher score means a more consistent world, and that hacks earn little."""

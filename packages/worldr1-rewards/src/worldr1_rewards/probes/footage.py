@@ -32,7 +32,7 @@ from worldr1_rewards.probes.world import STILL_HACKS
 QUICK_CORRUPTIONS = ("morph", "swim", "vanish", "jitter", "reversed", "wrong_speed")
 QUICK_HACKS = ("frozen", "zoom2d", "slide2d", "blur", "unrelated")
 MIN_CASES = 2
-"""An AUC compares clips with one another."""
+"""Fewest usable clips, because an AUC compares clips with one another."""
 _NUM_OTHERS = 8
 """Most clips that unrelated frames are taken from."""
 _RESTING_DEGREES, _RESTING_SHIFT = 0.1, 1e-4

@@ -1,4 +1,4 @@
-"""Peak memory of a block of code: what a clip costs beyond what was in memory before."""
+"""Peak memory of a block of code beyond what was in memory before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PeakMemory:
 
 @contextlib.contextmanager
 def measure_peak(device: str) -> Iterator[PeakMemory]:
-    """Measure the block's peak; on CPU only Linux tells it.
+    """Measure the block's peak; on the CPU this needs Linux.
 
     Args:
         device: Torch device on which the block works; CUDA memory is measured there, process memory elsewhere.

@@ -1,4 +1,4 @@
-"""The probe's report for people: tables, frames and curves on one page."""
+"""HTML report of a probe: tables, frames and curves on one page."""
 
 from __future__ import annotations
 

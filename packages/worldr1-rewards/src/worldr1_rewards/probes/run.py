@@ -1,4 +1,4 @@
-"""Scoring the clips of a probe: one after the other, with time and memory, and no failure that becomes a number."""
+"""Scoring of a probe's clips, one after the other, with time and memory; a failure gives NaN with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes that look right from the camera's path and are wrong as structure: what the meta-view reward is there to see.
+"""Scenes that look right from the camera's path but have wrong structure, which the meta-view reward should detect.
 
 A scene is the middle frame of a rendered clip with its exact depth. Each flaw changes depth alone, so that the frame's
 own camera sees the same picture to the pixel, and only a view off the path can tell.

@@ -1,4 +1,4 @@
-"""From the scores of a probe to the figures that say whether a reward deserves trust."""
+"""Summary of a probe's scores: AUC, rank correlation, hacks and margins."""
 
 from __future__ import annotations
 

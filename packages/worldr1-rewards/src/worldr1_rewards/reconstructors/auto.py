@@ -1,7 +1,7 @@
-"""The default reconstructor `auto`: features first, photometric refinement after, multi-view stereo in the end.
+"""The default reconstructor `auto`: sparse features, then photometric refinement, then multi-view stereo.
 
 Clips that features cannot explain (tiny, synthetic or textureless ones, and scenes that change) go through the search
-of `direct`; small clips try both ways. Which way a clip went, and why, stands in the diagnostics.
+of `direct`; small clips try both methods. The diagnostics state the chosen method and the reason.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from worldr1_rewards.reconstructors.pyramid import limit_size
 from worldr1_rewards.reconstructors.rigid import rays_through
 
 MIN_FEATURE_SIDE = 64
-"""Shorter side in pixels from which features are sought at all."""
+"""Least shorter side in pixels at which features are used."""
 SURE_SIDE = 160
 """Shorter side in pixels from which features come first, and determine an unknown focal length: smaller frames have
 few of them, and the search is quick there."""
@@ -116,7 +116,7 @@ class AutoReconstructor(Reconstructor):
         return _assemble(frames, intrinsics, found)
 
     def _cameras(self, clip: Clip, small: Tensor, matrix: Tensor) -> _Found:
-        """By features where they explain the clip, else by the search; small clips by the search if that is clear."""
+        """Use features if they explain the clip, else the search; small clips use the search if its result is clear."""
         sure = min(int(small.shape[-2]), int(small.shape[-1])) >= SURE_SIDE
         given = clip.intrinsics is not None
         if sure:
@@ -191,7 +191,7 @@ def _refined(name: str, small: Tensor, found: FeatureCameras, least: float) -> _
     moving[:, :3, 3] *= unit
     bounds = bounds[0] / unit, bounds[1] / unit
     if exact:
-        # On a shallow scene the mapper may take a shift for a turn.
+        # On a shallow scene the mapper may mistake a shift for a turn.
         straight = straightened(levels, moving, bounds)
         moving = moving if straight is None else straight
     cameras = refine_cameras(

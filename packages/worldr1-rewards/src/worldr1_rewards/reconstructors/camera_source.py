@@ -14,7 +14,7 @@ def build_camera_source(name: str, *, asked_by: Reconstructor) -> Reconstructor:
 
     Args:
         name: As `worldr1 plugins` lists it.
-        asked_by: The reconstructor that takes its cameras from it.
+        asked_by: The reconstructor that uses its cameras.
 
     Raises:
         UnknownNameError: Nothing installed registers the name.

@@ -1,4 +1,4 @@
-"""The import of pycolmap, without what it does to the process."""
+"""Import of pycolmap without its side effects on the process."""
 
 from __future__ import annotations
 

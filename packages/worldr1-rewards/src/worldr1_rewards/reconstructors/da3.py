@@ -49,9 +49,9 @@ class DA3Reconstruction(DirectReconstruction):
 class DA3Reconstructor(Reconstructor):
     """Depth Anything 3 (any-view models), from the frames alone.
 
-    The commanded path is never given to the model. Intrinsics are those of the clip where they are known, else the
-    median over the frames of the model's own. The model always answers: what shows no scene, such as noise or a cut,
-    gets cameras too, and only its re-render tells.
+    The commanded path is never given to the model. Intrinsics are those of the clip if known, else the median over the
+    frames of the model's own. The model returns cameras for every clip, even for noise or a cut; only the re-render
+    shows that they are wrong.
     """
 
     class Config(ComponentConfig):

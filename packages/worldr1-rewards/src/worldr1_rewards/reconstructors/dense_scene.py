@@ -1,4 +1,4 @@
-"""The scene that dense stereo gives: frames with depth, drawn from anywhere, each frame predicted without itself."""
+"""Scene of dense stereo: frames with depth, rendered from any view, each frame predicted without itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worldr1_rewards.reconstructors.view_synthesis import (
 )
 
 MAX_DEPTH_FRAMES = 24
-"""Frames whose depth is sought, and from which all views are drawn."""
+"""Number of frames whose depth is estimated, and from which all views are rendered."""
 RANGE_QUANTILES = (0.02, 0.98)
 RANGE_MARGINS = (0.6, 5.0)
 """The planes span these quantiles of the points' inverse depth, times these factors: what passes close by, a door post

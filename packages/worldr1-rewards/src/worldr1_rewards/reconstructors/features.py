@@ -79,7 +79,7 @@ class MappedModel:
 
 @contextlib.contextmanager
 def quiet_colmap() -> Iterator[None]:
-    """COLMAP's log is silent meanwhile: failures reach the user as reasons."""
+    """Silence COLMAP's log within the block; failures are reported as reasons."""
     level, pycolmap.logging.minloglevel = pycolmap.logging.minloglevel, 3
     try:
         yield
@@ -266,7 +266,7 @@ def read_model(model: Any, num_frames: int) -> MappedModel:
 
 @contextlib.contextmanager
 def match_features(frames: Tensor, focal: float | None, centre: tuple[float, float]) -> Iterator[FeatureMatches]:
-    """Features and matches of a clip while the context lasts; see `FeatureMatches`."""
+    """Provide features and matches of a clip within the block; see `FeatureMatches`."""
     with quiet_colmap(), tempfile.TemporaryDirectory(prefix="worldr1-") as folder:
         yield FeatureMatches(Path(folder), frames, focal, centre)
 

@@ -1,4 +1,4 @@
-"""Running other people's reconstruction code within ours: what it prints, and what it draws at random."""
+"""Isolation of third-party reconstruction code: its output, and its random numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the camera rest, turn or move? Model selection on the pixels that were followed.
+"""Model selection between a resting, a turning and a moving camera, on the tracked pixels.
 
 A moving camera with free depths can imitate a turning one, and a turning one a resting one, so the richer model always
 fits at least as well. It is preferred only where it explains the same observations clearly better: by more than the

@@ -200,7 +200,7 @@ def to_nerfstudio(c2w: Tensor) -> Tensor:
 
 
 class _NoMetric(nn.Module):
-    """Stands where a metric would be that is never asked for."""
+    """Placeholder for a metric that is never called."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()

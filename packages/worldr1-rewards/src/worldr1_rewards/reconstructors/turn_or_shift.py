@@ -1,4 +1,4 @@
-"""Cameras in which a turn is replaced by the shift that moves what they show alike.
+"""Cameras in which a turn is replaced by the shift that moves the image in the same way.
 
 A slow turn shows nearly what a drift to the side does, so an estimate may turn where the camera travelled straight. No
 descent leads from the one to the other: both are refined, and the better one is kept.

@@ -1,4 +1,4 @@
-"""The static HTML report of `worldr1 score --report`: one file, no network, nothing trusted."""
+"""The static HTML report of `worldr1 score --report`: one file, no network access, all inserted text escaped."""
 
 from worldr1_rewards.report.writer import ReportWriter
 

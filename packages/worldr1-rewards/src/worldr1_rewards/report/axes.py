@@ -1,4 +1,4 @@
-"""Small SVG panels that take the page's colours, light or dark: axes with round ticks, and what is drawn on them."""
+"""Small SVG panels in the page's colours, light or dark: axes with round ticks, and shapes on them."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def draw_panel(
 
     Args:
         title: Above the drawing.
-        description: What it shows, in words.
+        description: Text alternative of the drawing.
         axes: Its ranges.
-        shapes: What is drawn, in the coordinates of `Axes.at`.
+        shapes: Elements, in the coordinates of `Axes.at`.
         x_label: Meaning of the horizontal axis.
         y_label: Meaning of the vertical axis; left out if empty.
         whole_x: Put ticks of the horizontal axis at whole numbers only.

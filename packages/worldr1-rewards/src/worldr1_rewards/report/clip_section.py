@@ -1,4 +1,4 @@
-"""One clip's part of the report: scores with their reasons, pictures, camera paths, and where the time went."""
+"""Section of one clip in the report: scores with their reasons, pictures, camera paths and timings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ROW_TITLES = {"input": "Input", "rerender": "Re-render", "error": "Absolute err
 
 
 def clip_section(index: int, result: ClipScores, views: ClipViews) -> Markup:
-    """A clip with everything there is to see.
+    """Section of a clip with pictures and paths.
 
     Args:
         index: Number of the clip on the page, from 1.
@@ -45,7 +45,7 @@ def clip_section(index: int, result: ClipScores, views: ClipViews) -> Markup:
 
 
 def without_pictures(index: int, result: ClipScores) -> Markup:
-    """A clip of which the page, being full, shows numbers and words only."""
+    """Section of a clip without pictures, for pages that are full."""
     return _section(index, result, film=None)
 
 

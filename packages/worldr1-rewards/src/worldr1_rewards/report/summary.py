@@ -1,4 +1,4 @@
-"""The top of the report: how the run went at a glance, and one sortable row per clip."""
+"""Top of the report: overview of the run, and one sortable row per clip."""
 
 from __future__ import annotations
 

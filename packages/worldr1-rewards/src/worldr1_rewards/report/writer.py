@@ -76,7 +76,7 @@ class ReportWriter:
         self._rows.append(summary_row(index, result))
 
     def write(self, path: str | Path) -> None:
-        """Write the page, whole or not at all; more clips may be added and the page written again.
+        """Write the page atomically; more clips may be added and the page written again.
 
         Args:
             path: HTML file; its folders are made, an existing file is replaced.

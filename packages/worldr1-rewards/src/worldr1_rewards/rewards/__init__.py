@@ -1,1 +1,1 @@
-"""The rewards that ship with the package; each reads what it declares and answers with a number or a reason."""
+"""Rewards of the package; each reads the inputs that it declares and returns a number or a reason."""

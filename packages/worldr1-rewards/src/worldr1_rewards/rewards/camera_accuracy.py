@@ -1,4 +1,4 @@
-"""The metric `camera-accuracy`: of the nine single camera moves, is the commanded one the one that the clip shows?
+"""The metric `camera-accuracy`: whether the clip shows the commanded one of the nine single camera moves.
 
 It estimates no path: each move's path is tried by plane sweep (`worldr1_rewards.rewards.plane_sweep`). So it is
 independent of reconstructors and of the reward `trajectory`, and can tell whether training on them was honest.

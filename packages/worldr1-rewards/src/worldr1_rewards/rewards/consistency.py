@@ -1,4 +1,4 @@
-"""The reward `consistency`: do neighbouring frames show one rigid scene? A check on `reconstruction` by other means.
+"""The reward `consistency`: rigidity of the scene between neighbouring frames, independent of `reconstruction`.
 
 It builds no scene and re-renders nothing. Of the reconstruction it takes the cameras and each frame's depth, which any
 estimator of both can give, and looks every frame up in its neighbour. The paper's MVCS, a multi-view consistency score

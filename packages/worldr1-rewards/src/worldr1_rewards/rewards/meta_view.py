@@ -1,4 +1,4 @@
-"""The meta-view reward: does the recovered scene still look right from where the camera never stood?
+"""The meta-view reward: appearance of the recovered scene from viewpoints off the camera's path.
 
 A video can look flawless while the scene it implies is a row of flat cards, because its own camera hides that. So the
 reconstruction is drawn from a viewpoint off the path, and a vision-language model grades what it sees for fidelity to

@@ -17,7 +17,7 @@ from worldr1_rewards.metrics import shrink
 from worldr1_rewards.reconstructors.pyramid import blur
 
 SIDE = 64
-"""Shorter side in pixels at which frames are compared, so that the score does not depend on the resolution."""
+"""Shorter side in pixels at which frames are compared, so that the score is independent of the resolution."""
 SMOOTHING = 0.8
 """Standard deviation in pixels of the blur before the comparison: a look-up between pixels is itself a small blur."""
 OCCLUSION = 0.1

@@ -1,4 +1,4 @@
-"""The reward `reconstruction`: does one static 3D scene explain the clip (S_recon of the paper)?"""
+"""The reward `reconstruction`: how well one static 3D scene explains the clip (S_recon of the paper)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worldr1_rewards.rewards.trajectory import TrajectoryReward
 PSNR_CEILING = 40.0
 """PSNR in dB that counts as 1."""
 COVERAGE_HALF = 0.35
-"""Share of the pixels that, when only so many are explained, halves the score."""
+"""Share of explained pixels at which the score is halved."""
 COARSE_SIDE, FINE_SIDE = 16, 64
 """Shorter sides in pixels at which `photometric` compares."""
 REACH = 2

@@ -1,6 +1,6 @@
-"""The metrics `psnr` and `psnr-normalised`: how exactly the clip's own reconstruction re-renders it, in decibels.
+"""The metrics `psnr` and `psnr-normalised`: accuracy in decibels of the re-render by the clip's own reconstruction.
 
-They are rewards like any other, made to be looked at: a manifest lists them with weight 0, and training evaluates with
+They are rewards intended as metrics: a manifest lists them with weight 0, and training evaluates with
 them. The paper's tables give the first (section on 3D consistency).
 """
 

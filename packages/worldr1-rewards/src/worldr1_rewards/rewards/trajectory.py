@@ -1,4 +1,4 @@
-"""The reward `trajectory`: did the camera go where the prompt sent it (S_traj of the paper)?"""
+"""The reward `trajectory`: agreement of the camera's path with the commanded one (S_traj of the paper)."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def _judge(move: Move, motion: _Motion, tolerances: Tolerances) -> WordAgreement
 
 
 def _judge_orbit(side: int, motion: _Motion, tolerances: Tolerances) -> WordAgreement:
-    """Sideways in the camera's own axes, while it turns the other way; both together say how far the centre is."""
+    """Judge sideways travel in the camera's axes with an opposite turn; both together give the centre's distance."""
     c = DEFAULT_CONSTANTS
     direction = _course(motion.local, side * RIGHT, tolerances) * _course(motion.turned, -side * DOWN, tolerances)
     sideways, inward = side * float(motion.local[-1, 0]), -side * float(motion.turned[-1, 1])

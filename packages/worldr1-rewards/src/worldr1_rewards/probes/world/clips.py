@@ -21,18 +21,18 @@ _WIDE = 1.8
 
 @dataclass(frozen=True)
 class WorldClip:
-    """A rendered clip and everything there is to know about it.
+    """A rendered clip with its ground truth.
 
     Attributes:
         frames: `(T, 3, H, W)` float32 RGB in [0, 1].
         depth: `(T, H, W)` z-depth at pixel centres, of the scene as each frame shows it; for corruptions of the image
             and for hacks without a moving camera it is the depth of the scene behind them.
-        c2w: `(T, 4, 4)` float64: where the camera really was; frame 0 is the identity.
-        commanded: `(T, 4, 4)` float64: where the prompt sends it, with this clip's amounts.
+        c2w: `(T, 4, 4)` float64, true camera path; frame 0 is the identity.
+        commanded: `(T, 4, 4)` float64, path that the prompt commands, with this clip's amounts.
         intrinsics: `(3, 3)` float64 in pixels.
         scene_depth: Median depth of the first frame; unit of the amounts.
         prompt: Words that command the moves.
-        family, moves, seed, corruption, severity: What was asked for.
+        family, moves, seed, corruption, severity: Arguments of `render_world`.
     """
 
     frames: Tensor
@@ -51,7 +51,7 @@ class WorldClip:
 
 def _walked(commanded: Tensor, corruption: str, severity: float, moves: tuple[str, ...], scene_depth: float,
             amounts: Mapping[str, float] | None, seed: int) -> Tensor:  # fmt: skip
-    """The path that is really taken."""
+    """The path that the camera takes."""
     if corruption in ("frozen", "frozen_noise", "repeated", "zoom2d", "slide2d"):
         return commanded[:1].expand_as(commanded).clone()
     if corruption == "wrong_direction":
