@@ -21,7 +21,8 @@ from torch import Tensor
 from worldr1_backbones import adapters
 from worldr1_backbones.guidance import stacked_passes
 from worldr1_backbones.loading import component_config, load_pipeline, load_scheduler, read_index
-from worldr1_backbones.replay import CallRecorder, check_guidance, output_tensor, swapped, without_steps
+from worldr1_backbones.replay import CallRecorder, check_guidance, output_tensor, replace_sample, swapped, without_steps
+from worldr1_backbones.video_encoding import check_frames
 from worldr1_core.backbone import AdapterSpec, Backbone, Conditioning, LatentGeometry, Rollout
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError, WorldR1Error
@@ -154,6 +155,16 @@ class DiffusersBackbone(Backbone):
     def before_decoding(self, latents: Tensor) -> Tensor:
         """Transform latents between the last step and decoding, as the pipeline does; no change by default."""
         return latents
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Latents `(B, C, T, H, W)` of the VAE as the denoisers see them: the inverse of what the pipeline decodes.
+
+        `encode_video` needs it. `worldr1_backbones.video_encoding` has the usual rules.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not say how latents of its VAE are normalised, so that it cannot encode "
+            "videos. Override normalise."
+        )
 
     # Configuration and weights
 
@@ -337,11 +348,21 @@ class DiffusersBackbone(Backbone):
             run.steps, run.final = inner.steps, inner.final
         return Rollout(self.from_pipeline(final), inner.steps)
 
-    def _call(self, conditioning: Conditioning, latents: Tensor, scheduler: Any, steps: int, **options: Any) -> Any:
+    def _call(
+        self,
+        conditioning: Conditioning,
+        latents: Tensor,
+        scheduler: Any,
+        steps: int,
+        *,
+        pipeline: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> Any:
         """Call the pipeline with another scheduler; what it returns first."""
         tensors = {name: value.to(self.device) for name, value in conditioning.tensors.items()}
+        call = self.pipeline if pipeline is None else pipeline
         with self._text_encoder_away(), swapped(self.pipeline, scheduler=scheduler):
-            return self.pipeline(
+            return call(
                 **tensors,
                 **self.call_options(),
                 latents=self.to_pipeline(latents.to(self.device)),
@@ -376,11 +397,14 @@ class DiffusersBackbone(Backbone):
 
     # Training
 
-    def predict(self, step: PolicyStep) -> Tensor:
+    def predict(self, step: PolicyStep, sample: Tensor | None = None) -> Tensor:
         """See `Backbone.predict`."""
         if not step.calls:
             raise UserError("The step has no denoiser calls. Sample with record=True in the PolicyRun.")
-        outputs = [output_tensor(self.denoisers[call.module](*call.args, **call.kwargs)) for call in step.calls]
+        calls = step.calls
+        if sample is not None:
+            calls = tuple(replace_sample(call, step.sample, sample) for call in calls)
+        outputs = [output_tensor(self.denoisers[call.module](*call.args, **call.kwargs)) for call in calls]
         return self.guide(outputs, step.calls[0].module).float()
 
     def select_step(self, step: PolicyStep, rows: Sequence[int]) -> PolicyStep:
@@ -396,21 +420,51 @@ class DiffusersBackbone(Backbone):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """See `Backbone.decode`; the pipeline's own code decodes, one video after another."""
+        return self._decode(latents, self.pipeline).cpu()
+
+    def decode_with_gradient(self, latents: Tensor) -> Tensor:
+        """See `Backbone.decode_with_gradient`; the gradient of a value that a decoder clamps is 0."""
+        undecorated = getattr(type(self.pipeline).__call__, "__wrapped__", None)  # below torch.no_grad
+        if undecorated is None:
+            return super().decode_with_gradient(latents)
+        return self._decode(latents, functools.partial(undecorated, self.pipeline))
+
+    def _decode(self, latents: Tensor, pipeline: Callable[..., Any]) -> Tensor:
         self._check_latents(latents, len(latents))
         if not self._blank:
             self.encode([""])
         blank = Conditioning(("",), self._blank)
         empty = without_steps(self.base_scheduler)
-        options = {"output_type": "pt"}
+        options: dict[str, Any] = {"output_type": "pt", "pipeline": pipeline}
         if "generator" in inspect.signature(self.pipeline.__call__).parameters:
-            options["generator"] = torch.Generator().manual_seed(0)  # type: ignore[assignment]
+            options["generator"] = torch.Generator().manual_seed(0)
         videos = [
-            self._call(blank, self.before_decoding(latents[i : i + 1]), empty, 2, **options).float().cpu()
+            self._call(blank, self.before_decoding(latents[i : i + 1]), empty, 2, **options).float()
             for i in range(len(latents))
         ]
         decoded = torch.cat(videos)
         self._check_finite(decoded, "frames")
         return decoded
+
+    @torch.no_grad()
+    def encode_video(self, frames: Tensor) -> Tensor:
+        """See `Backbone.encode_video`; the mode of the VAE's posterior, one video after another.
+
+        Where the latent is padded in front, its first frame is repeated, as in the training of CogVideoX 1.5.
+        """
+        check_frames(frames, self.geometry)
+        encoded = torch.cat([self._encode_one(frames[i : i + 1]) for i in range(len(frames))])
+        first = encoded[:, :, :1].expand(-1, -1, self.geometry.leading_padding, -1, -1)
+        latents = torch.cat([first, encoded], dim=2)
+        self._check_finite(latents, "latents of a video")
+        self._check_latents(latents, len(frames), "latents of a video")
+        return latents
+
+    def _encode_one(self, frames: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        pixels = (2 * frames.transpose(1, 2) - 1).to(self.device, vae.dtype)
+        posterior = vae.encode(pixels, return_dict=False)[0]
+        return self.normalise(posterior.mode().float())
 
     # Adapters
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldr1_core.errors import WorldR1Error
+from worldr1_core.errors import UserError, WorldR1Error
 from worldr1_core.policy import DenoiserCall, PolicyRun, PolicyScheduler, PolicyStep
 
 CAST_ARGUMENTS = ("hidden_states", "encoder_hidden_states")
@@ -24,7 +24,7 @@ class CallRecorder:
     Args:
         denoisers: Modules by their name in the pipeline.
         scheduler: The policy, which knows the step that comes next.
-        run: Receives the calls of stochastic steps, if it records.
+        run: Receives the calls of the steps that it records.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CallRecorder:
                 dtype: Any = module.dtype
                 cast = functools.partial(cast_inputs, dtype)
                 handles.append(module.register_forward_pre_hook(cast, with_kwargs=True))
-                if self._run is not None and self._run.record:
+                if self._run is not None and (self._run.record or self._run.record_ode):
                     record = functools.partial(self._record, name)
                     handles.append(module.register_forward_hook(record, with_kwargs=True))
             yield self
@@ -55,7 +55,7 @@ class CallRecorder:
         assert self._run is not None
         assert self._scheduler is not None
         index = self._scheduler.step_index
-        if index is None or not self._run.is_stochastic(index):
+        if index is None or not self._run.is_recorded(index):
             return
         self._run.calls.append(DenoiserCall(name, args, dict(kwargs)))
         if not self._run.steps:
@@ -83,6 +83,30 @@ def output_tensor(output: Any) -> Tensor:
     return tensor
 
 
+def replace_sample(call: DenoiserCall, recorded: Tensor, sample: Tensor) -> DenoiserCall:
+    """The same call with another sample.
+
+    Args:
+        call: A recorded call, whose argument `hidden_states` holds k blocks of the recorded sample.
+        recorded: `(B, ...)` sample of the recorded step.
+        sample: `(B, ...)` to put in its place; its gradient is kept.
+
+    Raises:
+        UserError: The denoiser's input is something else than the sample.
+    """
+    given = call.kwargs.get("hidden_states", call.args[0] if call.args else None)
+    blocks = len(given) // len(recorded) if isinstance(given, Tensor) else 0
+    if not isinstance(given, Tensor) or given.shape != (blocks * len(recorded), *recorded.shape[1:]):
+        raise UserError(
+            f"The denoiser {call.module!r} does not take the sample alone as its input, so that it cannot be called "
+            "with another one. Override predict of the backbone, or choose an objective that does not need it."
+        )
+    replaced = torch.cat([sample] * blocks).to(given.dtype) if blocks > 1 else sample.to(given.dtype)
+    if "hidden_states" in call.kwargs:
+        return DenoiserCall(call.module, call.args, {**call.kwargs, "hidden_states": replaced})
+    return DenoiserCall(call.module, (replaced, *call.args[1:]), call.kwargs)
+
+
 def check_guidance(
     step: PolicyStep,
     outputs: Sequence[Tensor],
@@ -105,7 +129,12 @@ def check_guidance(
             "No denoiser was called before a recorded step. `denoisers` must name the modules that the pipeline calls."
         )
     with torch.no_grad():
-        again = scheduler.transition(step.point, step.sample, guide(outputs, step.calls[0].module).float()).mean
+        output = guide(outputs, step.calls[0].module).float()
+        again = (
+            scheduler.transition(step.point, step.sample, output).mean
+            if step.std > 0
+            else scheduler.ode_step(step.point, step.sample, output)
+        )
     if again.shape != step.mean.shape or not torch.equal(again, step.mean):
         difference = float((again - step.mean).abs().max()) if again.shape == step.mean.shape else float("nan")
         raise WorldR1Error(

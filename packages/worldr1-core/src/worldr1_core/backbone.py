@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # see worldr1_core.reward
     from torch import Tensor
     from torch.nn import Module, Parameter
 
+    from worldr1_core.clip import Clip
     from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
 
 
@@ -169,14 +170,16 @@ class Backbone(Component, abc.ABC):
         """
 
     @abc.abstractmethod
-    def predict(self, step: PolicyStep) -> Tensor:
+    def predict(self, step: PolicyStep, sample: Tensor | None = None) -> Tensor:
         """Repeat the recorded denoiser call with gradients and apply guidance, which gives the input of the scheduler.
 
         Args:
             step: A recorded step, or some of its rows (`select_step`).
+            sample: `(B, ...)` float32 in the pipeline's layout, in place of the recorded sample; at the same noise
+                level and with the same conditioning. Its gradient is kept.
 
         Returns:
-            `(B, ...)` float32 in the pipeline's layout. At the recorded batch and the recorded weights it equals the
+            `(B, ...)` float32 in the pipeline's layout. At the recorded batch, sample and weights it equals the
             recorded model output exactly.
         """
 
@@ -187,6 +190,54 @@ class Backbone(Component, abc.ABC):
     @abc.abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `(B, C, T, H, W)` to videos `(B, T, 3, H, W)` float32 RGB in [0, 1] on the CPU, without gradients."""
+
+    def encode_video(self, frames: Tensor) -> Tensor:
+        """Videos to the latents that the denoisers work on, the inverse of `decode`; gradients are not kept.
+
+        Evaluations of true clips need it; sampling and training do not, and a backbone may leave it out.
+
+        Args:
+            frames: `(B, T, 3, H, W)` RGB in [0, 1], of the sizes that `geometry` states.
+
+        Returns:
+            `(B, C, T, H, W)` float32 of `geometry.shape`, padding included, normalised as the denoisers see them.
+
+        Raises:
+            UserError: The backbone has no encoder of videos, or the frames do not fit.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no encoder of videos, which true clips need. Override encode_video, or leave "
+            "out what needs it (evaluation.reference_clips)."
+        )
+
+    def reference_clips(self, count: int, seed: int = 0) -> list[Clip]:
+        """True clips of the world that the model was trained on, for backbones that can make them.
+
+        Args:
+            count: How many, >= 1.
+            seed: Equal arguments give equal clips.
+
+        Raises:
+            UserError: The backbone has none.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no true clips of its own. Name a folder of videos with their prompts as "
+            "evaluation.reference_clips.source."
+        )
+
+    def decode_with_gradient(self, latents: Tensor) -> Tensor:
+        """Latents `(B, C, T, H, W)` to videos `(B, T, 3, H, W)` float32 RGB in [0, 1], keeping the gradient.
+
+        The values are those of `decode`; videos stay on the device of the latents. Implement it so that objectives can
+        train on the gradient of rewards.
+
+        Raises:
+            UserError: The backbone cannot.
+        """
+        raise UserError(
+            f"{type(self).__name__} decodes without gradients: it does not implement decode_with_gradient. Choose an "
+            "objective that needs scores alone, such as flow-grpo."
+        )
 
     @abc.abstractmethod
     def add_adapter(self, spec: AdapterSpec) -> None:

@@ -40,6 +40,7 @@ class PolicyRun:
             (stepwise injection of the noise conditioner); in the pipeline's latent layout.
         step_weights: Weights of `step_delta` after steps 0, 1, ... of the full schedule.
         record: Whether to keep the stochastic steps.
+        record_ode: Whether to keep the deterministic steps, with a density of std 0 and log-density 0.
         steps: Recorded steps, filled in.
         calls: Denoiser calls since the last step, filled in by the backbone.
         final: `(B, ...)` float32 after the last step, filled in.
@@ -52,6 +53,7 @@ class PolicyRun:
     step_delta: Tensor | None = None
     step_weights: tuple[float, ...] = ()
     record: bool = False
+    record_ode: bool = False
     steps: list[PolicyStep] = field(default_factory=list)
     calls: list[DenoiserCall] = field(default_factory=list)
     final: Tensor | None = None
@@ -59,6 +61,10 @@ class PolicyRun:
     def is_stochastic(self, index: int) -> bool:
         """Whether step `index` of the full schedule is drawn."""
         return self.window[0] <= index < self.window[1]
+
+    def is_recorded(self, index: int) -> bool:
+        """Whether step `index` of the full schedule is kept."""
+        return self.record if self.is_stochastic(index) else self.record_ode
 
     def inject(self, index: int, sample: Tensor) -> Tensor:
         """Add the weighted delta after step `index`, keeping mean and std of every sample.
@@ -203,7 +209,7 @@ class PolicyScheduler(abc.ABC):
         if run.is_stochastic(point.index):
             following = self._draw(run, point, exact, output)
         else:
-            following = self.ode_step(point, exact, output)
+            following = self._follow(run, point, exact, output)
         run.calls.clear()
         following = run.inject(point.index, following)
         if not bool(torch.isfinite(following).all()):
@@ -229,6 +235,13 @@ class PolicyScheduler(abc.ABC):
                 )
             )
         return drawn
+
+    def _follow(self, run: PolicyRun, point: SchedulePoint, sample: Tensor, output: Tensor) -> Tensor:
+        following = self.ode_step(point, sample, output)
+        if run.record_ode:
+            nothing = torch.zeros(len(sample), device=sample.device)
+            run.steps.append(PolicyStep(point, sample, following, following, 0.0, nothing, tuple(run.calls)))
+        return following
 
     def _exact(self, sample: Tensor) -> Tensor:
         """The float32 sample behind the pipeline's copy; the copy itself where the pipeline changed it."""

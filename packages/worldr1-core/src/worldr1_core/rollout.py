@@ -23,8 +23,9 @@ def rollout_videos(
     noises: Sequence[InitialNoise],
     *,
     num_inference_steps: int,
+    record: bool = False,
 ) -> Rollout:
-    """Sample one video per prompt without stochastic steps; nothing is recorded.
+    """Sample one video per prompt without stochastic steps.
 
     Args:
         backbone: Model.
@@ -32,9 +33,10 @@ def rollout_videos(
         conditioning: P encoded prompts.
         noises: Initial noise of each prompt.
         num_inference_steps: Steps of the full schedule.
+        record: Whether to keep every step; needs a policy.
 
     Returns:
-        P latents.
+        P latents, and the recorded steps.
 
     Raises:
         UserError: Counts do not fit, or noise is to be injected between steps and there is no policy to do so.
@@ -42,13 +44,15 @@ def rollout_videos(
     if len(noises) != len(conditioning):
         raise UserError(f"{len(conditioning)} prompts need as many initial noises, received {len(noises)}.")
     check_injections(noises, scheduler)
+    if record and scheduler is None:
+        raise UserError("Steps are recorded by a policy scheduler, received None. Make one with a sampler.")
     delta, weights = stack_injections(noises)
     return backbone.sample(
         conditioning,
         torch.stack([noise.latents for noise in noises]),
         num_inference_steps=num_inference_steps,
         scheduler=scheduler,
-        run=None if scheduler is None else PolicyRun(step_delta=delta, step_weights=weights),
+        run=None if scheduler is None else PolicyRun(step_delta=delta, step_weights=weights, record_ode=record),
     )
 
 

@@ -102,7 +102,10 @@ class TinyWanVAE(ModelMixin, ConfigMixin):
         Returns:
             `DecoderOutput`, or a tuple, with clips `(B, 3, 1 + ft * k, H, W)` in [-1, 1].
         """
-        sample = self.synthesise(z).clamp(-1, 1)
+        sample = self.synthesise(z)
+        clamped = sample.clamp(-1, 1)
+        # A gradient passes the clamp, so that saturated pixels can come back.
+        sample = sample + (clamped - sample).detach() if sample.requires_grad else clamped
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def forward(self, sample: Tensor, return_dict: bool = True) -> Any:
@@ -110,7 +113,7 @@ class TinyWanVAE(ModelMixin, ConfigMixin):
         return self.decode(self.encode(sample, return_dict=False)[0].mode(), return_dict=return_dict)
 
     def synthesise(self, z: Tensor) -> Tensor:
-        """`decode` without the clamp, through which no gradient would flow."""
+        """`decode` without the clamp."""
         std = torch.tensor(self.config.latents_std, device=z.device, dtype=z.dtype).view(1, -1, 1, 1, 1)
         mean = torch.tensor(self.config.latents_mean, device=z.device, dtype=z.dtype).view(1, -1, 1, 1, 1)
         h = self.stem((z - mean) / std)
