@@ -52,5 +52,5 @@ def test_every_contract(checkpoints, kind, sampler, dtype):
 
 @pytest.mark.slow
 def test_the_shipped_tiny_model_keeps_every_contract():
-    report = check_backbone(TinyWanBackbone, sampler=FlowSDESampler())
+    report = check_backbone(TinyWanBackbone, sampler=FlowSDESampler(), round_trip=0.1)
     assert report.skipped.keys() <= {"device"}

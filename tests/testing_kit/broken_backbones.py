@@ -55,6 +55,21 @@ class MixedPrompts(Good):
         return Conditioning(made.prompts, {k: v + v.mean(0, keepdim=True) for k, v in made.tensors.items()})
 
 
+class MixedVideos(Good):
+    """A mean over the batch gets into the latents of every video."""
+
+    def encode_video(self, frames):
+        made = super().encode_video(frames)
+        return made + made.mean(0, keepdim=True)
+
+
+class BareLatents(Good):
+    """Leaves a latent frame out."""
+
+    def encode_video(self, frames):
+        return super().encode_video(frames)[:, :, 1:]
+
+
 class NoCalls(Good):
     """Records steps without the calls that led to them."""
 
@@ -239,6 +254,8 @@ MUTANTS = {
     "channels before frames": ("geometry", TransposedFrames),
     "strides": ("geometry", WrongStride),
     "mixed prompts": ("encode", MixedPrompts),
+    "mixed videos": ("encode-video", MixedVideos),
+    "bare latents": ("encode-video", BareLatents),
     "no calls": ("records-the-window", NoCalls),
     "records unasked": ("records-the-window", AlwaysRecords),
     "rounded replay": ("replay-is-exact", RoundedReplay),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from testing_kit.broken_backbones import MUTANTS, Good
-from worldr1_core.backbone import AdapterSpec
+from worldr1_core.backbone import AdapterSpec, Backbone
 from worldr1_core.errors import UserError, WeightsError
-from worldr1_core.testing import CheckFailed, ConformanceError, backbone_checks, check_backbone
+from worldr1_core.testing import CheckFailed, CheckSkipped, ConformanceError, backbone_checks, check_backbone
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS
 
 
@@ -50,6 +50,21 @@ def test_the_message_says_what_was_seen():
 def test_arguments_are_checked(arguments, words):
     with pytest.raises(UserError, match=words):
         backbone_checks(Good, **arguments)
+
+
+def test_a_backbone_without_an_encoder_of_videos_skips_its_check():
+    class Blind(Good):
+        encode_video = Backbone.encode_video
+
+    (check,) = [check for check in backbone_checks(Blind) if check.name == "encode-video"]
+    with pytest.raises(CheckSkipped, match="has no encoder of videos"):
+        check()
+
+
+def test_round_trip_of_a_video_is_checked_where_asked():
+    (check,) = [check for check in backbone_checks(Good, round_trip=1e-3) if check.name == "encode-video"]
+    with pytest.raises(CheckFailed, match="decoded encoded videos are"):
+        check()
 
 
 def test_absent_weights_skip_with_the_reason(tmp_path):

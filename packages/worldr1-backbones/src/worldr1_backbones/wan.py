@@ -12,7 +12,9 @@ from worldr1_backbones.diffusers_backbone import DiffusersBackbone, DiffusersCon
 from worldr1_backbones.guidance import separate_passes
 from worldr1_backbones.tiny import CHECKPOINT
 from worldr1_backbones.video_encoding import normalise_by_channel
+from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
+from worldr1_core.video import Video
 
 
 class WanConfig(DiffusersConfig):
@@ -114,3 +116,13 @@ class TinyWanBackbone(WanBackbone):
     def scheduler_changes(self) -> dict[str, Any]:
         """The checkpoint's own shift stays unless the options name another."""
         return self._shift(None)
+
+    def reference_clips(self, count: int, seed: int = 0) -> list[Clip]:
+        """Renders of the tiny world with held-out captions, `9 x 64 x 64`."""
+        from worldr1_backbones.tiny.data import make_clip, render_clip
+
+        clips = [make_clip(index, seed, held_out=True) for index in range(count)]
+        return [
+            Clip(Video(render_clip(clip), fps=self.fps), clip.caption.text, name=f"tiny render {index}")
+            for index, clip in enumerate(clips)
+        ]

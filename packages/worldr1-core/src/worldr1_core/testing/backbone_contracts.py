@@ -14,7 +14,7 @@ from worldr1_core.errors import UserError
 from worldr1_core.policy import PolicyRun
 from worldr1_core.testing import isolation
 from worldr1_core.testing.backbone_subject import BackboneSubject, distance
-from worldr1_core.testing.report import CheckFailed, Contract
+from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, device_contract
 
 
@@ -42,6 +42,25 @@ def _geometry(subject: BackboneSubject) -> None:
     _require_tensor(frames, (2, video, 3, *expected[1:]), "decoded frames")
     if frames.device.type != "cpu" or float(frames.min()) < 0 or float(frames.max()) > 1:
         raise CheckFailed(f"frames span [{float(frames.min()):.4g}, {float(frames.max()):.4g}] on {frames.device}")
+
+
+def _encode_video(subject: BackboneSubject) -> None:
+    videos = subject.videos
+    try:
+        latents = subject.component.encode_video(videos)
+    except UserError as error:
+        raise CheckSkipped(f"videos are not encoded: {error}") from error
+    _require_tensor(latents, (2, *subject.component.geometry.shape), "latents of two videos")
+    if latents.requires_grad:
+        raise CheckFailed("latents of videos keep a gradient")
+    if not subject.close(latents[1:], subject.component.encode_video(videos[1:])):
+        raise CheckFailed("the latents of a video depend on the video beside it")
+    isolation.check_unchanged({"frames": videos}, lambda: subject.component.encode_video(videos))
+    if subject.round_trip is None:
+        return
+    error = float((subject.component.decode(latents) - videos).square().mean().sqrt())
+    if error > subject.round_trip:
+        raise CheckFailed(f"decoded encoded videos are {error:.3g} off (RMS), allowed {subject.round_trip:.3g}")
 
 
 def _encode(subject: BackboneSubject) -> None:
@@ -260,6 +279,13 @@ BACKBONE_CONTRACTS: list[Contract[BackboneSubject]] = [
         "prompts are encoded in batches and selected by row",
         "pad every prompt to one length; give each tensor the batch as first dimension; no gradients",
         _encode,
+    ),
+    Contract(
+        "encode-video",
+        "the flow-matching loss of true clips is measured on their latents",
+        "return the posterior's mode (B, C, T, H, W), normalised and padded as the denoisers see it; or leave "
+        "encode_video out",
+        _encode_video,
     ),
     Contract(
         "records-the-window",

@@ -14,6 +14,7 @@ from worldr1_core.errors import UserError
 from worldr1_core.policy import PolicyRun, PolicyScheduler, SchedulePoint, Transition
 from worldr1_core.sampler import Sampler
 from worldr1_core.seeding import generator
+from worldr1_core.testing.clips import make_clip
 from worldr1_core.testing.report import CheckFailed, CheckSkipped
 from worldr1_core.testing.subject import Subject
 
@@ -63,6 +64,7 @@ class BackboneSubject(Subject[Backbone]):
         adapter: AdapterSpec,
         tolerance: float,
         device: str,
+        round_trip: float | None = None,
     ) -> None:
         super().__init__(given, Backbone, options, device)
         if len(set(prompts)) < 2:
@@ -70,7 +72,7 @@ class BackboneSubject(Subject[Backbone]):
         if num_inference_steps < 3:
             raise UserError(f"The kit needs at least 3 steps, received {num_inference_steps!r}.")
         self.sampler, self.prompts, self.num_steps = sampler, list(prompts[:2]), num_inference_steps
-        self.adapter, self.tolerance = adapter, tolerance
+        self.adapter, self.tolerance, self.round_trip = adapter, tolerance, round_trip
 
     @property
     def window(self) -> tuple[int, int]:
@@ -91,6 +93,14 @@ class BackboneSubject(Subject[Backbone]):
     def noises(self) -> Tensor:
         """The latents of the standard batch of two."""
         return torch.cat([self.noise(0), self.noise(1)])
+
+    @functools.cached_property
+    def videos(self) -> Tensor:
+        """Two different videos `(2, T, 3, H, W)` of the backbone's size."""
+        geometry = self.component.geometry
+        size = (geometry.video_height, geometry.video_width)
+        clips = [make_clip(num_frames=geometry.video_frames, size=size, seed=seed) for seed in (0, 1)]
+        return torch.stack([clip.video.frames for clip in clips])
 
     @functools.cached_property
     def conditioning(self) -> Conditioning:

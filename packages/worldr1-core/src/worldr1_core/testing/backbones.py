@@ -23,6 +23,7 @@ def backbone_checks(
     skip: Mapping[str, str] | None = None,
     tolerance: float = 1e-4,
     device: str = "cuda",
+    round_trip: float | None = None,
 ) -> list[Check[BackboneSubject]]:
     """List the checks of a backbone, for `@pytest.mark.parametrize("check", …, ids=str)`.
 
@@ -39,12 +40,16 @@ def backbone_checks(
         skip: Check name -> why it does not hold for this backbone.
         tolerance: Largest difference of states that count as equal, relative to their scale.
         device: A second device, beside the CPU.
+        round_trip: Largest root mean square difference of a video that is encoded and decoded; not checked if left
+            out, since random weights reconstruct nothing.
 
     Raises:
         UserError: An argument is not of this form.
     """
     spec = AdapterSpec(rank=2, alpha=4.0) if adapter is None else adapter
-    subject = BackboneSubject(backbone, options, sampler, prompts, num_inference_steps, spec, tolerance, device)
+    subject = BackboneSubject(
+        backbone, options, sampler, prompts, num_inference_steps, spec, tolerance, device, round_trip
+    )
     return bind(BACKBONE_CONTRACTS, lambda: subject, skip)
 
 
