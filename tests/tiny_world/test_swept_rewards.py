@@ -24,7 +24,8 @@ from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsThresholdReward
 from worldr1_rewards.rewards.plane_sweep import to_psnr
-from worldr1_rewards.rewards.swept_rewards import CameraMoveLikelihoodReward, PathRerenderReward, _Errors, path_key
+from worldr1_rewards.rewards.single_moves import path_key
+from worldr1_rewards.rewards.swept_rewards import CameraMoveLikelihoodReward, PathRerenderReward, _Errors
 
 REWARDS = (PathRerenderReward, CameraMoveLikelihoodReward)
 

@@ -140,7 +140,7 @@ class Reward(Component, abc.ABC):
         """Score many clips with a gradient in their frames; implement it if the reward is differentiable in the video.
 
         Objectives such as `reward-gradient` train on it. Choices that have no gradient (depths, matches, the crop of a
-        preprocessor) are made on the detached frames and held fixed.
+        preprocessor) are made on the clips' own videos and held fixed. `scatter_scores` fills in the NaN.
 
         Args:
             frames: `(B, T, 3, H, W)` float32 RGB in [0, 1].
@@ -148,12 +148,29 @@ class Reward(Component, abc.ABC):
             inputs: The parts named in `requires`, of every clip.
 
         Returns:
-            `(B,)` float32 on the device of `frames`: what `score` returns, NaN where the reward does not apply.
+            `(B,)` float32 on the device of `frames`: what `score` returns, up to rounding; NaN, without a gradient,
+            where `score` raises `ScoreUnavailable` or `ScoreNotApplicable`. No clip influences another.
 
         Raises:
             NotImplementedError: The reward has no gradient.
         """
         raise NotImplementedError(f"{type(self).__name__} has no gradient: it does not implement score_frames.")
+
+
+def scatter_scores(values: Tensor, indices: Sequence[int], num_clips: int) -> Tensor:
+    """Scores of all clips, from the scores of those that have one.
+
+    Args:
+        values: `(N,)` scores.
+        indices: N clips that they belong to.
+        num_clips: B >= N.
+
+    Returns:
+        `(B,)`; NaN, without a gradient, for the other clips.
+    """
+    scores = values.new_full((num_clips,), math.nan)
+    scores[list(indices)] = values
+    return scores
 
 
 class BatchReward(Reward):

@@ -7,19 +7,17 @@ No pose is estimated: a path that is wrong explains the frames badly whatever th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.camera.geometry import default_intrinsics, invert_pose, scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import TrajectoryError, VideoError
+from worldr1_rewards.rewards.sweep_grids import sweep_grid
 
-NUM_PLANES = 16
-NEAREST, FARTHEST = 0.3, 2.4
-"""Depths that are swept, in scene depths, evenly in inverse depth."""
 WINDOW = 9
 """Side of the window of local mean and contrast, in pixels."""
 CONTRAST_FLOOR = 0.03
@@ -27,6 +25,9 @@ CONTRAST_FLOOR = 0.03
 COST_WINDOW = 5
 """Side of the window over which the cost of a depth is averaged, in pixels."""
 MAX_PSNR = 60.0
+
+BoxMean: TypeAlias = Callable[[Tensor, int, str], Tensor]
+"""`box_mean`, which scores are made with, or `fast_box_mean`."""
 
 
 @torch.no_grad()
@@ -64,6 +65,56 @@ def sweep_error_maps(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tens
         VideoError: The images do not have this form.
         TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
     """
+    check_images(images, trajectory)
+    batch, _, _, height, width = images.shape
+    grid, inside = _grid_on(images, trajectory)
+    errors = _plane_errors(images, grid)
+    total = images.new_zeros(batch, height, width)
+    count = images.new_zeros(batch, height, width)
+    for judge, plane in _planes_by_half(errors, inside, box_mean):
+        index = plane.expand(len(errors[judge]), batch, 1, height, width)
+        known = inside[judge][:, None].expand(-1, batch, -1, -1, -1).gather(2, index)
+        total += (errors[judge].gather(2, index) * known).sum((0, 2))
+        count += known.sum((0, 2))
+    return total, count
+
+
+@torch.no_grad()
+def choose_planes(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
+    """Sampling grid of every judged frame at the planes that the other half of the frames chose.
+
+    Args:
+        images: As `sweep_error` takes them.
+        trajectory: As `sweep_error` takes it.
+
+    Returns:
+        Grids `(B, T - 1, H, W, 2)` for `grid_sample`, and `(B, T - 1, H, W)` booleans that say where they fall inside.
+
+    Raises:
+        VideoError: The images do not have this form.
+        TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
+    """
+    check_images(images, trajectory)
+    batch, _, _, height, width = images.shape
+    grid, inside = _grid_on(images, trajectory)
+    if grid.shape[1] == 1:
+        return grid[:, 0].expand(batch, -1, -1, -1, -1), inside[:, 0].bool().expand(batch, -1, -1, -1)
+    plane = torch.empty(len(grid), batch, height * width, dtype=torch.long, device=images.device)
+    for judge, chosen in _planes_by_half(_plane_errors(images, grid), inside, fast_box_mean):
+        plane[judge] = chosen.flatten(1)
+    shape = len(grid), batch, height, width
+    places = torch.view_as_complex(grid).flatten(2).gather(1, plane).view(shape)
+    known = inside.flatten(2).gather(1, plane).view(shape)
+    return torch.view_as_real(places.transpose(0, 1)), known.bool().transpose(0, 1)
+
+
+def check_images(images: Tensor, trajectory: CameraTrajectory) -> None:
+    """Refuse what cannot be swept.
+
+    Raises:
+        VideoError: The images are not `(B, T, C, H, W)` with T >= 3.
+        TrajectoryError: The trajectory has another number of poses.
+    """
     if images.ndim != 5 or images.shape[1] < 3:
         raise VideoError(f"A sweep needs images (B, T, C, H, W) with T >= 3, received shape {tuple(images.shape)!r}.")
     if trajectory.num_frames != images.shape[1]:
@@ -71,23 +122,11 @@ def sweep_error_maps(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tens
             f"The trajectory has {trajectory.num_frames} poses, the clips {images.shape[1]} frames. "
             "Give one pose per frame."
         )
-    batch, num_frames, _, height, width = images.shape
-    middle = num_frames // 2
-    grid, inside = (part.to(images.device) for part in _sweep_grid(trajectory, (height, width), middle))
-    others = [t for t in range(num_frames) if t != middle]
-    errors = torch.stack(
-        [_error_of_frame(images[:, t], images[:, middle], grid[k]) for k, t in enumerate(others)]
-    )  # (T - 1, B, D, H, W)
-    odd = torch.arange(len(others)) % 2 == 1
-    total = images.new_zeros(batch, height, width)
-    count = images.new_zeros(batch, height, width)
-    for choose, judge in ((odd, ~odd), (~odd, odd)):
-        plane = _best_plane(errors[choose], inside[choose])  # (B, 1, H, W)
-        index = plane.expand(int(judge.sum()), batch, 1, height, width)
-        known = inside[judge][:, None].expand(-1, batch, -1, -1, -1).gather(2, index)
-        total += (errors[judge].gather(2, index) * known).sum((0, 2))
-        count += known.sum((0, 2))
-    return total, count
+
+
+def other_frames(num_frames: int) -> list[int]:
+    """Every frame but the middle one."""
+    return [t for t in range(num_frames) if t != num_frames // 2]
 
 
 def match_paths(frames: Tensor, candidates: Sequence[CameraTrajectory]) -> Tensor:
@@ -109,11 +148,12 @@ def match_paths(frames: Tensor, candidates: Sequence[CameraTrajectory]) -> Tenso
     return torch.stack([to_psnr(sweep_error(normal, path)) for path in candidates], dim=1)
 
 
-def normalise_local_contrast(frames: Tensor) -> Tensor:
+def normalise_local_contrast(frames: Tensor, *, box: BoxMean | None = None) -> Tensor:
     """Luminance minus its local mean, over its local standard deviation: neither blur nor brightness decides.
 
     Args:
         frames: `(B, T, 3, H, W)` RGB in [0, 1].
+        box: Averages windows: `box_mean` if `None`, or `fast_box_mean`.
 
     Returns:
         `(B, T, 1, H, W)`, mostly in [-2, 2].
@@ -127,14 +167,36 @@ def normalise_local_contrast(frames: Tensor) -> Tensor:
         )
     luma = (frames.float() * torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)).sum(2)
     flat = luma.flatten(0, 1)[:, None]
-    centred = flat - _box(flat, WINDOW, "reflect")
-    normal = centred / (_box(centred.square(), WINDOW, "reflect") + CONTRAST_FLOOR**2).sqrt()
+    mean = box or box_mean
+    centred = flat - mean(flat, WINDOW, "reflect")
+    normal = centred / (mean(centred.square(), WINDOW, "reflect") + CONTRAST_FLOOR**2).sqrt()
     return normal.unflatten(0, luma.shape[:2])
 
 
 def to_psnr(error: Tensor) -> Tensor:
     """Mean squared errors as PSNR in dB for a peak of 1; NaN stays NaN."""
     return -10 * torch.log10(error.clamp(min=10 ** (-MAX_PSNR / 10)))
+
+
+def _grid_on(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
+    """Grids and a float mask of what is inside, on the device of the images."""
+    grid, inside = sweep_grid(trajectory, (images.shape[-2], images.shape[-1]))
+    return grid.to(images.device), inside.to(images.device).float()
+
+
+def _plane_errors(images: Tensor, grid: Tensor) -> Tensor:
+    """Squared errors `(T - 1, B, D, H, W)` of every frame at every plane."""
+    num_frames = images.shape[1]
+    middle = images[:, num_frames // 2]
+    frames = other_frames(num_frames)
+    return torch.stack([_error_of_frame(images[:, t], middle, grid[k]) for k, t in enumerate(frames)])
+
+
+def _planes_by_half(errors: Tensor, inside: Tensor, box: BoxMean) -> Iterator[tuple[slice, Tensor]]:
+    """Frames that are judged, as a slice of T - 1, and the planes `(B, 1, H, W)` that the other half chose for them."""
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    for choose, judge in ((odd, even), (even, odd)):
+        yield judge, _best_plane(errors[choose], inside[choose], box)
 
 
 def _error_of_frame(frame: Tensor, reference: Tensor, grid: Tensor) -> Tensor:
@@ -146,50 +208,34 @@ def _error_of_frame(frame: Tensor, reference: Tensor, grid: Tensor) -> Tensor:
     return (warped - reference[:, :, None]).square().mean(1)
 
 
-def _best_plane(errors: Tensor, inside: Tensor) -> Tensor:
+def _best_plane(errors: Tensor, inside: Tensor, box: BoxMean) -> Tensor:
     """Index `(B, 1, H, W)` of the plane that the choosing frames agree on."""
     votes = inside.sum(0)
     cost = (errors * inside[:, None]).sum(0) / votes.clamp(min=1)
-    cost = _box(cost, COST_WINDOW, "replicate")
-    return torch.where(votes > 0, cost, torch.inf).argmin(1, keepdim=True)
+    cost = box(cost, COST_WINDOW, "replicate")
+    return torch.where(votes > 0, cost, torch.inf).min(1, keepdim=True).indices
 
 
-def _sweep_grid(trajectory: CameraTrajectory, size: tuple[int, int], middle: int) -> tuple[Tensor, Tensor]:
-    """Where each plane's pixels of the middle frame lie in the other frames.
+def box_mean(images: Tensor, side: int, mode: str) -> Tensor:
+    """Means over square windows, of the same size as the images.
 
-    Returns:
-        Grids `(T - 1, D, H, W, 2)` for `grid_sample`, and `(T - 1, D, H, W)` 1 where they fall inside.
+    Args:
+        images: `(N, C, H, W)`.
+        side: Side of the windows in pixels, odd.
+        mode: Padding, of `torch.nn.functional.pad`.
     """
-    if trajectory.scene_depth is None:
-        raise TrajectoryError("A sweep needs the depth of the scene: set scene_depth of the trajectory, received None.")
-    height, width = size
-    K = _intrinsics(trajectory, size)
-    y, x = torch.meshgrid(
-        (torch.arange(height) + 0.5 - K[1, 2]) / K[1, 1], (torch.arange(width) + 0.5 - K[0, 2]) / K[0, 0], indexing="ij"
-    )
-    planes = NUM_PLANES if trajectory.extent > 0 else 1  # a camera that only turns sees every depth alike
-    depth = trajectory.scene_depth / torch.linspace(1 / FARTHEST, 1 / NEAREST, planes, dtype=torch.float64)
-    rays = torch.stack([x, y, torch.ones_like(x)], dim=-1).double()
-    points = rays * depth.view(-1, 1, 1, 1)
-    motion = invert_pose(trajectory.c2w) @ trajectory.c2w[middle]
-    keep = [t for t in range(trajectory.num_frames) if t != middle]
-    moved = torch.einsum("tij,dhwj->tdhwi", motion[keep, :3, :3], points) + motion[keep][:, None, None, None, :3, 3]
-    z = moved[..., 2:]
-    seen = z.clamp(min=1e-6 * trajectory.scene_depth)
-    u = (moved[..., :1] / seen * K[0, 0] + K[0, 2]) * (2 / width) - 1
-    v = (moved[..., 1:2] / seen * K[1, 1] + K[1, 2]) * (2 / height) - 1
-    grid = torch.cat([u, v], dim=-1).clamp(-9, 9).float()
-    in_front = z[..., 0] > 0.02 * trajectory.scene_depth
-    return grid, ((grid.abs().amax(-1) < 1) & in_front).float()
-
-
-def _intrinsics(trajectory: CameraTrajectory, size: tuple[int, int]) -> Tensor:
-    if trajectory.intrinsics is None or trajectory.image_size is None:
-        return default_intrinsics(*size)
-    return scale_intrinsics(trajectory.intrinsics, trajectory.image_size, size)
-
-
-def _box(images: Tensor, side: int, mode: str) -> Tensor:
-    """Box means `(N, C, H, W)` of the same size."""
     pad = side // 2
     return functional.avg_pool2d(functional.pad(images, (pad,) * 4, mode=mode), side, 1)
+
+
+def fast_box_mean(images: Tensor, side: int, mode: str) -> Tensor:
+    """The same up to rounding, forward and backward 6 to 14 times faster on a CPU: shifted copies are added up."""
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (side // 2,) * 4, mode=mode)
+    rows = padded[..., :width].clone()
+    for shift in range(1, side):
+        rows += padded[..., shift : shift + width]
+    total = rows[..., :height, :].clone()
+    for shift in range(1, side):
+        total += rows[..., shift : shift + height, :]
+    return total / side**2

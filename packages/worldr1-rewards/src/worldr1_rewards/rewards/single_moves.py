@@ -46,3 +46,11 @@ def _paths(
         paths = [trajectory_from_moves([move], num_frames, constants=turn) for turn in turns]
         found[move] = tuple(replace(path, intrinsics=known, image_size=image_size) for path in paths)
     return found
+
+
+def path_key(path: CameraTrajectory) -> bytes:
+    """Equal for equal poses, whatever rounding made of the last digits."""
+    unit = path.scene_depth or 1.0
+    poses = path.c2w.clone()
+    poses[:, :3, 3] /= unit
+    return (poses * 1e6).round().to(torch.int64).numpy().tobytes()

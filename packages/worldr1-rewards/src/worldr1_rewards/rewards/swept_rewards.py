@@ -27,13 +27,25 @@ from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, Trajectory
 from worldr1_core.reward import BatchReward, RewardInputs, Score
 from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, require_target
-from worldr1_rewards.rewards.plane_sweep import WINDOW, normalise_local_contrast, sweep_error_maps, to_psnr
-from worldr1_rewards.rewards.single_moves import tried_paths
+from worldr1_rewards.rewards.plane_sweep import (
+    WINDOW,
+    fast_box_mean,
+    normalise_local_contrast,
+    sweep_error_maps,
+    to_psnr,
+)
+from worldr1_rewards.rewards.single_moves import path_key, tried_paths
+from worldr1_rewards.rewards.sweep_gradient import (
+    Warps,
+    bounded_power,
+    choose_best_warps,
+    choose_warps,
+    join_warps,
+    warped_errors,
+)
 
 CELLS = 8
 """Places along the shorter side of the picture that are scored one by one."""
-LOWEST_LOG = -4.0
-"""Logarithm of the probability that counts as 0 in `camera-move-likelihood`."""
 
 
 class _SweptReward(BatchReward):
@@ -50,6 +62,10 @@ class _SweptReward(BatchReward):
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
         """Grade clips `(B, T, 3, H, W)` in [0, 1] whose B paths have the same intrinsics."""
 
+    @abc.abstractmethod
+    def _grade_frames(self, frames: Tensor, videos: Tensor, targets: Sequence[CameraTrajectory]) -> Tensor:
+        """Values `(B,)` of the same, with a gradient in `frames`; depths are chosen on `videos`, of the same shape."""
+
     def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score | float | Exception]:
         """Score many clips, those of equal frames and intrinsics at once.
 
@@ -57,20 +73,34 @@ class _SweptReward(BatchReward):
         small, or shows nothing, and `TrajectoryError` where the path has another number of poses than it has frames.
         """
         results: dict[int, Score | Exception] = {}
-        targets: dict[int, CameraTrajectory] = {}
-        groups: dict[object, list[int]] = defaultdict(list)
-        for index, clip in enumerate(clips):
-            try:
-                targets[index] = _target(clip)
-            except (ScoreNotApplicable, ScoreUnavailable, TrajectoryError) as error:
-                results[index] = error
-                continue
-            groups[tuple(clip.video.frames.shape), _intrinsics_key(targets[index])].append(index)
-        for indices in groups.values():
-            frames = torch.stack([clips[index].video.frames for index in indices]).float().to(self.device)
-            scores = self._grade(_shrink(frames, self.config.side), [targets[index] for index in indices])
+        targets, failures = _targets(clips)
+        results |= failures
+        for indices in _group(clips, targets):
+            frames = _shrink(self._stack_videos(clips, indices), self.config.side)
+            scores = self._grade(frames, [targets[index] for index in indices])
             results |= zip(indices, scores, strict=True)
         return [results[index] for index in range(len(clips))]
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; see `Reward.score_frames`.
+
+        Raises:
+            TrajectoryError: A path has another number of poses than its clip has frames.
+        """
+        targets, failures = _targets(clips)
+        for failure in failures.values():
+            if not isinstance(failure, ScoreUnavailable):
+                raise failure
+        scores = frames.new_full((len(clips),), math.nan)
+        for indices in _group(clips, targets):
+            own = _shrink(frames[indices].to(self.device), self.config.side)
+            videos = _shrink(self._stack_videos(clips, indices), self.config.side)
+            values = self._grade_frames(own, videos, [targets[index] for index in indices])
+            scores[indices] = values.to(frames.device)
+        return scores
+
+    def _stack_videos(self, clips: Sequence[Clip], indices: Sequence[int]) -> Tensor:
+        return torch.stack([clips[index].video.frames for index in indices]).float().to(self.device)
 
 
 class PathRerenderReward(_SweptReward):
@@ -110,14 +140,32 @@ class PathRerenderReward(_SweptReward):
             scores.append(Score(float(whole[0] * whole[1]), details=details, spatial_map=quality * gain))
         return scores
 
+    def _grade_frames(self, frames: Tensor, videos: Tensor, targets: Sequence[CameraTrajectory]) -> Tensor:
+        normal, normal_videos = (normalise_local_contrast(part, box=fast_box_mean) for part in (frames, videos))
+        plain = warped_errors(frames, choose_warps(videos, targets))[:, 0]
+        own = warped_errors(normal, choose_warps(normal_videos, targets))[:, 0]
+        quality = self._quality(plain, own)
+        moving = [index for index, path in enumerate(targets) if not path.rests]
+        if not self.config.gain_power or not moving:
+            return quality
+        [rest] = _tried_beside(targets[0])[Move.FIXED]
+        still = warped_errors(normal[moving], choose_warps(normal_videos[moving], [rest] * len(moving)))[:, 0]
+        share = 1 - own[moving] / still.clamp(min=1e-9)
+        return quality.index_put(
+            (torch.tensor(moving),), quality[moving] * bounded_power(share, self.config.gain_power)
+        )
+
+    def _quality(self, plain: Tensor, own: Tensor) -> Tensor:
+        return (
+            self.config.plain_error / (self.config.plain_error + plain)
+            + self.config.normalised_error / (self.config.normalised_error + own)
+        ) / 2
+
     def _parts(
         self, path: CameraTrajectory, plain: Tensor, own: Tensor, still: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Quality and gain: of the plain error, the normalised one, and the normalised one of a camera that rests."""
-        quality = (
-            self.config.plain_error / (self.config.plain_error + plain)
-            + self.config.normalised_error / (self.config.normalised_error + own)
-        ) / 2
+        quality = self._quality(plain, own)
         if still is None or path.rests:
             return quality, torch.ones_like(own)
         return quality, (1 - own / still.clamp(min=1e-9)).clamp(min=0) ** self.config.gain_power
@@ -127,9 +175,11 @@ class CameraMoveLikelihoodReward(_SweptReward):
     """Likelihood of the commanded path against the nine single moves, in [0, 1].
 
     Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
-    PSNR, scaled from [-4, 0] to [0, 1]: 1 where no rival comes near, about 0.83 against one that explains the clip as
-    well. Depth takes up how far a camera travels, but not how far it turns: a pan, commanded or a rival, counts as the
-    one of several angles that explains the clip best. It is smooth where the metric `camera-accuracy` is yes or no.
+    Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
+    PSNR, scaled from [`lowest_log`, 0] to [0, 1]: 1 where no rival comes near, about 0.83 by default against one that
+    explains the clip as well. Depth takes up how far a camera travels, but not how far it turns: a pan, commanded or a
+    rival, counts as the one of several angles that explains the clip best. It is smooth where the metric
+    `camera-accuracy` is yes or no.
     """
 
     class Config(_SweptReward.Config):
@@ -138,6 +188,9 @@ class CameraMoveLikelihoodReward(_SweptReward):
         side: int = Field(32, ge=16, le=256, description="Shorter side in pixels at which clips are swept, at most.")
         temperature: float = Field(
             0.5, gt=0, le=20, description="Difference in dB that makes a rival e times less likely."
+        )
+        lowest_log: float = Field(
+            -4.0, ge=-50, lt=0, description="Logarithm of the share that scores 0; below it there is no gradient."
         )
 
     config: Config
@@ -156,7 +209,7 @@ class CameraMoveLikelihoodReward(_SweptReward):
         rival = psnr[:, 1:].nan_to_num(nan=-torch.inf).amax(1)
         return [
             Score(
-                1 - max(LOWEST_LOG, float(share)) / LOWEST_LOG,
+                1 - max(self.config.lowest_log, float(share)) / self.config.lowest_log,
                 details={"log_share": float(share), "margin": float(own - other)},
                 spatial_map=map_,
             )
@@ -164,6 +217,24 @@ class CameraMoveLikelihoodReward(_SweptReward):
                 shares[:, 0], psnr[:, 0], rival, self._contributions(errors, shares.exp()), strict=True
             )
         ]
+
+    def _grade_frames(self, frames: Tensor, videos: Tensor, targets: Sequence[CameraTrajectory]) -> Tensor:
+        tried = _tried_beside(targets[0])
+        normal, normal_videos = (normalise_local_contrast(part, box=fast_box_mean) for part in (frames, videos))
+        moves = {path_key(path): rank for rank, paths in enumerate(tried.values()) for path in paths}
+        own = [moves.get(path_key(path), len(tried)) for path in targets]
+        warps = [choose_best_warps(normal_videos, paths) for paths in tried.values()]
+        if len(tried) in own:
+            warps.append(self._warps_of_others(normal_videos, targets, [rank == len(tried) for rank in own]))
+        psnr = to_psnr(warped_errors(normal, join_warps(warps)))
+        logits = psnr.nan_to_num(nan=-torch.inf) / self.config.temperature
+        chosen = logits.log_softmax(1)[range(len(own)), own]
+        return 1 - chosen.clamp(min=self.config.lowest_log) / self.config.lowest_log
+
+    def _warps_of_others(self, images: Tensor, targets: Sequence[CameraTrajectory], other: Sequence[bool]) -> Warps:
+        """Warps of the commanded paths that are none of the nine single moves; nothing is inside for the rest."""
+        warps = choose_warps(images, targets)
+        return Warps(warps.grid, warps.inside & torch.tensor(other, device=images.device).view(-1, 1, 1, 1, 1))
 
     def _log_shares(self, psnr: Tensor) -> Tensor:
         """Logarithms `(B, M)` of the candidates' shares, NaN where the commanded path is not known."""
@@ -178,7 +249,27 @@ class CameraMoveLikelihoodReward(_SweptReward):
         """
         relative = errors.maps / errors.whole[..., None, None]  # of each candidate's error
         rivals = (shares[..., None, None] * relative.nan_to_num(nan=1.0)).sum(1)
-        return (rivals - relative[:, 0]) * (10 / math.log(10) / self.config.temperature / -LOWEST_LOG)
+        return (rivals - relative[:, 0]) * (10 / math.log(10) / self.config.temperature / -self.config.lowest_log)
+
+
+def _targets(clips: Sequence[Clip]) -> tuple[dict[int, CameraTrajectory], dict[int, Exception]]:
+    """Commanded paths of the clips that can be swept, and why the others cannot, by the clips' indices."""
+    targets: dict[int, CameraTrajectory] = {}
+    failures: dict[int, Exception] = {}
+    for index, clip in enumerate(clips):
+        try:
+            targets[index] = _target(clip)
+        except (ScoreNotApplicable, ScoreUnavailable, TrajectoryError) as error:
+            failures[index] = error
+    return targets, failures
+
+
+def _group(clips: Sequence[Clip], targets: Mapping[int, CameraTrajectory]) -> list[list[int]]:
+    """Indices of clips with equal frames and intrinsics."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for index, target in targets.items():
+        groups[tuple(clips[index].video.frames.shape), _intrinsics_key(target)].append(index)
+    return list(groups.values())
 
 
 def _target(clip: Clip) -> CameraTrajectory:
@@ -263,14 +354,6 @@ def _around(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Means `(B, h, w)` of `(B, H, W)` over cells and the eight around them."""
     cells = functional.adaptive_avg_pool2d(values[:, None], size)
     return functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)[:, 0]
-
-
-def path_key(path: CameraTrajectory) -> bytes:
-    """Equal for equal poses, whatever rounding made of the last digits."""
-    unit = path.scene_depth or 1.0
-    poses = path.c2w.clone()
-    poses[:, :3, 3] /= unit
-    return (poses * 1e6).round().to(torch.int64).numpy().tobytes()
 
 
 def _intrinsics_key(path: CameraTrajectory) -> object:
