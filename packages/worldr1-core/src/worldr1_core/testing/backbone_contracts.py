@@ -58,9 +58,9 @@ def _encode_video(subject: BackboneSubject) -> None:
     isolation.check_unchanged({"frames": videos}, lambda: subject.component.encode_video(videos))
     if subject.round_trip is None:
         return
-    error = float((subject.component.decode(latents) - videos).square().mean().sqrt())
-    if error > subject.round_trip:
-        raise CheckFailed(f"decoded encoded videos are {error:.3g} off (RMS), allowed {subject.round_trip:.3g}")
+    difference = float((subject.component.decode(latents) - videos).square().mean().sqrt())
+    if difference > subject.round_trip:
+        raise CheckFailed(f"decoded encoded videos are {difference:.3g} off (RMS), allowed {subject.round_trip:.3g}")
 
 
 def _encode(subject: BackboneSubject) -> None:
