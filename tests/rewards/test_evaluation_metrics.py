@@ -1,4 +1,4 @@
-"""Rewards that are there to be looked at: psnr, psnr-normalised, camera-accuracy, mean-gradient, contrast, motion."""
+"""Rewards that are there to be looked at: psnr, camera-accuracy, and statistics of the frames alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradien
 from worldr1_rewards.rewards.rerender_psnr import NormalisedPSNRReward, PSNRReward
 from worlds.truth import true_reconstruction
 
-NAMES = ["psnr", "psnr-normalised", "camera-accuracy", "mean-gradient", "contrast", "motion"]
+STATISTICS = ["mean-gradient", "gradient-x", "gradient-y", "row-variance", "column-variance", "contrast", "motion"]
+NAMES = ["psnr", "psnr-normalised", "camera-accuracy", *STATISTICS]
 
 
 @lru_cache(maxsize=64)
@@ -134,6 +135,48 @@ def test_blur_costs_gradient_and_fading_costs_contrast():
 def test_gradient_of_a_checkerboard_is_two():
     board = ((torch.arange(8)[:, None] + torch.arange(8)) % 2).float().expand(2, 3, 8, 8)
     assert value(MeanGradientReward(), board) == pytest.approx(2.0)
+
+
+def statistic(name: str) -> Any:
+    return installed().registry.load("reward", name)()
+
+
+def test_stripes_are_told_by_their_direction():
+    """Horizontal stripes of 0.2 and 0.8: the pixel below differs, the one beside does not; the rows vary by 0.3²."""
+    stripes = torch.tensor([0.2, 0.8]).repeat(4)[:, None].expand(3, 3, 8, 10)
+    upright = stripes.transpose(-1, -2)
+    for lying, standing, expected in (("gradient-y", "gradient-x", 0.6), ("row-variance", "column-variance", 0.09)):
+        assert value(statistic(lying), stripes) == pytest.approx(expected) == value(statistic(standing), upright)
+        assert value(statistic(standing), stripes) == pytest.approx(0, abs=1e-9)
+        assert value(statistic(lying), upright) == pytest.approx(0, abs=1e-9)
+
+
+def test_row_and_column_variance_are_those_of_mean_luminance():
+    frames = world().frames
+    grey = frames.numpy().astype("float64").transpose(0, 2, 3, 1) @ [0.299, 0.587, 0.114]
+    assert value(statistic("row-variance"), frames) == pytest.approx(grey.mean(2).var(1).mean(), rel=1e-4)
+    assert value(statistic("column-variance"), frames) == pytest.approx(grey.mean(1).var(1).mean(), rel=1e-4)
+
+
+def test_both_gradients_add_up_to_the_mean_gradient():
+    frames = world().frames
+    both = value(statistic("gradient-x"), frames) + value(statistic("gradient-y"), frames)
+    assert both == pytest.approx(value(MeanGradientReward(), frames))
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_statistics_have_the_same_value_and_a_gradient_frame_by_frame(name):
+    clips = [clip_of(world(move).frames) for move in ("move right", "push in")]
+    if name == "motion":
+        clips.append(clip_of(torch.full((9, 3, 64, 64), 0.3)))
+    frames = torch.stack([clip.video.frames for clip in clips]).requires_grad_()
+    values = statistic(name).score_frames(frames, clips, [RewardInputs()] * len(clips))
+    expected = [statistic(name).score(clip, RewardInputs()).value for clip in clips[:2]]
+    assert values[:2].tolist() == pytest.approx(expected, rel=1e-6)
+    assert bool(values[2:].isnan().all())
+    [gradient] = torch.autograd.grad(values.nansum(), frames)
+    assert torch.isfinite(gradient).all()
+    assert gradient[:2].flatten(1).abs().amax(1).min() > 0 == gradient[2:].abs().sum()
 
 
 def test_motion_grows_with_the_way_and_is_zero_at_rest():

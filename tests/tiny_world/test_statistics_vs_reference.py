@@ -22,6 +22,7 @@ from worldr1_core.scoring import ScoringEngine
 from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradientReward, MotionReward
+from worldr1_rewards.rewards.statistics_threshold import StatisticsThresholdReward
 from worldr1_rewards.rewards.statistics_vs_reference import StatisticsVsReferenceReward
 
 METRICS = {"mean_gradient": MeanGradientReward, "contrast": ContrastReward, "motion": MotionReward}
@@ -97,6 +98,33 @@ def test_without_a_fitting_reference_there_is_no_score():
         graded(frames, frames, mean_gradient=0, contrast=0, motion=0)
     with pytest.raises(UserError, match="motion"):
         StatisticsVsReferenceReward(motion=-1)
+
+
+def test_score_frames_has_the_value_of_score_and_raises_what_is_below_the_reference():
+    reference = frames_of("move right")
+    prompts = ["Camera move right.", "Camera fixed.", "Camera move right."]
+    clips = [Clip(Video(0.7 * reference), prompt, trajectory_from_prompt(prompt, 9)) for prompt in prompts]
+    inputs = [RewardInputs(reference=Video(reference))] * 2 + [RewardInputs()]
+    reward = StatisticsVsReferenceReward()
+    frames = torch.stack([clip.video.frames for clip in clips]).requires_grad_()
+    values = reward.score_frames(frames, clips, inputs)
+    expected = [reward.score(clip, given).value for clip, given in zip(clips[:2], inputs, strict=False)]
+    assert values.tolist() == pytest.approx([*expected, float("nan")], rel=1e-6, nan_ok=True)
+    [gradient] = torch.autograd.grad(values.nansum(), frames)
+    better = replace(clips[0], video=Video(clips[0].video.frames + 0.01 * gradient[0] / gradient.abs().max()))
+    assert reward.score(better, inputs[0]).value > expected[0]
+    assert gradient[2].abs().max() == 0
+
+
+def test_what_reaches_its_floor_has_no_gradient():
+    clip = Clip(Video(frames_of("move right")), "")
+    frames = clip.video.frames[None].clone().requires_grad_()
+    for floor, steep in ((0.01, False), (0.49, True)):
+        reward = StatisticsThresholdReward(contrast=floor)
+        score = reward.score_frames(frames, [clip], [RewardInputs()])
+        assert float(score.detach()) == pytest.approx(reward.score(clip, RewardInputs()).value, rel=1e-6)
+        [gradient] = torch.autograd.grad(score.sum(), frames)
+        assert bool(gradient.any()) == steep
 
 
 def test_a_scorer_hands_on_the_reference_of_the_clip():

@@ -22,9 +22,10 @@ from worldr1_core.testing import check_reward
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.camera_accuracy import CameraAccuracyReward
-from worldr1_rewards.rewards.frame_statistics import ContrastReward, StatisticsThresholdReward
+from worldr1_rewards.rewards.frame_statistics import ContrastReward
 from worldr1_rewards.rewards.plane_sweep import to_psnr
 from worldr1_rewards.rewards.single_moves import path_key
+from worldr1_rewards.rewards.statistics_threshold import StatisticsThresholdReward
 from worldr1_rewards.rewards.swept_rewards import CameraMoveLikelihoodReward, PathRerenderReward, _Errors
 
 REWARDS = (PathRerenderReward, CameraMoveLikelihoodReward)

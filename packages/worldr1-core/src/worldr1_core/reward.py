@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worldr1_core.component import Component
-from worldr1_core.errors import shorten
+from worldr1_core.errors import ScoreUnavailable, shorten
 
 if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch until a clip is scored
     from torch import Tensor
@@ -140,7 +141,8 @@ class Reward(Component, abc.ABC):
         """Score many clips with a gradient in their frames; implement it if the reward is differentiable in the video.
 
         Objectives such as `reward-gradient` train on it. Choices that have no gradient (depths, matches, the crop of a
-        preprocessor) are made on the clips' own videos and held fixed. `scatter_scores` fills in the NaN.
+        preprocessor) are made on the clips' own videos and held fixed. `score_each` and `scatter_scores` help with the
+        NaN.
 
         Args:
             frames: `(B, T, 3, H, W)` float32 RGB in [0, 1].
@@ -171,6 +173,34 @@ def scatter_scores(values: Tensor, indices: Sequence[int], num_clips: int) -> Te
     scores = values.new_full((num_clips,), math.nan)
     scores[list(indices)] = values
     return scores
+
+
+def score_each(
+    value: Callable[[Tensor, Clip, RewardInputs], Tensor],
+    frames: Tensor,
+    clips: Sequence[Clip],
+    inputs: Sequence[RewardInputs],
+) -> Tensor:
+    """Scores of many clips by a function of one clip, for `Reward.score_frames`.
+
+    Args:
+        value: Gives the score, without dimensions, of frames `(T, 3, H, W)`; it may raise `ScoreUnavailable`.
+        frames: `(B, T, 3, H, W)`.
+        clips: B clips.
+        inputs: Of every clip.
+
+    Returns:
+        `(B,)` of the dtype of `frames`; NaN where `value` raised `ScoreUnavailable` or `ScoreNotApplicable`.
+    """
+    import torch
+
+    values: dict[int, Tensor] = {}
+    for index, (own, clip, clip_inputs) in enumerate(zip(frames, clips, inputs, strict=True)):
+        with contextlib.suppress(ScoreUnavailable):
+            values[index] = value(own, clip, clip_inputs).to(frames)
+    if not values:
+        return frames.new_full((len(clips),), math.nan)
+    return scatter_scores(torch.stack(list(values.values())), list(values), len(clips))
 
 
 class BatchReward(Reward):

@@ -1,70 +1,138 @@
-"""The metrics `mean-gradient`, `contrast` and `motion`: what a policy loses that wins by blur, fading or stillness.
+"""Statistics of the frames alone, as metrics: what a policy loses that wins by blur, fading, stillness or stripes.
 
-The reward `statistics-threshold` holds them up in training.
+The rewards `statistics-threshold` and `statistics-vs-reference` hold three of them up in training.
 """
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Sequence
+
 import torch
-from pydantic import Field
+from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Reward, RewardInputs, Score
+from worldr1_core.errors import ScoreUnavailable
+from worldr1_core.reward import Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
 from worldr1_rewards.reconstructors.pyramid import luma
 
 MOTION_SIDE = 16
 
 
-class MeanGradientReward(Reward):
-    """Mean absolute difference of neighbouring pixels, along rows plus along columns, in [0, 2]: sharpness."""
+class FrameStatistic(Reward):
+    """A number that the frames alone give, with a gradient in them."""
+
+    @abc.abstractmethod
+    def measure(self, frames: Tensor) -> Tensor:
+        """The statistic, without dimensions, of the frames `(T, 3, H, W)` of one clip.
+
+        Raises:
+            ScoreUnavailable: The frames are too few or too small, or show nothing.
+        """
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
 
         Raises:
+            ScoreUnavailable: See `measure`.
+        """
+        return Score(float(self.measure(clip.video.frames)))
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; see `Reward.score_frames`."""
+        return score_each(lambda own, clip, clip_inputs: self.measure(own), frames, clips, inputs)
+
+
+class MeanGradientReward(FrameStatistic):
+    """Mean absolute difference of neighbouring pixels, along rows plus along columns, in [0, 2]: sharpness."""
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """`gradient-x` plus `gradient-y`.
+
+        Raises:
             ScoreUnavailable: A side is a single pixel.
         """
-        frames = clip.video.frames
-        if min(clip.video.size) < 2:
-            raise ScoreUnavailable(f"needs 2 pixels on each side, received {clip.video.size}")
-        return Score(float(frames.diff(dim=-1).abs().mean() + frames.diff(dim=-2).abs().mean()))
+        if min(frames.shape[-2:]) < 2:
+            raise ScoreUnavailable(f"needs 2 pixels on each side, received {tuple(frames.shape[-2:])}")
+        return _mean_difference(frames, -1) + _mean_difference(frames, -2)
 
 
-class ContrastReward(Reward):
+class GradientXReward(FrameStatistic):
+    """Mean absolute difference of horizontally neighbouring pixels, over channels and frames, in [0, 1]."""
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean of |I(t, c, y, x + 1) - I(t, c, y, x)|.
+
+        Raises:
+            ScoreUnavailable: The frames are one pixel wide.
+        """
+        return _mean_difference(frames, -1)
+
+
+class GradientYReward(FrameStatistic):
+    """Mean absolute difference of vertically neighbouring pixels, over channels and frames, in [0, 1]."""
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean of |I(t, c, y + 1, x) - I(t, c, y, x)|.
+
+        Raises:
+            ScoreUnavailable: The frames are one pixel high.
+        """
+        return _mean_difference(frames, -2)
+
+
+class RowVarianceReward(FrameStatistic):
+    """Variance of the row means of luminance, mean over the frames, in [0, 0.25].
+
+    The luminance of each row of pixels is averaged; the variance is that of these H means, divided by H. Horizontal
+    stripes have all of their contrast here and none in `column-variance`, vertical ones the opposite.
+    """
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean over t of var_y(mean_x(luma))."""
+        return luma(frames)[:, 0].mean(2).var(1, correction=0).mean()
+
+
+class ColumnVarianceReward(FrameStatistic):
+    """Variance of the column means of luminance, mean over the frames, in [0, 0.25]; see `row-variance`."""
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean over t of var_x(mean_y(luma))."""
+        return luma(frames)[:, 0].mean(1).var(1, correction=0).mean()
+
+
+class ContrastReward(FrameStatistic):
     """Standard deviation of a frame's luminance, mean over the frames, in [0, 0.5]."""
 
-    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
-        """Score one clip."""
-        return Score(float(luma(clip.video.frames).flatten(1).std(1, correction=0).mean()))
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean over t of std_xy(luma)."""
+        return luma(frames).flatten(1).std(1, correction=0).mean()
 
 
-class MotionReward(Reward):
+class MotionReward(FrameStatistic):
     """Mean absolute change from frame to frame at 16 pixels on each side, over the contrast at that size: in [0, inf).
 
     The coarse size is blind to noise and boiling detail; the contrast makes faded clips comparable. It tells amounts of
     motion apart within one kind of scene; it does not tell motion of the camera from motion of the scene.
     """
 
-    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
-        """Score one clip.
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean change over mean contrast of the shrunken frames.
 
         Raises:
             ScoreUnavailable: There is one frame, or nothing to see.
         """
-        frames = clip.video.frames
         if len(frames) < 2:
             raise ScoreUnavailable("needs 2 frames, received 1")
         small, _ = metrics.shrink(frames, torch.ones_like(frames[:, 0]), MOTION_SIDE)
-        contrast = float(small.flatten(2).std(2, correction=0).mean())
-        if contrast < 1e-3:
+        contrast = small.flatten(2).std(2, correction=0).mean().double()
+        if float(contrast.detach()) < 1e-3:
             raise ScoreUnavailable("no texture: no motion can be seen")
-        return Score(float(small.diff(dim=0).abs().mean()) / contrast)
+        return small.diff(dim=0).abs().mean().double() / contrast
 
 
-STATISTICS: dict[str, type[MeanGradientReward | ContrastReward | MotionReward]] = {
+STATISTICS: dict[str, type[FrameStatistic]] = {
     "mean_gradient": MeanGradientReward,
     "contrast": ContrastReward,
     "motion": MotionReward,
@@ -72,39 +140,12 @@ STATISTICS: dict[str, type[MeanGradientReward | ContrastReward | MotionReward]] 
 """What a policy must not lose, by the names of options."""
 
 
-class StatisticsThresholdReward(Reward):
-    """Mean over `mean-gradient`, `contrast` and `motion` of how much of its floor each reaches, in [0, 1].
+def _mean_difference(frames: Tensor, dim: int) -> Tensor:
+    """Mean absolute difference of neighbours along a dimension.
 
-    A model without an aesthetic judge still must not buy consistency with blur, fading or stillness. Floors are figures
-    of the model before training, or of real footage; above its floor a statistic gains nothing. A floor of 0 leaves its
-    statistic out, and motion is left out where the prompt commands a camera at rest.
+    Raises:
+        ScoreUnavailable: There is one pixel along it.
     """
-
-    class Config(ComponentConfig):
-        """Options of `statistics-threshold`."""
-
-        mean_gradient: float = Field(0.0, ge=0, le=2, description="Floor of `mean-gradient`.")
-        contrast: float = Field(0.0, ge=0, le=0.5, description="Floor of `contrast`.")
-        motion: float = Field(0.0, ge=0, le=100, description="Floor of `motion`.")
-
-    config: Config
-
-    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
-        """Score one clip.
-
-        Raises:
-            ScoreUnavailable: A statistic cannot be computed, or every floor is 0.
-            ScoreNotApplicable: Only motion has a floor, and the commanded camera rests.
-        """
-        floors = self.config.model_dump()
-        if clip.target is not None and clip.target.rests:
-            if floors["motion"] > 0 and not (floors["mean_gradient"] or floors["contrast"]):
-                raise ScoreNotApplicable("the commanded camera rests, and nothing but motion has a floor")
-            floors["motion"] = 0.0
-        shares = {}
-        for name, metric in STATISTICS.items():
-            if floors[name] > 0:
-                shares[name] = min(1.0, metric().score(clip, inputs).value / floors[name])
-        if not shares:
-            raise ScoreUnavailable("every floor is 0: there is nothing to compare with")
-        return Score(sum(shares.values()) / len(shares), details=shares)
+    if frames.shape[dim] < 2:
+        raise ScoreUnavailable(f"needs 2 pixels side by side, received frames of {tuple(frames.shape[-2:])}")
+    return frames.diff(dim=dim).abs().mean()

@@ -6,14 +6,16 @@ ones. Here every prompt has floors of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
+from torch import Tensor
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards.rewards.frame_statistics import STATISTICS
 
 MIN_STATISTIC = 1e-4
@@ -48,6 +50,27 @@ class StatisticsVsReferenceReward(Reward):
             ScoreNotApplicable: Only motion is asked for, and the commanded camera rests; or the reference has nothing
                 that could be kept.
         """
+        kept = {}
+        for name, floor in self._floors(clip, inputs).items():
+            kept[name] = min(1.0, float(_measure(name, clip.video.frames)) / floor)
+        return Score(sum(kept.values()) / len(kept), details=kept)
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; see `Reward.score_frames`."""
+        return score_each(self._value, frames, clips, inputs)
+
+    def _value(self, frames: Tensor, clip: Clip, inputs: RewardInputs) -> Tensor:
+        floors = self._floors(clip, inputs)
+        kept = [(_measure(name, frames) / floor).clamp(max=1) for name, floor in floors.items()]
+        return sum(kept[1:], kept[0]) / len(kept)
+
+    def _floors(self, clip: Clip, inputs: RewardInputs) -> dict[str, float]:
+        """What each compared statistic must reach.
+
+        Raises:
+            ScoreUnavailable: See `score`.
+            ScoreNotApplicable: See `score`.
+        """
         reference = inputs.reference
         if reference is None:
             raise ScoreUnavailable("no reference: only clips that a trainer samples have a video of the model before")
@@ -61,19 +84,16 @@ class StatisticsVsReferenceReward(Reward):
             shares.pop("motion", None)
             if not shares:
                 raise ScoreNotApplicable("the commanded camera rests, and only motion is compared")
-        kept = {}
-        for name, share in shares.items():
-            floor = share * _measure(name, Clip(reference))
-            if floor >= MIN_STATISTIC:
-                kept[name] = min(1.0, _measure(name, clip) / floor)
-        if not kept:
+        floors = {name: share * float(_measure(name, reference.frames)) for name, share in shares.items()}
+        floors = {name: floor for name, floor in floors.items() if floor >= MIN_STATISTIC}
+        if not floors:
             raise ScoreNotApplicable("the reference has neither detail nor motion that could be kept")
-        return Score(sum(kept.values()) / len(kept), details=kept)
+        return floors
 
 
-def _measure(name: str, clip: Clip) -> float:
+def _measure(name: str, frames: Tensor) -> Tensor:
     """A statistic; 0 where the metric finds nothing to measure, which is nothing to keep, or nothing kept."""
     try:
-        return STATISTICS[name]().score(clip, RewardInputs()).value
+        return STATISTICS[name]().measure(frames)
     except ScoreUnavailable:
-        return 0.0
+        return frames.new_zeros(())
