@@ -191,3 +191,26 @@ def test_weights_are_kept_in_a_file(tmp_path):
         load_reader(tmp_path)
     with pytest.raises(WeightsError, match="fit_judge"):
         load_reader(tmp_path / "nowhere")
+
+
+def test_score_frames_has_the_value_of_score_and_a_gradient_that_helps():
+    frames = rendered(PROMPT)
+    other = PROMPT.replace("ball", "cone")
+    wide = functional.interpolate(frames, (64, 96))
+    reward = TinyTextAlignmentReward()
+    for group in (
+        [clip_of(frames, PROMPT), clip_of(frames, other), clip_of(frames, "A room."), clip_of(0 * frames, PROMPT)],
+        [clip_of(wide, PROMPT)],
+    ):
+        given = torch.stack([clip.video.frames for clip in group]).requires_grad_()
+        found = reward.score_frames(given, group, [RewardInputs()] * len(group))
+        expected = [
+            score.value if isinstance(score, Score) else float("nan") for score in reward.score_batch(group, [])
+        ]
+        assert found.tolist() == pytest.approx(expected, abs=1e-6, nan_ok=True)
+        [gradient] = torch.autograd.grad(found.nansum(), given)
+        assert torch.isfinite(gradient).all()
+        assert gradient[2:].abs().sum() == 0
+        if len(group) > 1:
+            better = clip_of(frames + 0.02 * gradient[1] / gradient[1].abs().max(), other)
+            assert values([better])[0] > expected[1] + 1e-3

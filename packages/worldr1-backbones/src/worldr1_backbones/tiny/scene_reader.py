@@ -97,6 +97,10 @@ class SceneReader(nn.Module):
 
     @torch.no_grad()
     def read(self, frames: Tensor) -> Reading:
+        """Read clips without a gradient; see `forward`."""
+        return self(frames)
+
+    def forward(self, frames: Tensor) -> Reading:
         """Read clips.
 
         Args:

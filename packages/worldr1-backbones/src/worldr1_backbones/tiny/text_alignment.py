@@ -6,8 +6,10 @@ is arithmetic: what it found is compared with what the caption promises along th
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -21,7 +23,7 @@ from worldr1_backbones.tiny.scenes import IMAGE_SIZE, Solid, commanded_trajector
 from worldr1_core.camera.vocabulary import SINGLE_MOVES, Move
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import BatchReward, RewardInputs, Score
+from worldr1_core.reward import BatchReward, RewardInputs, Score, scatter_scores
 
 SMALLEST_SIDE = 32
 """Pixels below which a clip is not read."""
@@ -104,7 +106,7 @@ def _seen(moves: Sequence[Move], num_objects: int, motion: tuple[int, str] | Non
     return Expected(torch.stack(areas), torch.stack(insides), torch.stack(squares))
 
 
-def grade_facts(reading: Reading, caption: Caption, fill: Tensor) -> dict[str, float]:
+def grade_facts(reading: Reading, caption: Caption, fill: Tensor) -> dict[str, Tensor]:
     """How far one clip bears out each fact of its caption.
 
     Args:
@@ -113,11 +115,11 @@ def grade_facts(reading: Reading, caption: Caption, fill: Tensor) -> dict[str, f
         fill: `SceneReader.fill`.
 
     Returns:
-        Fact -> value in [0, 1]: `colour: red`, `shape: red box`, `order`, `room`, `texture`.
+        Fact -> value in [0, 1], without dimensions: `colour: red`, `shape: red box`, `order`, `room`, `texture`.
     """
     num_frames = len(reading.room)
     expected = expected_objects(caption.moves, len(caption.objects), caption.motion, num_frames)
-    facts: dict[str, float] = {}
+    facts: dict[str, Tensor] = {}
     present, centres = [], []
     for index, (colour, shape) in enumerate(caption.objects):
         cover = reading.cover[:, COLOURS.index(colour)]
@@ -125,15 +127,15 @@ def grade_facts(reading: Reading, caption: Caption, fill: Tensor) -> dict[str, f
         area, inside = expected.area[index] * fill[kind], expected.inside[index]
         present.append(_presence(cover.mean((1, 2)), area, inside))
         logits = torch.einsum("tgh,tkgh->k", cover, reading.shape) / cover.sum().clamp(min=1e-3)
-        facts[f"colour: {colour}"] = float(present[-1])
-        facts[f"shape: {colour} {shape}"] = float(present[-1] * (logits / TEMPERATURE).softmax(0)[kind])
+        facts[f"colour: {colour}"] = present[-1]
+        facts[f"shape: {colour} {shape}"] = present[-1] * (logits / TEMPERATURE).softmax(0)[kind]
         centres.append(_centre(cover))
     if len(present) == 2:
         both = expected.inside.amin(0).clamp(min=0.05)
         apart = torch.sigmoid((centres[1] - centres[0]) / ORDER_SCALE)
-        facts["order"] = float((apart * both).sum() / both.sum() * torch.minimum(*present))
-    facts["room"] = float((reading.room.mean(0) / TEMPERATURE).softmax(0)[COLOURS.index(caption.room)])
-    facts["texture"] = float((reading.texture.mean(0) / TEMPERATURE).softmax(0)[TEXTURES.index(caption.texture)])
+        facts["order"] = (apart * both).sum() / both.sum() * torch.minimum(*present)
+    facts["room"] = (reading.room.mean(0) / TEMPERATURE).softmax(0)[COLOURS.index(caption.room)]
+    facts["texture"] = (reading.texture.mean(0) / TEMPERATURE).softmax(0)[TEXTURES.index(caption.texture)]
     return facts
 
 
@@ -160,10 +162,14 @@ def place_objects(reading: Reading, caption: Caption, fill: Tensor) -> Tensor:
     return -missed
 
 
-def alignment(facts: dict[str, float]) -> float:
+def alignment(facts: Mapping[str, float]) -> float:
     """Weighted mean of facts, in [0, 1]."""
-    weights = [WEIGHTS[name.split(":")[0]] for name in facts]
+    weights = _weights(facts)
     return sum(w * value for w, value in zip(weights, facts.values(), strict=True)) / sum(weights)
+
+
+def _weights(facts: Iterable[str]) -> list[float]:
+    return [WEIGHTS[name.split(":")[0]] for name in facts]
 
 
 def _presence(cover: Tensor, area: Tensor, inside: Tensor) -> Tensor:
@@ -230,6 +236,19 @@ class TinyTextAlignmentReward(BatchReward):
             }
         return [results[index] for index in range(len(clips))]
 
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; see `Reward.score_frames`."""
+        captions: dict[int, Caption] = {}
+        for index, clip in enumerate(clips):
+            with contextlib.suppress(ScoreUnavailable):
+                captions[index] = readable_caption(clip)
+        if not captions:
+            return frames.new_full((len(clips),), math.nan)
+        own = frames[list(captions)]
+        small = shrink(own.flatten(0, 1)).unflatten(0, own.shape[:2])
+        values = align_clips(shipped_reader(self.device), small, list(captions.values()))
+        return scatter_scores(values.to(frames), list(captions), len(clips))
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:
@@ -252,14 +271,40 @@ def grade_clips(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]
         frames: `(B, T, 3, 64, 64)` in [0, 1].
         captions: B captions.
     """
-    reading = reader.read(frames.to(reader.fill.device))
-    parts = [part.cpu() for part in (reading.cover, reading.shape, reading.room, reading.texture)]
-    fill = reader.fill.cpu()
-    own = [Reading(*(part[i] for part in parts)) for i in range(len(captions))]
+    own, fill = _read_each(reader.read(frames.to(reader.fill.device))), reader.fill.cpu()
     return [
-        Grade(grade_facts(one, caption, fill), place_objects(one, caption, fill))
+        Grade(
+            {name: float(value) for name, value in grade_facts(one, caption, fill).items()},
+            place_objects(one, caption, fill),
+        )
         for one, caption in zip(own, captions, strict=True)
     ]
+
+
+def align_clips(reader: SceneReader, frames: Tensor, captions: Sequence[Caption]) -> Tensor:
+    """Alignment of many clips, with a gradient in the frames.
+
+    Args:
+        reader: The network.
+        frames: `(B, T, 3, 64, 64)` in [0, 1].
+        captions: B captions.
+
+    Returns:
+        `(B,)` on the CPU: what `alignment` makes of the facts.
+    """
+    own, fill = _read_each(reader(frames.to(reader.fill.device))), reader.fill.cpu()
+    values = []
+    for one, caption in zip(own, captions, strict=True):
+        facts = grade_facts(one, caption, fill)
+        weights = torch.tensor(_weights(facts))
+        values.append((torch.stack(list(facts.values())) * weights).sum() / weights.sum())
+    return torch.stack(values)
+
+
+def _read_each(reading: Reading) -> list[Reading]:
+    """The readings of single clips, on the CPU."""
+    parts = [part.cpu() for part in (reading.cover, reading.shape, reading.room, reading.texture)]
+    return [Reading(*one) for one in zip(*parts, strict=True)]
 
 
 def readable_caption(clip: Clip) -> Caption:
