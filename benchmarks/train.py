@@ -34,7 +34,7 @@ from worldr1_backbones.samplers.flow_sde import FlowSDESampler
 from worldr1_backbones.wan import WanBackbone
 from worldr1_core.policy import PolicyRun
 from worldr1_core.seeding import generator
-from worldr1_train.objective import clipped_surrogate
+from worldr1_train.advantages import clipped_surrogate
 
 SIDE, FRAMES, GROUP = 64, 9, 8
 

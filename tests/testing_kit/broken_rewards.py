@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
 from worldr1_core.judge import JudgeRequest
-from worldr1_core.reward import Requirement, Reward, Score
+from worldr1_core.reward import Requirement, Reward, Score, score_each
 
 KEPT = []
 
@@ -348,6 +348,107 @@ class Lower(Good):
         return -super().score(clip, inputs)
 
 
+class GoodGradient(Good):
+    """Brightness plus half the contrast, in [0, 1], of clips with words."""
+
+    def score(self, clip, inputs):
+        if not clip.prompt.strip():
+            raise ScoreNotApplicable("no words")
+        return float(self.value(clip.video.frames))
+
+    def score_frames(self, frames, clips, inputs):
+        return score_each(lambda own, clip, _: self._frames_value(own, clip, inputs), frames, clips, inputs)
+
+    def value(self, frames):
+        return frames.mean() ** self.config.gamma + frames.std(correction=0) / 2
+
+    def _frames_value(self, frames, clip, inputs):
+        if not clip.prompt.strip():
+            raise ScoreNotApplicable("no words")
+        return self.value(frames)
+
+
+class OtherValue(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        return 0.999 * super().score_frames(frames, clips, inputs)
+
+
+class NeverNan(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        return super().score_frames(frames, clips, inputs).nan_to_num(nan=0.0)
+
+
+class OneValueTooFew(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        return super().score_frames(frames, clips, inputs)[:-1]
+
+
+class NanGradient(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        still = (frames - frames.detach()).abs().sqrt().sum((1, 2, 3, 4))
+        return super().score_frames(frames, clips, inputs) + 0 * still
+
+
+class GradientOfOthers(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        other = frames.mean((1, 2, 3, 4)).roll(1)
+        return super().score_frames(frames, clips, inputs) + 1e-4 * (other - other.detach())
+
+
+class GradientOfFailed(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        values = super().score_frames(frames, clips, inputs)
+        return torch.where(values.isnan(), frames.sum((1, 2, 3, 4)) * torch.nan, values)
+
+
+class Detached(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        return super().score_frames(frames, clips, inputs).detach()
+
+
+class TwiceTheGradient(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        values = super().score_frames(frames, clips, inputs)
+        return 2 * values - values.detach()
+
+
+class MissesATerm(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def value(self, frames):
+        return frames.mean() ** self.config.gamma + frames.detach().std(correction=0) / 2
+
+
+class MissesAFrame(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def value(self, frames):
+        return super().value(torch.cat([frames[:1].detach(), frames[1:]]))
+
+
+class Jumps(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def value(self, frames):
+        return super().value(frames) + (frames.detach().double().mean() * 1e7).sin().float() / 10
+
+
 MUTANTS = [
     ("config-class", PlainConfig),
     ("config-class", LooseKeys),
@@ -389,6 +490,17 @@ MUTANTS = [
     ("prints-nothing", Prints),
     ("device", OtherDevice),
     ("direction", Lower),
+    ("gradient-value", OtherValue),
+    ("gradient-value", NeverNan),
+    ("gradient-value", OneValueTooFew),
+    ("gradient-finite", NanGradient),
+    ("gradient-finite", GradientOfOthers),
+    ("gradient-finite", GradientOfFailed),
+    ("gradient-finite", Detached),
+    ("gradient-differences", TwiceTheGradient),
+    ("gradient-differences", MissesATerm),
+    ("gradient-differences", MissesAFrame),
+    ("gradient-differences", Jumps),
 ]
 """(check, the reward that breaks it)."""
 
@@ -411,5 +523,8 @@ ALSO_FAIL = {
     NeedsWords: {"direction"},
     NeedsDepth: {"direction"},
     WritesDepth: {"direction"},
+    OneValueTooFew: {"gradient-finite", "gradient-differences"},
+    NanGradient: {"gradient-differences"},
+    GradientOfOthers: {"gradient-differences"},
 }
 """What else such a reward cannot help breaking; `*` is anything. Everything else must hold."""

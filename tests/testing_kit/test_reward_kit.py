@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from testing_kit import broken_rewards
-from testing_kit.broken_rewards import ALSO_FAIL, MUTANTS, Good, GoodReader
+from testing_kit.broken_rewards import ALSO_FAIL, MUTANTS, Good, GoodGradient, GoodReader
 from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, ScoreUnavailable, UserError
 from worldr1_core.reward import Requirement, Reward
@@ -24,6 +24,7 @@ def _reconstruct(clip: Clip):
     return true_reconstruction("arc", clip.video.num_frames, clip.video.size)
 
 
+GRADIENT_CHECKS = {"gradient-value", "gradient-finite", "gradient-differences"}
 ARGUMENTS = {"prefers": [(_gray(0.9), _gray(0.1))], "device": "cpu:0", "reconstruct": _reconstruct}
 
 
@@ -37,13 +38,18 @@ def _run(reward, **arguments):
 def test_a_good_reward_passes_every_check():
     report = check_reward(Good, **ARGUMENTS)
     assert report.failed == {}
-    assert report.skipped.keys() == {"reconstruction-variants", "judge-failure"}
-    assert len(report.passed) == len(report.outcomes) - 2
+    assert report.skipped.keys() == {"reconstruction-variants", "judge-failure"} | GRADIENT_CHECKS
+    assert len(report.passed) == len(report.outcomes) - 5
 
 
 def test_a_good_reward_that_reads_its_inputs_passes():
     report = check_reward(GoodReader, device="cpu:0")
-    assert report.skipped.keys() == {"direction"}
+    assert report.skipped.keys() == {"direction"} | GRADIENT_CHECKS
+
+
+def test_a_good_reward_with_a_gradient_passes():
+    report = check_reward(GoodGradient, options={"gamma": 0.5}, **ARGUMENTS)
+    assert GRADIENT_CHECKS <= set(report.passed)
 
 
 @pytest.mark.parametrize(("name", "broken"), MUTANTS, ids=[f"{name}-{broken.__name__}" for name, broken in MUTANTS])

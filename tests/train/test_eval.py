@@ -38,7 +38,7 @@ def run(tmp_path, make_registry, monkeypatch):
 def test_model_is_measured_on_the_test_prompts(run, tmp_path):
     result = run("--out", tmp_path / "base.json")
     assert result["num_videos"] == 4
-    assert set(result["means"]) == {"brightness", "redness", "shine_accuracy"}
+    assert set(result["means"]) == {"brightness", "redness", "shine_accuracy", "diversity"}
     again = run("--against", tmp_path / "base.json")
     assert again["means"] == result["means"]
     assert again["change"]["brightness"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "num_pairs": 4}
@@ -55,14 +55,40 @@ def test_evaluated_videos_may_take_other_steps_than_those_of_training(run, tmp_p
     assert json.loads(done.stdout.splitlines()[-1])["before"] == pytest.approx(own)
 
 
+def test_training_and_standalone_evaluation_give_the_same_figures(run, tmp_path):
+    """Diversity included; and a resumed run, or `eval` of another day, compares with what the run has saved."""
+    means = run()["means"]
+    arguments = [str(tmp_path / "run.yaml"), "--output-dir", str(tmp_path / "trained"), "--set", "train.max_steps=2"]
+    done = CliRunner().invoke(train, arguments, catch_exceptions=False, standalone_mode=False)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["before"] == pytest.approx(means)
+    assert result["trained"] == ["brightness", "redness"]
+    before, adapter = tmp_path / "trained" / "evaluation-before.json", tmp_path / "trained" / "adapter"
+    again = run("--adapter", adapter, "--against", before)
+    assert again["means"] == pytest.approx(result["after"])
+    assert again["change"]["diversity"] == pytest.approx(result["change"]["diversity"])
+    assert again["change"]["diversity"]["num_pairs"] == 4
+    assert again["alarms"] == result["alarms"] == []
+
+
+def test_diversity_can_be_switched_off(run):
+    assert "diversity" not in run("--set", "train.evaluation.diversity=null")["means"]
+
+
+def test_bounds_of_a_metric_that_is_not_measured(run):
+    with pytest.raises(UserError, match=r"bounds names 'redniss'.*Did you mean 'redness'"):
+        run("--set", "train.evaluation.alarms.bounds={redniss: {min_ratio: 0.9}}")
+
+
 def test_videos_of_a_folder_are_measured_with_their_prompts(run, tmp_path):
     folder = tmp_path / "videos"
     for index, level in enumerate((0.25, 0.75)):
         write_video(Video(torch.full((3, 3, 16, 16), level)), folder / f"{index}.safetensors")
     (folder / "0.json").write_text(json.dumps({"prompt": "a cat"}))
+    (folder / "1.txt").write_text("a dog\n")
     result = run("--videos", folder, "--out", tmp_path / "videos.json")
     assert result["means"]["brightness"] == pytest.approx(0.5)
-    assert json.loads((tmp_path / "videos.json").read_text())["prompts"] == ["a cat", ""]
+    assert json.loads((tmp_path / "videos.json").read_text())["prompts"] == ["a cat", "a dog"]
 
 
 def test_file_that_is_no_evaluation(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import random
 
@@ -17,7 +18,7 @@ from worldr1_core.compose import ScoringComponents
 from worldr1_core.errors import UserError
 from worldr1_core.generation_components import GenerationComponents
 from worldr1_core.scoring import ScoringEngine
-from worldr1_train.evaluation import Evaluation, Evaluator, compare, preserved_rng_state
+from worldr1_train.evaluation import Evaluation, Evaluator, LabelledValues, compare, preserved_rng_state
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.policy_model import PolicyModel
 from worldr1_train.policy_pipeline import policy_pipeline
@@ -104,6 +105,33 @@ def test_videos_without_a_value_are_left_out_pair_by_pair():
 def test_evaluations_of_other_prompts_are_not_compared():
     with pytest.raises(UserError, match="other prompts"):
         compare(Evaluation(["a"], {"x": [1.0]}), Evaluation(["b"], {"x": [1.0]}))
+
+
+def test_figures_that_are_no_rewards_are_compared_label_by_label(tmp_path):
+    before = Evaluation(["a"], {"x": [1.0]}, {"diversity": LabelledValues(["a", "b"], [0.2, 0.4])})
+    after = Evaluation(["a"], {"x": [1.0]}, {"diversity": LabelledValues(["a", "b"], [0.1, 0.2])})
+    after.save(tmp_path / "after.json")
+    change = compare(before, Evaluation.load(tmp_path / "after.json"))["diversity"]
+    assert (change.mean, change.before, change.num_pairs) == pytest.approx((-0.15, 0.3, 2))
+    assert after.means() == pytest.approx({"x": 1.0, "diversity": 0.15})
+    other = Evaluation(["a"], {"x": [1.0]}, {"diversity": LabelledValues(["a", "c"], [0.1, 0.2])})
+    with pytest.raises(UserError, match="diversity was measured on other prompts or clips"):
+        compare(before, other)
+
+
+def test_a_reward_must_not_take_the_name_of_a_figure():
+    class Named:
+        name = "brightness"
+
+        def labels(self, videos):
+            return ["a"]
+
+        def measure(self, videos, *, rank, num_processes):
+            return {0: 1.0}
+
+    evaluator = dataclasses.replace(make_evaluator(adapted_backbone()), held_out=(Named(),))
+    with pytest.raises(UserError, match="measures 'brightness' itself"):
+        evaluator()
 
 
 def test_evaluation_is_kept_on_disk(tmp_path):

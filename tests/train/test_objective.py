@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from worldr1_core.policy_step import Transition
-from worldr1_train.objective import (
+from worldr1_train.advantages import (
     add_spatial_advantages,
     clipped_surrogate,
     gdpo_advantages,

@@ -72,10 +72,38 @@ def test_lines_end_with_the_run():
 def test_the_table_has_a_row_a_metric():
     lines = result_table(RESULT).splitlines()
     cells = [[cell.strip() for cell in line.split("|")] for line in lines]
-    assert cells[0] == ["metric", "before", "after", "change", "95 % interval"]
-    assert ["psnr", "20", "21.5", "+1.5", "+0.25 to +2.75"] in cells
-    assert ["brightness", "0.5", "0.5", "+0", "-0.1 to +0.1"] in cells
-    assert ["accuracy", "-", "-", "-", "-"] in cells
+    assert cells[0] == ["metric", "before", "after", "change", "95 % interval", ""]
+    assert ["psnr", "20", "21.5", "+1.5", "+0.25 to +2.75", "rose"] in cells
+    assert ["brightness", "0.5", "0.5", "+0", "-0.1 to +0.1", "unclear"] in cells
+    assert ["accuracy", "-", "-", "-", "-", ""] in cells
+
+
+def test_the_table_shows_what_training_did_beside_what_the_noise_did():
+    by_training = {"psnr": {"mean": 0.5, "low": 0.25, "high": 0.75, "num_pairs": 9}}
+    noise = {"noise_only": {"psnr": 21.0, "brightness": 0.5, "accuracy": None}, "change_by_training": by_training}
+    lines = result_table({**RESULT, **noise, "trained": ["psnr"]}).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+    assert cells[0][1:5] == ["plain noise", "noise only", "after", "by training"]
+    order = [row[0] for row in cells if row[0].rstrip(":") in ("trained on", "psnr", "not trained on", "accuracy")]
+    assert order == ["trained on:", "psnr", "not trained on:", "accuracy"]
+    assert ["psnr", "20", "21", "21.5", "+0.5", "+0.25 to +0.75", "rose"] in cells
+    assert ["brightness", "0.5", "0.5", "0.5", "-", "-", ""] in cells
+
+
+def test_the_table_marks_alarms_and_says_what_happened():
+    alarm = {"metric": "brightness", "ratio": 0.9, "message": "brightness fell while psnr rose."}
+    change = {**RESULT["change"], "brightness": {"mean": -0.05, "low": -0.06, "high": -0.04, "num_pairs": 9}}
+    table = result_table({**RESULT, "change": change, "trained": ["psnr"], "alarms": [alarm]})
+    assert "| ALARM: fell to 90%" in table
+    assert table.splitlines()[-1] == "ALARM: brightness fell while psnr rose."
+
+
+def test_no_cell_of_the_table_is_cut():
+    long = "a_reward_with_a_rather_long_name_of_its_own"
+    result = {"before": {long: 1.0}, "noise_only": {long: 1.0}, "after": {long: 1.0}, "change_by_training": {}}
+    table = result_table({**result, "change": {}})
+    assert long in table
+    assert "…" not in table
 
 
 def test_a_run_without_evaluation_has_no_table():

@@ -66,7 +66,7 @@ def test_run_from_manifest_to_adapter(train, tmp_path):
     result = json.loads(done.stdout)
     assert {"before", "after", "change", "seconds", "output_dir"} <= result.keys()
     assert result["steps"] == 24
-    assert set(result["before"]) == {"brightness", "redness", "shine_accuracy"}
+    assert set(result["before"]) == {"brightness", "redness", "shine_accuracy", "diversity"}
     assert result["after"]["brightness"] > result["before"]["brightness"]
     assert result["change"]["brightness"]["low"] > 0
     out = tmp_path / "out"

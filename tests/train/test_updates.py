@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
-from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
+from worldr1_train.rollout_phase import Turn, count_valid_items
+from worldr1_train.updates import MicroBatch, UpdateBuffer, plan_micro_batches
 
 
 def plan(num_chunks=2, first_chunk=0, *, chunk_size=4, window=2, batch=2, seed=0, rollout_batch=0):
@@ -17,16 +18,14 @@ def plan(num_chunks=2, first_chunk=0, *, chunk_size=4, window=2, batch=2, seed=0
 
 def pairs(batches, first_chunk=0, chunk_size=4, window=2):
     """Multiset of (sample among all processes, window step)."""
-    return Counter(
-        (first_chunk * chunk_size + sample, batch.step % window) for batch in batches for sample in batch.samples
-    )
+    return Counter((first_chunk * chunk_size + sample, batch.item) for batch in batches for sample in batch.samples)
 
 
 def test_every_pair_comes_once_and_rows_match_samples():
     batches = plan()
     assert pairs(batches) == Counter((sample, step) for sample in range(8) for step in range(2))
     for batch in batches:
-        assert [4 * (batch.step // 2) + row for row in batch.rows] == list(batch.samples)
+        assert [4 * batch.chunk + row for row in batch.rows] == list(batch.samples)
 
 
 def test_order_depends_on_seed_and_rollout_batch_alone():
@@ -50,10 +49,12 @@ def test_optimiser_steps_see_the_same_pairs_however_many_processes(num_updates):
 
 
 def test_valid_pairs_are_counted_for_every_optimiser_step():
-    batches = [MicroBatch(0, (0, 1), (0, 1)), MicroBatch(0, (2, 3), (2, 3))]
+    batches = [MicroBatch(0, 0, (0, 1), (0, 1)), MicroBatch(0, 0, (2, 3), (2, 3))]
     valid = torch.tensor([True, True, False, True])
-    assert count_valid_pairs(batches, valid, 1, 2).tolist() == [2, 1, 2, 1]
-    assert count_valid_pairs(batches, valid, 2, 2).tolist() == [3, 3]
+    turns = [Turn(0, 0), Turn(0, 1), Turn(0, 0), Turn(0, 1)]
+    assert count_valid_items(turns, 0, batches, valid, 1).tolist() == [2, 1, 2, 1]
+    assert count_valid_items(turns, 0, batches, valid, 2).tolist() == [3, 3]
+    assert count_valid_items([None, *turns[:2], Turn(1, 0)], 0, batches, valid, 2).tolist() == [2, 1]
 
 
 def test_buffer_survives_a_restart_without_unpickling_code(tmp_path):
@@ -62,8 +63,8 @@ def test_buffer_survives_a_restart_without_unpickling_code(tmp_path):
     )
     point = SchedulePoint(3, 500.0, 0.5, 0.4, 0.9)
     step = PolicyStep(point, *(torch.randn(2, 3) for _ in range(3)), 0.25, torch.randn(2), (call,))
-    batch = MicroBatch(0, (1, 0), (1, 0), torch.randn(2), None)
-    buffer = UpdateBuffer([step], [batch], torch.randn(2), torch.tensor([True, False]), [1])
+    batch = MicroBatch(0, 0, (1, 0), (1, 0), 5, {"old_log_prob": torch.randn(2)})
+    buffer = UpdateBuffer([step], [torch.randn(2, 3)], [batch], torch.randn(2), torch.tensor([True, False]), [1])
     torch.save(buffer.state_dict(), tmp_path / "buffer.pt")
     state = torch.load(tmp_path / "buffer.pt", weights_only=True)
     back = UpdateBuffer.from_state_dict(state, torch.device("cpu"))
@@ -73,6 +74,7 @@ def test_buffer_survives_a_restart_without_unpickling_code(tmp_path):
     assert torch.equal(back.steps[0].calls[0].kwargs["rope"][0], torch.eye(2))
     assert back.steps[0].calls[0].kwargs["attention"] is None
     assert (back.micro_batches[0].rows, back.micro_batches[0].samples) == ((1, 0), (1, 0))
-    assert torch.equal(back.micro_batches[0].old_log_prob, batch.old_log_prob)
-    assert back.micro_batches[0].reference_mean is None
-    assert (back.valid.tolist(), back.num_valid_pairs) == ([True, False], [1])
+    assert torch.equal(back.micro_batches[0].data["old_log_prob"], batch.data["old_log_prob"])
+    assert back.micro_batches[0].seed == 5
+    assert torch.equal(back.latents[0], buffer.latents[0])
+    assert (back.valid.tolist(), back.num_valid_items) == ([True, False], [1])

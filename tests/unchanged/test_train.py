@@ -51,7 +51,7 @@ train:
   optimiser: {learning_rate: 1.0e-3}
   objective: {kl: 0.01}
   ema: {decay: 0.5, every: 1}
-  evaluation: {num_prompts: 2, batch_size: 2, metrics: [mean-gradient, motion]}
+  evaluation: {num_prompts: 2, batch_size: 2, metrics: [mean-gradient, motion], diversity: null}
 """
 TINY_TRAIN = (
     "Camera push in. A red box and a blue ball in a green room with checker walls.\n"
@@ -81,7 +81,7 @@ train:
   max_steps: 4
   optimiser: {learning_rate: 0.01}
   ema: {every: 2}
-  evaluation: {metrics: [brightness, redness], num_seeds: 2, every: 2}
+  evaluation: {metrics: [brightness, redness], num_seeds: 2, every: 2, diversity: null}
 """
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from worldr1_core.judge import JudgeRequest as JudgeRequest
     from worldr1_core.judge import JudgeResult as JudgeResult
     from worldr1_core.noise import NoiseConditioner as NoiseConditioner
+    from worldr1_core.objective import Objective as Objective
+    from worldr1_core.objective import Policy as Policy
+    from worldr1_core.objective import RolloutPlan as RolloutPlan
+    from worldr1_core.objective import UpdateBatch as UpdateBatch
     from worldr1_core.reconstructor import Reconstruction as Reconstruction
     from worldr1_core.reconstructor import Reconstructor as Reconstructor
     from worldr1_core.reconstructor import Render as Render
@@ -57,16 +61,20 @@ __all__ = [
     "JudgeRequest",
     "JudgeResult",
     "NoiseConditioner",
+    "Objective",
+    "Policy",
     "Reconstruction",
     "Reconstructor",
     "Render",
     "Requirement",
     "Reward",
     "RewardInputs",
+    "RolloutPlan",
     "Sampler",
     "Score",
     "ScoreNotApplicable",
     "ScoreUnavailable",
+    "UpdateBatch",
     "UserError",
     "Video",
     "WorldR1Error",
@@ -94,16 +102,20 @@ _EXPORTS = {
     "JudgeRequest": "worldr1_core.judge",
     "JudgeResult": "worldr1_core.judge",
     "NoiseConditioner": "worldr1_core.noise",
+    "Objective": "worldr1_core.objective",
+    "Policy": "worldr1_core.objective",
     "Reconstruction": "worldr1_core.reconstructor",
     "Reconstructor": "worldr1_core.reconstructor",
     "Render": "worldr1_core.reconstructor",
     "Requirement": "worldr1_core.reward",
     "Reward": "worldr1_core.reward",
     "RewardInputs": "worldr1_core.reward",
+    "RolloutPlan": "worldr1_core.objective",
     "Sampler": "worldr1_core.sampler",
     "Score": "worldr1_core.reward",
     "ScoreNotApplicable": "worldr1_core.errors",
     "ScoreUnavailable": "worldr1_core.errors",
+    "UpdateBatch": "worldr1_core.objective",
     "UserError": "worldr1_core.errors",
     "Video": "worldr1_core.video",
     "WorldR1Error": "worldr1_core.errors",

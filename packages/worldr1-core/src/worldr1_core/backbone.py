@@ -183,6 +183,14 @@ class Backbone(Component, abc.ABC):
             recorded model output exactly.
         """
 
+    def to_pipeline(self, latents: Tensor) -> Tensor:
+        """Latents `(B, C, T, H, W)` in the layout that the pipeline's `latents` argument has; the same by default."""
+        return latents
+
+    def from_pipeline(self, latents: Tensor) -> Tensor:
+        """The inverse of `to_pipeline`."""
+        return latents
+
     @abc.abstractmethod
     def select_step(self, step: PolicyStep, rows: Sequence[int]) -> PolicyStep:
         """Some samples of a recorded step, denoiser arguments included."""

@@ -22,6 +22,7 @@ INTERFACES: Mapping[str, str] = {
     "backbone": "worldr1_core.backbone:Backbone",
     "noise conditioner": "worldr1_core.noise:NoiseConditioner",
     "sampler": "worldr1_core.sampler:Sampler",
+    "objective": "worldr1_core.objective:Objective",
 }
 """Kind -> the interface that its components derive from."""
 
@@ -106,7 +107,12 @@ def check_component(kind: str, name: str, loaded: Any, label: str) -> type[Compo
     config: Any = component.Config
     if not (isinstance(config, type) and issubclass(config, ComponentConfig)):
         raise PluginError(f"{label}: its Config must derive from {__name__}.ComponentConfig, received {config!r}.")
-    taken = {"name", "config", "device", *(("weight",) if kind == "reward" else ())} & config.model_fields.keys()
+    taken = {
+        "name",
+        "config",
+        "device",
+        *(("weight",) if kind in ("reward", "objective") else ()),
+    } & config.model_fields.keys()
     if taken:
         raise PluginError(f"{label}: its Config must not have the fields {sorted(taken)}, which the manifest needs.")
     return component

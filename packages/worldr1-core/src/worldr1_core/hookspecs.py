@@ -64,6 +64,12 @@ def worldr1_register_samplers() -> Mapping[str, str]:
 
 
 @hookspec
+def worldr1_register_objectives() -> Mapping[str, str]:
+    """Register objectives of post-training: `name -> "module:Class"`, each a `worldr1_core.objective.Objective`."""
+    return {}
+
+
+@hookspec
 def worldr1_register_manifest_sections() -> Mapping[str, str]:
     """Register top-level manifest sections: `key -> "module:Model"`, each a pydantic model that owns the section."""
     return {}

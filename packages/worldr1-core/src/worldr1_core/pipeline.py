@@ -163,8 +163,13 @@ class VideoPipeline:
             conditioning = self.backbone.encode([request.prompt for request in requests])
         return PreparedBatch(tuple(requests), noises, conditioning)
 
-    def sample(self, batch: PreparedBatch) -> Rollout:
-        """One video per prompt with the deterministic sampler: latents `(P, C, T, H, W)`."""
+    def sample(self, batch: PreparedBatch, *, record: bool = False) -> Rollout:
+        """One video per prompt with the deterministic sampler: latents `(P, C, T, H, W)`.
+
+        Args:
+            batch: P prompts.
+            record: Whether to keep every step; needs a policy scheduler.
+        """
         with torch.no_grad():
             rollout: Rollout = self.call(
                 rollout_videos,
@@ -173,6 +178,7 @@ class VideoPipeline:
                 batch.conditioning,
                 batch.noises,
                 num_inference_steps=self.num_inference_steps,
+                record=record,
             )
         return rollout
 
@@ -224,7 +230,7 @@ class VideoPipeline:
             frames = self.backbone.decode(latents)
         assert frames.shape[1] == self.backbone.geometry.video_frames, "the backbone decodes what its geometry says"
         rate = self.backbone.fps if fps is None else fps
-        commanded = [self._target(*pair) for pair in zip(batch.requests, batch.noises, strict=True)]
+        commanded = [self.target(*pair) for pair in zip(batch.requests, batch.noises, strict=True)]
         return [
             GeneratedVideo(batch.requests[i // group_size], to_video(frames[i], rate), commanded[i // group_size])
             for i in range(len(latents))
@@ -233,8 +239,8 @@ class VideoPipeline:
     def _noise_request(self, request: VideoRequest) -> NoiseRequest:
         return NoiseRequest(self.backbone.geometry, request.prompt, request.seed, request.trajectory)
 
-    def _target(self, request: VideoRequest, noise: InitialNoise) -> CameraTrajectory | None:
-        """The request's own path; else the one that the noise carries, which options of the conditioner may name."""
+    def target(self, request: VideoRequest, noise: InitialNoise) -> CameraTrajectory | None:
+        """Commanded path of a video: the request's own, else the noise's, which a conditioner's options may name."""
         if request.trajectory is None and noise.trajectory is not None:
             return noise.trajectory
         return commanded_path(request, self.backbone.geometry)

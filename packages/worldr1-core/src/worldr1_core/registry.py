@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "backbone": "worldr1_register_backbones",
     "noise conditioner": "worldr1_register_noise_conditioners",
     "sampler": "worldr1_register_samplers",
+    "objective": "worldr1_register_objectives",
     "manifest section": "worldr1_register_manifest_sections",
     "command": "worldr1_register_commands",
 }
@@ -276,7 +277,7 @@ def register(kind: str, name: str, component: Any = None, *, replace: bool = Fal
 
     Args:
         kind: `"reward"`, `"reconstructor"`, `"judge"`, `"backbone"`, `"noise conditioner"`, `"sampler"`,
-            `"manifest section"` or `"command"`.
+            `"objective"`, `"manifest section"` or `"command"`.
         name: Name to register it under.
         component: A class derived from the interface of its kind; as a reward also a function in TRL's convention.
             Without it, `register` is a decorator.

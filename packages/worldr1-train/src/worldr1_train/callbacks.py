@@ -69,20 +69,28 @@ class SampleVideos(TrainerCallback):
 
 
 class PeriodicEvaluation(TrainerCallback):
-    """Evaluates the averaged policy at regular intervals of optimiser steps."""
+    """Evaluates the averaged policy at regular intervals of optimiser steps.
+
+    Attributes:
+        observers: Functions that are given each evaluation and the number of optimiser steps done.
+    """
 
     def __init__(self, trainer: FlowGRPOTrainer, evaluate: Callable[[], Evaluation], every: int) -> None:
         self._trainer, self._evaluate, self._every = trainer, evaluate, every
+        self.observers: list[Callable[[Evaluation, int], object]] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log the means under `eval/`."""
         if state.global_step % self._every or state.global_step == state.max_steps:
             return
         with self._trainer.averaged():
-            means = self._evaluate().means()
+            found = self._evaluate()
+        means = found.means()
         due = control.should_log  # logging resets it, and the log of this step is still to come
         self._trainer.log({f"eval/{name}": math.nan if value is None else value for name, value in means.items()})
         control.should_log = due
+        for observe in self.observers:
+            observe(found, state.global_step)
 
 
 def _step_of(line: str) -> int | None:

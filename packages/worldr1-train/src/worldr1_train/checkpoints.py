@@ -20,7 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from worldr1_core.errors import OutputError, UserError
 from worldr1_core.log import get_logger
+from worldr1_core.objective import Objective
 from worldr1_train.ema import ExponentialMovingAverage
+from worldr1_train.rollout_phase import ActiveObjective
+from worldr1_train.stages import Stage
 from worldr1_train.updates import UpdateBuffer
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ MARKER = "complete.json"
 
 WEIGHTS = "trainable.safetensors"
 AVERAGE = "ema.safetensors"
+OBJECTIVES = "objectives.pt"
 
 _NAME = re.compile(r"checkpoint-(\d+)\Z")
 _TEMPORARY = ".unfinished-checkpoint-"
@@ -139,7 +143,7 @@ class CheckpointManager:
         """
         trainer, self._resumed_from = self._trainer, Path(checkpoint)
         trainer._step = trainer.state.global_step * trainer.args.gradient_accumulation_steps
-        if not self._is_within_rollout_batch:
+        if not self._is_within_rollout_batch or self.can_collect_again:
             return
         path = self._resumed_from / self._rollouts_name
         if not path.is_file():
@@ -148,7 +152,12 @@ class CheckpointManager:
                 f"processes than {trainer.accelerator.num_processes}. Resume with the same number."
             )
         state = torch.load(path, map_location="cpu", weights_only=True)
-        trainer._buffer = UpdateBuffer.from_state_dict(state, trainer.accelerator.device)
+        saved = state.get("objectives", [state])  # versions before objectives were plugins had one
+        device = trainer.accelerator.device
+        trainer._active = [
+            ActiveObjective(weighted.objective, weighted.weight, UpdateBuffer.from_state_dict(own, device))
+            for weighted, own in zip(self._stage.objectives, saved, strict=True)
+        ]
 
     def start_average(self) -> None:
         """Start the average from the current weights, or restore the checkpoint's; call it after `prepare`."""
@@ -169,13 +178,50 @@ class CheckpointManager:
         trainer._save_rng_state(str(folder))
         if trainer.ema is not None and (trainer.is_fsdp_enabled or trainer.args.should_save):
             trainer.ema.save(folder / self._average_name)
-        if self._is_within_rollout_batch and trainer._buffer is not None:
-            torch.save(trainer._buffer.state_dict(), folder / self._rollouts_name)
+        if self._is_within_rollout_batch and trainer._active and not self.can_collect_again:
+            buffers = [active.buffer.state_dict() for active in trainer._active]
+            torch.save({"objectives": buffers}, folder / self._rollouts_name)
+        states = {name: objective.state_dict() for name, objective in self._objectives().items()}
+        if any(states.values()) and (trainer.is_fsdp_enabled or trainer.args.should_save):
+            torch.save(states, folder / self._objectives_name)
         if trainer.args.should_save:
             if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
                 weights = trainer._policy_model().trainable()
                 save_file({name: p.detach().cpu().contiguous() for name, p in weights.items()}, str(folder / WEIGHTS))
             trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def load_objectives(self) -> None:
+        """Give every objective the state that the checkpoint holds, once the objectives have begun."""
+        if self._resumed_from is None:
+            return
+        path = self._resumed_from / self._objectives_name
+        states = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
+        for name, objective in self._objectives().items():
+            if states.get(name):
+                objective.load_state_dict(states[name])
+
+    def _objectives(self) -> dict[str, Objective]:
+        """Every objective of the run by its stage and place, each once."""
+        found: dict[int, tuple[str, Objective]] = {}
+        for stage, owner in enumerate(self._trainer.schedule.stages):
+            for place, weighted in enumerate(owner.objectives):
+                found.setdefault(id(weighted.objective), (f"{stage}.{place}", weighted.objective))
+        return dict(found.values())
+
+    @property
+    def can_collect_again(self) -> bool:
+        """Whether the rollouts of the present rollout batch are the same whenever they are sampled."""
+        return all(weighted.objective.plan.policy == "reference" for weighted in self._stage.objectives)
+
+    @property
+    def _stage(self) -> Stage:
+        trainer = self._trainer
+        return trainer.schedule.at(trainer._step // trainer.turn_plan.per_rollout_batch)
+
+    @property
+    def _objectives_name(self) -> str:
+        rank = self._trainer.accelerator.process_index
+        return f"objectives_{rank}.pt" if self._trainer.is_fsdp_enabled else OBJECTIVES
 
     @property
     def _is_within_rollout_batch(self) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +29,8 @@ def evaluate(
     """Measure with the rewards of MANIFEST, without training.
 
     The model of the manifest makes the test videos with the seeds that `worldr1 train` evaluates with; or --videos
-    names a folder. The result has `means` and `num_videos`, and `change` with 95 % intervals where --against is given.
+    names a folder. The result has `means` and `num_videos`; where --against is given, also `change` with 95 % intervals
+    and `alarms`, for which the file is taken as the model before training.
     """
     from worldr1_core.errors import UserError
     from worldr1_core.files import check_writable_folder
@@ -43,7 +45,7 @@ def evaluate(
         if out is not None:
             check_writable_folder(out.parent)
         from worldr1_train.evaluation import Evaluation, compare, summarise
-        from worldr1_train.standalone_evaluation import evaluate_model, evaluate_videos
+        from worldr1_train.standalone_evaluation import check_alarms, evaluate_model, evaluate_videos
 
         before = None if against is None else Evaluation.load(against)
         if videos is not None:
@@ -52,7 +54,9 @@ def evaluate(
             found = evaluate_model(chosen, registry, manifest.parent, adapter)
         if out is not None:
             found.save(out)
-    result = {"means": found.means(), "num_videos": len(found.prompts)}
+        alarms = [] if before is None else check_alarms(chosen, registry, before, found)
+    result: dict[str, Any] = {"means": found.means(), "num_videos": len(found.prompts)}
     if before is not None:
         result["change"] = summarise(compare(before, found))
+        result["alarms"] = [alarm.as_data() for alarm in alarms]
     click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -14,12 +14,14 @@ from worldr1_core.backbone_choice import backbone_spec
 from worldr1_core.component import describe_validation_error
 from worldr1_core.compose import ScoringComponents, compose_scoring
 from worldr1_core.errors import TrajectoryError, UserError, shorten
+from worldr1_core.frame_scoring import FrameScorer
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.generation_components import GenerationComponents, choose_component
 from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest
 from worldr1_core.manifest_forms import ManifestLike, is_manifest, read_manifest
 from worldr1_core.noise import NoiseConditioner
+from worldr1_core.objective import Objective
 from worldr1_core.pipeline import VideoRequest, commanded_path
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
@@ -30,10 +32,11 @@ from worldr1_core.scoring import ScoringEngine
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.diffusers_files import read_json
 from worldr1_train.metric_choice import choose_metrics
+from worldr1_train.objective_choice import ObjectivesLike, choose_objectives
 from worldr1_train.prompts import MAIN, PromptsLike, choose_prompts, evaluation_prompts, read_prompts_of
 from worldr1_train.section import AdapterSection, EvaluationSection, StageSection
 from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
-from worldr1_train.stages import Stage
+from worldr1_train.stages import Stage, WeightedObjective
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -66,6 +69,7 @@ class TrainingChoices:
     evaluation: EvaluationLike | None = None
     reconstructor: str | Reconstructor | None = None
     judge: str | Judge | None = None
+    objective: ObjectivesLike | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: R
     _check_given_once(choices)
     composer = _Composer(choices, args, registry)
     generation = composer.generation()
-    stages = [stage for stage in choices.stages or [] if isinstance(stage, Stage)]
+    stages = [composer.with_objectives(stage) for stage in choices.stages or [] if isinstance(stage, Stage)]
     evaluation = None
     if not stages:
         composer.check_commanded_paths(generation.backbone)
@@ -167,6 +171,7 @@ class _Composer:
         self._given, self._args, self._registry = choices, args, registry
         self._device = training_device(args)
         self._manifest, self._rewards = self._choose_rewards()
+        self._run_objectives: tuple[WeightedObjective, ...] = ()
         self._prompts = {} if choices.prompts is None else choose_prompts(choices.prompts)
         self._evaluation = self._choose_evaluation()
         self._metrics = choose_metrics(self._rewards, self._evaluation, registry)
@@ -202,6 +207,10 @@ class _Composer:
         """The training cycle."""
         sections = [_section(StageSection, given, "A stage") for given in self._given.stages or [self._whole_run()]]
         return [self._stage(index, section, scoring, generation) for index, section in enumerate(sections)]
+
+    def with_objectives(self, stage: Stage) -> Stage:
+        """A stage that names no objectives with those of the run."""
+        return stage if stage.objectives else replace(stage, objectives=self._objectives())
 
     def evaluation(self, scoring: ScoringComponents) -> TrainingEvaluation | None:
         """Prompts and metrics of the evaluation."""
@@ -283,6 +292,7 @@ class _Composer:
         names = stage_rewards(section, weights, self._registry)
         check_stage_rewards(f"stages.{index}", names, weights, "this run")
         chosen = subset(scoring, names)
+        objectives = self._objectives(section.objective)
         return Stage(
             name=f"{index}:{section.prompts}",
             steps=section.steps,
@@ -291,7 +301,32 @@ class _Composer:
             scorer=ScoringEngine(chosen),
             weights={reward.name: reward.weight for reward in chosen.rewards if reward.weight > 0},
             conditioner=self._stage_conditioner(section, generation),
+            objectives=objectives,
+            frame_scorer=None if all(o.objective.plan.scored for o in objectives) else FrameScorer(chosen),
         )
+
+    def _objectives(self, given: ObjectivesLike | None = None) -> tuple[WeightedObjective, ...]:
+        """Objectives of a stage; those of the run, the same objects in every stage, if it names none."""
+        if given is None and self._run_objectives:
+            return self._run_objectives
+        chosen = choose_objectives(
+            self._given.objective if given is None else given, self._args, self._registry, self._device
+        )
+        weighted = tuple(
+            WeightedObjective(choice.objective, choice.weight, self._statistics(choice.objective)) for choice in chosen
+        )
+        if given is None:
+            self._run_objectives = weighted
+        return weighted
+
+    def _statistics(self, objective: Objective) -> FrameScorer | None:
+        """Rewards that an objective measures, beside those that train."""
+        if not objective.statistics:
+            return None
+        found = compose_scoring(
+            self._manifest, self._registry, only=[(name, 1.0) for name in objective.statistics], device=self._device
+        )
+        return FrameScorer(found)
 
     def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:
         """The run's own where `noise` is true, plain Gaussian noise where it is false."""

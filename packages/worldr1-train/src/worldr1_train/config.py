@@ -80,9 +80,11 @@ class FlowGRPOConfig(GRPOConfig):
         self._refuse_token_options()
         self._check_options()
         check_launch("cpu" if self.use_cpu else None, fsdp=bool(self.fsdp), deepspeed=bool(self.deepspeed))
-        self.generation_batch_size = self.prompts_per_rollout_batch * self.num_generations
-        # TRL's own check concerns videos a micro-batch; ours are pairs, and `derive_accumulation` checks them.
+        # TRL's own checks concern videos a micro-batch, and groups of any objective; ours are items, which
+        # `count_micro_batches` checks.
         micro_batch, self.per_device_train_batch_size = self.per_device_train_batch_size, 1
+        group_size, self.num_generations = self.num_generations, max(2, self.num_generations)
+        self.generation_batch_size = self.prompts_per_rollout_batch * self.num_generations
         # Transformers would call a method that denoisers lack; the trainer asks the backbone instead.
         wanted = bool(self.gradient_checkpointing or getattr(self, "activation_checkpointing", False))
         self.gradient_checkpointing = self.activation_checkpointing = False
@@ -90,7 +92,8 @@ class FlowGRPOConfig(GRPOConfig):
             self.bf16 = not self.fp16 and runs_in_bfloat16("auto", _device_type(self.use_cpu))
         super().__post_init__()
         self.recompute_activations = wanted
-        self.per_device_train_batch_size = micro_batch
+        self.per_device_train_batch_size, self.num_generations = micro_batch, group_size
+        self.generation_batch_size = self.prompts_per_rollout_batch * self.num_generations
         if self.prompts_per_rollout_batch % self.world_size:
             raise UserError(
                 f"prompts_per_rollout_batch ({self.prompts_per_rollout_batch}) must be a multiple of the number of "
@@ -104,8 +107,8 @@ class FlowGRPOConfig(GRPOConfig):
         """Groups of a rollout batch on one process."""
         return self.prompts_per_rollout_batch // self.world_size
 
-    def derive_accumulation(self, window: int) -> int:
-        """Micro-batches of a rollout batch on one process, for a window of so many steps; sets gradient accumulation.
+    def count_micro_batches(self, num_items: int) -> int:
+        """Micro-batches of a rollout batch on one process, for so many items of every video.
 
         Raises:
             UserError: The sizes do not divide each other.
@@ -119,15 +122,14 @@ class FlowGRPOConfig(GRPOConfig):
                 groups_per_rollout=self.groups_per_rollout,
                 micro_batch_size=batch,
             )
-        micro_batches = self.prompts_per_process * group_size // batch * window
+        micro_batches = self.prompts_per_process * group_size // batch * num_items
         if micro_batches * self.num_iterations % self.updates_per_rollout_batch:
             raise UserError(
                 f"updates_per_rollout_batch ({self.updates_per_rollout_batch}) must divide the "
                 f"{micro_batches * self.num_iterations} micro-batches of a rollout batch "
-                f"({self.prompts_per_process} groups x {group_size} videos x {window} steps / "
+                f"({self.prompts_per_process} groups x {group_size} videos x {num_items} steps / "
                 f"{batch} pairs x {self.num_iterations} iterations)."
             )
-        self.gradient_accumulation_steps = micro_batches * self.num_iterations // self.updates_per_rollout_batch
         return micro_batches
 
     def _refuse_token_options(self) -> None:

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from worldr1_core.errors import UserError
-from worldr1_core.policy_step import Transition
-from worldr1_train.config import FlowGRPOConfig
-from worldr1_train.objective import Advantages, add_spatial_advantages, gdpo_advantages, weighted_sum_advantages
+from worldr1_core.objective import AdvantageOptions
+from worldr1_train.advantages import Advantages, add_spatial_advantages, gdpo_advantages, weighted_sum_advantages
 from worldr1_train.rollouts import SampleScore
 from worldr1_train.stages import Stage
 
@@ -30,37 +29,30 @@ class Credit(Protocol):
             latents: `(B, ..., h, w)` of any recorded step.
         """
 
-    def log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
-        """Log-density of a sample, of the shape of the advantages: `(b,)`, or `(b, h, w)` by place."""
 
-
-def choose_credit(args: FlowGRPOConfig) -> Credit:
-    """The strategy that the training arguments ask for."""
-    return SpatialCredit(args) if args.credit == "spatial" else VideoCredit(args)
+def choose_credit(options: AdvantageOptions, group_size: int) -> Credit:
+    """The strategy that an objective asks for."""
+    return SpatialCredit(options, group_size) if options.credit == "spatial" else VideoCredit(options, group_size)
 
 
 class VideoCredit:
     """One advantage per video.
 
     Args:
-        args: Group size, aggregation of several rewards, and bound of the advantages.
+        options: Aggregation of several rewards, and bound of the advantages.
+        group_size: Videos of a group.
     """
 
-    def __init__(self, args: FlowGRPOConfig) -> None:
-        self._args = args
+    def __init__(self, options: AdvantageOptions, group_size: int) -> None:
+        self._options, self._group_size = options, group_size
 
     def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
         """See `Credit.advantages`."""
-        args = self._args
         totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
-        if args.multi_objective_aggregation == "sum_then_normalize":
-            return weighted_sum_advantages(totals, args.num_generations, clip=args.advantage_clip)
+        if self._options.aggregation == "weighted-sum":
+            return weighted_sum_advantages(totals, self._group_size, clip=self._options.clip)
         components, weights = _components(stage, scores)
-        return gdpo_advantages(components, totals, weights, args.num_generations, clip=args.advantage_clip)
-
-    def log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
-        """See `Credit.log_prob`."""
-        return transition.log_prob(sample)
+        return gdpo_advantages(components, totals, weights, self._group_size, clip=self._options.clip)
 
 
 class SpatialCredit(VideoCredit):
@@ -80,13 +72,8 @@ class SpatialCredit(VideoCredit):
             )
         size = (int(latents.shape[-2]), int(latents.shape[-1]))
         components, weights = _components(stage, scores)
-        group_size, clip = self._args.num_generations, self._args.advantage_clip
         maps = _spatial_maps(stage, scores, size)
-        return add_spatial_advantages(whole, components, maps, size, weights, group_size, clip=clip)
-
-    def log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
-        """See `Credit.log_prob`."""
-        return transition.log_prob_map(sample)
+        return add_spatial_advantages(whole, components, maps, size, weights, self._group_size, clip=self._options.clip)
 
 
 def _components(stage: Stage, scores: Sequence[SampleScore]) -> tuple[Tensor, Tensor]:

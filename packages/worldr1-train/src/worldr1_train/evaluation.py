@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from worldr1_core.progress import Progress
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.stages import ClipScorer
 
-BEFORE, AFTER = "evaluation-before.json", "evaluation-after.json"
-"""Files of a run that hold its evaluations."""
+BEFORE, NOISE_ONLY, AFTER = "evaluation-before.json", "evaluation-noise-only.json", "evaluation-after.json"
+"""Files of a run that hold its evaluations: of the model before training, of the same with the manifest's noise, and of
+the trained model."""
 
 NUM_RESAMPLES = 2000
 """Resamples of the bootstrap."""
@@ -33,25 +35,47 @@ def metric_name(reward: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledValues:
+    """Values of a figure that is no reward: one per prompt or per true clip.
+
+    Attributes:
+        labels: The prompts or names.
+        values: Their values.
+    """
+
+    labels: list[str]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What the videos of an evaluation were worth.
 
     Attributes:
         prompts: Prompt of every video.
         values: Metric (`-` written `_`) -> value of every video, NaN where there is none.
+        held_out: Figure that no reward can be -> its values.
     """
 
     prompts: list[str]
     values: dict[str, list[float]]
+    held_out: dict[str, LabelledValues] = field(default_factory=dict)
 
     def means(self) -> dict[str, float | None]:
-        """Metric -> mean over the videos that have a value; `None` where none has."""
-        return {name: _mean(np.asarray(values)) for name, values in self.values.items()}
+        """Metric or figure -> mean over what has a value; `None` where nothing has."""
+        return {name: _mean(np.asarray(values)) for name, values in self._rows().items()}
+
+    def _rows(self) -> dict[str, list[float]]:
+        return {**self.values, **{name: figure.values for name, figure in self.held_out.items()}}
 
     def save(self, path: Path) -> None:
         """Write as JSON; NaN becomes null."""
         values = {name: [None if math.isnan(v) else v for v in row] for name, row in self.values.items()}
-        document = {"prompts": self.prompts, "means": self.means(), "values": values}
+        document: dict[str, Any] = {"prompts": self.prompts, "means": self.means(), "values": values}
+        if self.held_out:
+            document["held_out"] = {
+                name: {"labels": figure.labels, "values": figure.values} for name, figure in self.held_out.items()
+            }
         atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
@@ -64,9 +88,27 @@ class Evaluation:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             values = {name: [math.nan if v is None else v for v in row] for name, row in document["values"].items()}
-            return cls(document["prompts"], values)
+            held_out = {
+                name: LabelledValues(list(figure["labels"]), [float(value) for value in figure["values"]])
+                for name, figure in document.get("held_out", {}).items()
+            }
+            return cls(document["prompts"], values, held_out)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{str(path)!r} is no evaluation that could be read: {error}.") from error
+
+
+class HeldOutFigure(Protocol):
+    """A figure of the policy that no reward reads."""
+
+    @property
+    def name(self) -> str:
+        """Its name in results and logs: an identifier."""
+
+    def labels(self, videos: EvaluationVideos) -> list[str]:
+        """What it has one value of each."""
+
+    def measure(self, videos: EvaluationVideos, *, rank: int, num_processes: int) -> dict[int, float]:
+        """Measure the policy as it is: number of a label -> value, of this process's share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +119,58 @@ class Evaluator:
         videos: What is scored.
         scorer: Scores with the rewards that are the metrics.
         batch_size: Videos made together.
+        held_out: Figures that are measured beside the metrics.
     """
 
     videos: EvaluationVideos
     scorer: ClipScorer
     batch_size: int
+    held_out: Sequence[HeldOutFigure] = ()
 
     def __call__(self, *, rank: int = 0, num_processes: int = 1, show_progress: bool = False) -> Evaluation:
-        """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched."""
+        """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched.
+
+        Raises:
+            UserError: A metric has the name of a figure.
+        """
         own = range(rank, len(self.videos), num_processes)
         starts = range(0, len(own), self.batch_size)
+        progress: AbstractContextManager[Progress | None] = (
+            Progress("Evaluating", len(starts) + len(self.held_out)) if show_progress else nullcontext()
+        )
         rows: list[tuple[int, dict[str, float]]] = []
-        with preserved_rng_state(), Progress("Evaluating", len(starts)) if show_progress else nullcontext() as progress:
+        with preserved_rng_state(), progress as bar:
             for start in starts:
                 indices = own[start : start + self.batch_size]
-                if progress is not None:
-                    progress.begin(f"videos {indices[0]} to {indices[-1]}")
+                if bar is not None:
+                    bar.begin(f"videos {indices[0]} to {indices[-1]}")
                 clips = self.videos.generate(indices)
                 results = self.scorer.score(clips, batch_size=len(clips))
                 for index, result in zip(indices, results, strict=True):
                     rows.append((index, {name: score.value for name, score in result.scores.items()}))
-                if progress is not None:
-                    progress.advance()
+                if bar is not None:
+                    bar.advance()
+            held_out = {}
+            for figure in self.held_out:
+                if bar is not None:
+                    bar.begin(figure.name.replace("_", " "))
+                held_out[figure.name] = self._measure(figure, rank, num_processes)
+                if bar is not None:
+                    bar.advance()
         rows = sorted(gather_object(rows), key=lambda row: row[0])
         names = list(rows[0][1])
         values = {metric_name(name): [row[name] for _, row in rows] for name in names}
-        return Evaluation(list(self.videos.prompts), values)
+        if clash := sorted(values.keys() & held_out.keys()):
+            raise UserError(
+                f"The evaluation measures {clash[0]!r} itself, and a reward has that name too. Rename the reward."
+            )
+        return Evaluation(list(self.videos.prompts), values, held_out)
+
+    def _measure(self, figure: HeldOutFigure, rank: int, num_processes: int) -> LabelledValues:
+        labels = figure.labels(self.videos)
+        found = dict(gather_object(list(figure.measure(self.videos, rank=rank, num_processes=num_processes).items())))
+        numbers = sorted(found)  # with a share of the processes alone, as in tests, some are missing
+        return LabelledValues([labels[number] for number in numbers], [found[number] for number in numbers])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +182,14 @@ class Change:
         low: Lower end of the 95 % bootstrap interval of the mean.
         high: Its upper end.
         num_pairs: Videos that have both values.
+        before: Mean before, over the same videos.
     """
 
     mean: float
     low: float
     high: float
     num_pairs: int
+    before: float = math.nan
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Change]:
@@ -130,13 +200,19 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Change]:
     """
     if before.prompts != after.prompts:
         raise UserError("The two evaluations are of other prompts, and cannot be compared pair by pair.")
+    for name in before.held_out.keys() & after.held_out.keys():
+        if before.held_out[name].labels != after.held_out[name].labels:
+            raise UserError(f"{name} was measured on other prompts or clips before, and cannot be compared.")
     changes = {}
-    for name in [name for name in before.values if name in after.values]:
-        difference = np.asarray(after.values[name]) - np.asarray(before.values[name])
-        difference = difference[np.isfinite(difference)]
-        if len(difference):
-            low, high = _bootstrap_interval(difference)
-            changes[name] = Change(float(difference.mean()), low, high, len(difference))
+    earlier, later = before._rows(), after._rows()
+    for name in [name for name in earlier if name in later]:
+        old = np.asarray(earlier[name])
+        difference = np.asarray(later[name]) - old
+        known = np.isfinite(difference)
+        if known.any():
+            low, high = _bootstrap_interval(difference[known])
+            mean = float(difference[known].mean())
+            changes[name] = Change(mean, low, high, int(known.sum()), before=float(old[known].mean()))
     return changes
 
 

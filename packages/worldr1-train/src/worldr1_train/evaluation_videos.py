@@ -37,3 +37,16 @@ class EvaluationVideos:
         requests = [VideoRequest(self.prompts[index], derive_seed(self.seed, "evaluation", index)) for index in indices]
         made = self.pipeline.generate(requests, batch_size=len(requests))
         return [video.as_clip(f"test video {index}") for index, video in zip(indices, made, strict=True)]
+
+
+def even_share(count: int, rank: int, num_processes: int) -> list[int]:
+    """Numbers below `count` that a process takes, as many in every process; a surplus repeats the first number.
+
+    Sharded weights are gathered by all processes together, so that all must call the denoisers equally often.
+
+    Example:
+        >>> [even_share(3, rank, num_processes=2) for rank in (0, 1)]
+        [[0, 2], [1, 0]]
+    """
+    own = list(range(rank, count, num_processes))
+    return own + [0] * (-(-count // num_processes) - len(own))

@@ -63,7 +63,6 @@ def write_card(trainer: FlowGRPOTrainer, model_name: str | None, dataset_name: s
     """Write the model card of a trainer's run into its folder, as `README.md`."""
     args, folder = trainer.args, Path(trainer.args.output_dir)
     base, is_on_hub = base_model_name(trainer.backbone)
-    before, after = read_evaluations(folder)
     generation = trainer.components.generation
     components = {"backbone": trainer.backbone, "sampler": trainer.sampler, "noise": generation.conditioner}
     rewards = {name: weight for stage in trainer.schedule.stages for name, weight in stage.weights.items()}
@@ -77,8 +76,7 @@ def write_card(trainer: FlowGRPOTrainer, model_name: str | None, dataset_name: s
         steps=int(trainer.state.global_step),
         rewards=rewards,
         manifest=describe_manifest(folder, components, options),
-        before=before,
-        after=after,
+        **read_evaluations(folder),
         tags=[*tags, *trainer._tag_names],
         dataset=dataset_name,
     )

@@ -11,7 +11,7 @@ from worldr1_core.reward import Requirement, Reward
 from worldr1_core.reward_choice import RewardChoice, choose_rewards
 from worldr1_train.section import EvaluationSection
 
-DEFAULT_METRICS = ("psnr", "camera-accuracy")
+DEFAULT_METRICS = ("psnr", "camera-accuracy", "gradient-x", "gradient-y", "row-variance", "column-variance")
 """Rewards that are measured wherever they are installed."""
 
 

@@ -11,8 +11,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from worldr1_train.advantages import Advantages
 from worldr1_train.memory import GIB, peak_memory
-from worldr1_train.objective import Advantages
 from worldr1_train.rollouts import RolloutBatch, SampleScore
 
 
@@ -29,29 +29,17 @@ class MetricsProcessor:
         self._values: dict[str, list[float]] = defaultdict(list)
 
     def note(self, name: str, values: Tensor, valid: Tensor) -> None:
-        """Record the mean over the valid pairs."""
+        """Record the mean over the items that count; the maximum for names with `max_`."""
         if bool(valid.any()):
-            self._values[name].append(float(values[valid].mean()))
+            counted = values.detach()[valid]
+            self._values[name].append(float(counted.max() if "max_" in name else counted.mean()))
 
-    def note_ratios(self, ratio: Tensor, drift: Tensor, valid: Tensor, *, low: float, high: float) -> None:
-        """Record the distance of the probability ratio from 1.
+    def note_stage(self, rollout_batch: int, stage: int) -> None:
+        """Record the number of the rollout batch, and of its stage in the cycle."""
+        self._values["rollout_batch"].append(float(rollout_batch))
+        self._values["stage"].append(float(stage))
 
-        Args:
-            ratio: `(b,)`, or `(b, h, w)` by place, to the policy that sampled.
-            drift: `(b,)` log-ratio to the density that the sampler recorded, in its own batch.
-            valid: `(b,)` pairs that count.
-            low: How far the ratio may fall below 1.
-            high: How far it may rise above 1.
-        """
-        if not bool(valid.any()):
-            return
-        deviation = ratio[valid] - 1
-        self._values["ratio/max_deviation"].append(float(deviation.abs().max()))
-        self._values["ratio/rollout_max_deviation"].append(float(torch.expm1(drift[valid]).abs().max()))
-        clipped = (deviation < -low) | (deviation > high)
-        self._values["clip_ratio/region_mean"].append(float(clipped.float().mean()))
-
-    def note_scores(self, rollout_batch: int, stage: int, scores: list[SampleScore], advantages: Advantages) -> None:
+    def note_scores(self, scores: list[SampleScore], advantages: Advantages) -> None:
         """Record the rewards of a rollout batch's samples; `stage` is its number in the cycle."""
         values = self._values
         totals = np.array([score.total for score in scores])
@@ -63,8 +51,6 @@ class MetricsProcessor:
             values[f"rewards/{name}/std"].append(float(np.nanstd(found)) if np.isfinite(found).any() else math.nan)
         values["masked_samples"].append(float((~advantages.valid).sum()))
         values["skipped_groups"].append(float(advantages.num_skipped_groups))
-        values["rollout_batch"].append(float(rollout_batch))
-        values["stage"].append(float(stage))
 
     def note_rollouts(self, rollouts: RolloutBatch) -> None:
         """Record the durations of the phases of a rollout batch."""

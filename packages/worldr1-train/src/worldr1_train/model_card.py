@@ -12,7 +12,7 @@ import yaml
 
 from worldr1_core.backbone import Backbone
 from worldr1_core.component import Component
-from worldr1_train.evaluation import AFTER, BEFORE, Change, Evaluation, compare
+from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Change, Evaluation, compare
 from worldr1_train.plan import RECORD
 
 PAPER = "https://arxiv.org/abs/2604.24764"
@@ -32,6 +32,7 @@ class CardFacts:
         manifest: Inputs of the run.
         before: Evaluation of the model before training, if there was one.
         after: Evaluation of the trained model, if there was one.
+        noise_only: Evaluation of the model before training from the manifest's noise, if there was one.
         tags: Tags of the hub.
         dataset: Name of the prompts' dataset.
     """
@@ -45,6 +46,7 @@ class CardFacts:
     manifest: Mapping[str, Any]
     before: Evaluation | None = None
     after: Evaluation | None = None
+    noise_only: Evaluation | None = None
     tags: Sequence[str] = field(default_factory=tuple)
     dataset: str | None = None
 
@@ -58,10 +60,10 @@ def base_model_name(backbone: Backbone) -> tuple[str, bool]:
     return path, not is_local and path.count("/") == 1
 
 
-def read_evaluations(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
-    """Return the evaluations of a run before and after training, if its folder holds them."""
-    before, after = (Evaluation.load(folder / name) if (folder / name).exists() else None for name in (BEFORE, AFTER))
-    return before, after
+def read_evaluations(folder: Path) -> dict[str, Evaluation]:
+    """The evaluations of a run that its folder holds, as `before`, `noise_only` and `after` of `CardFacts`."""
+    files = {"before": BEFORE, "noise_only": NOISE_ONLY, "after": AFTER}
+    return {name: Evaluation.load(folder / file) for name, file in files.items() if (folder / file).exists()}
 
 
 def describe_manifest(folder: Path, components: Mapping[str, Component], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,14 +118,19 @@ def _evaluation(facts: CardFacts) -> str:
     title = "## Evaluation\n\n"
     if facts.before is None or facts.after is None:
         return title + "The run was not evaluated before and after training."
-    before, after, changes = facts.before.means(), facts.after.means(), compare(facts.before, facts.after)
+    columns = {"before": facts.before, "noise only": facts.noise_only, "after": facts.after}
+    means = {name: evaluation.means() for name, evaluation in columns.items() if evaluation is not None}
+    changes = compare(facts.before if facts.noise_only is None else facts.noise_only, facts.after)
     rows = [
-        f"| {name} | {_number(before[name])} | {_number(after.get(name))} | {_change(changes.get(name))} |"
-        for name in before
+        f"| {name} | {' | '.join(_number(column.get(name)) for column in means.values())} | "
+        f"{_change(changes.get(name))} |"
+        for name in means["before"]
     ]
+    noise = "" if facts.noise_only is None else " by training alone (from noise only to after)"
     return (
-        f"{title}{len(facts.after.prompts)} videos with the same prompts and seeds; mean paired change with its 95 % "
-        "bootstrap interval.\n\n| metric | before | after | change |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
+        f"{title}{len(facts.after.prompts)} videos with the same prompts and seeds; mean paired change{noise} with its "
+        f"95 % bootstrap interval.\n\n| metric | {' | '.join(means)} | change |\n"
+        f"| --- |{' --- |' * len(means)} --- |\n" + "\n".join(rows)
     )
 
 

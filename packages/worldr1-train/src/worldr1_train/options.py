@@ -78,7 +78,14 @@ class Option:
 
 
 SIZES = (
-    Option("num_generations", "group_size", 8, "Videos of a group, which share a prompt and a prefix: G.", 2, 1024),
+    Option(
+        "num_generations",
+        "group_size",
+        8,
+        "Videos of a group, which share a prompt: G; objectives that compare them need 2 or more.",
+        1,
+        1024,
+    ),
     Option(
         "prompts_per_rollout_batch",
         "prompts_per_rollout_batch",
@@ -152,6 +159,16 @@ OBJECTIVE = (
         1,
         above_low=True,
         below_high=True,
+    ),
+    Option(
+        "epsilon_high",
+        "objective.clip_high",
+        None,
+        "How far it may rise above 1; as `clip` if left out.",
+        0,
+        1e3,
+        above_low=True,
+        inherited=True,
     ),
     Option("beta", "objective.kl", 0.004, "Weight of the KL divergence to the model before training.", 0, 1e6),
     Option(
@@ -254,5 +271,5 @@ def read_section(section: Any) -> dict[str, Any]:
 
 def _lookup(section: Any, key: str) -> Any:
     for part in key.split("."):
-        section = None if section is None else getattr(section, part)
+        section = None if section is None else getattr(section, part, None)
     return section

@@ -15,6 +15,7 @@ from worldr1_core.manifest import Manifest, parse_manifest, read_manifest_text
 from worldr1_core.registry import Registry
 from worldr1_core.yaml_source import parse_yaml
 from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, list_checkpoints
+from worldr1_train.held_out_checks import check_held_out
 from worldr1_train.launch import check_launch
 from worldr1_train.metric_choice import manifest_metrics
 from worldr1_train.prompts import evaluation_prompts, load_split
@@ -49,6 +50,12 @@ class TrainingPlan:
     metrics: list[str]
     output_dir: Path
     checkpoint: Path | None = None
+    folder: Path = Path()
+
+    @property
+    def evaluation(self) -> EvaluationSection | None:
+        """Settings of the evaluation, with paths that hold in any folder."""
+        return None if self.section.evaluation is None else self.section.evaluation.relative_to(self.folder)
 
     def stage_rewards(self, stage: StageSection) -> list[str]:
         """Names of the rewards that count in a stage."""
@@ -92,7 +99,10 @@ def plan_run(
         prompts=_load_prompts(path, manifest, section),
         metrics=manifest_metrics(manifest, section.evaluation, registry),
         output_dir=(Path("runs") / path.stem if output_dir is None else output_dir).absolute(),
+        folder=path.parent,
     )
+    if plan.evaluation is not None:
+        check_held_out(plan.evaluation, plan.metrics)
     for index, stage in enumerate(section.stages):
         _check_stage(f"{path}: train.stages.{index}", stage, plan)
     _check_trackers(section.report_to)

@@ -25,7 +25,8 @@ def trainer_arguments(plan: TrainingPlan) -> dict[str, Any]:
         "noise": manifest.noise,
         "stages": section.stages,
         "adapter": False if section.adapter is None else _adapter_spec(section.adapter, manifest.seed),
-        "evaluation": section.evaluation,
+        "evaluation": plan.evaluation,
+        "objective": section.objective,
         "registry": plan.registry,
     }
 

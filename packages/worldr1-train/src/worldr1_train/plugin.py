@@ -1,4 +1,4 @@
-"""What worldr1-train registers: its commands and the `train` section of the manifest."""
+"""What worldr1-train registers: its commands and the `train` section of the manifest, and objectives."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def worldr1_register_commands() -> dict[str, str]:
         "eval": "worldr1_train.cli_eval:evaluate",
         "curves": "worldr1_train.cli_curves:curves",
         "compare-videos": "worldr1_train.cli_compare_videos:compare_videos",
+    }
+
+
+@hookimpl
+def worldr1_register_objectives() -> dict[str, str]:
+    """The paper's objective, and objectives for rewards with gradients and for samplers without densities."""
+    return {
+        "flow-grpo": "worldr1_train.objectives.flow_grpo:FlowGRPOObjective",
+        "reward-gradient": "worldr1_train.objectives.reward_gradient:RewardGradientObjective",
     }
 
 

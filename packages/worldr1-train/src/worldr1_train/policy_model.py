@@ -3,23 +3,79 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from worldr1_core.backbone import Backbone
-from worldr1_core.policy_step import PolicyStep
+from worldr1_core.policy_step import PolicyStep, SchedulePoint
 
 
 class StepInput:
-    """A recorded step on its way through wrappers that take containers apart (DDP, FSDP); they leave this one whole."""
+    """A recorded step on its way through wrappers that take containers apart (DDP, FSDP); they leave this one whole.
 
-    __slots__ = ("step",)
+    Args:
+        step: The step.
+        sample: In place of its sample; see `Backbone.predict`.
+    """
 
-    def __init__(self, step: PolicyStep) -> None:
-        self.step = step
+    __slots__ = ("sample", "step")
+
+    def __init__(self, step: PolicyStep, sample: Tensor | None = None) -> None:
+        self.step, self.sample = step, sample
+
+    def run(self, backbone: Backbone) -> Tensor:
+        """Call the denoiser."""
+        return backbone.predict(self.step) if self.sample is None else backbone.predict(self.step, self.sample)
+
+
+class ChainInput:
+    """A whole run of the deterministic sampler, so that a wrapper sees one forward pass.
+
+    Args:
+        steps: Recorded steps that are run, in order; the first gives the sample to begin with.
+        ode_step: The scheduler's deterministic step.
+        first: Index of the first step that has a gradient.
+        recompute: Store the samples alone, and compute each step again in the backward pass.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[PolicyStep],
+        ode_step: Callable[[SchedulePoint, Tensor, Tensor], Tensor],
+        first: int,
+        *,
+        recompute: bool = False,
+    ) -> None:
+        self._steps, self._ode_step, self._first, self._recompute = steps, ode_step, first, recompute
+
+    def run(self, backbone: Backbone) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Final sample, and the samples and model outputs of the steps that have a gradient."""
+        sample = self._steps[0].sample
+        samples, outputs = [], []
+        for index, step in enumerate(self._steps):
+            has_gradient = index >= self._first
+            with nullcontext() if has_gradient else torch.no_grad():
+                if has_gradient and self._recompute:
+                    output = checkpoint(backbone.predict, step, sample, use_reentrant=False)
+                else:
+                    output = backbone.predict(step, sample)
+                if has_gradient:
+                    samples.append(sample.detach())
+                    outputs.append(output)
+                sample = self._ode_step(step.point, sample, output) + self._injected(index)
+        return sample, tuple(samples), tuple(outputs)
+
+    def _injected(self, index: int) -> Tensor | float:
+        """The noise conditioner's addition after a step, as it was in the recorded run."""
+        if index + 1 == len(self._steps):
+            return 0.0
+        before, after = self._steps[index].next_sample, self._steps[index + 1].sample
+        return 0.0 if torch.equal(before, after) else after - before
 
 
 class PolicyModel(nn.Module):
@@ -45,9 +101,13 @@ class PolicyModel(nn.Module):
             self._initial = {name: p.detach().clone() for name, p in self.trainable().items()}
         self.eval()
 
-    def forward(self, recorded: StepInput) -> Tensor:
-        """The model output `(B, ...)` float32 for a recorded step; see `Backbone.predict`."""
-        return self.backbone.predict(recorded.step)
+    def forward(self, call: StepInput | ChainInput) -> Any:
+        """Run one step, or a chain of them, with gradients.
+
+        Returns:
+            The model output `(B, ...)` float32 of a step; see `ChainInput.run` for a chain.
+        """
+        return call.run(self.backbone)
 
     def call_unsharded(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function that calls the denoisers; FSDP gathers sharded parameters around it once that is set up."""

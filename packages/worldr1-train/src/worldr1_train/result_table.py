@@ -1,21 +1,34 @@
-"""The result of a run as a table for people: every metric before and after."""
+"""The result of a run as a table for people: what the noise did, what training did, and what looks suspicious."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEADINGS = ("metric", "before", "after", "change", "95 % interval")
+PLAIN_HEADINGS = ("metric", "before", "after", "change", "95 % interval", "")
+NOISE_HEADINGS = ("metric", "plain noise", "noise only", "after", "by training", "95 % interval", "")
+"""With a noise conditioner, the model before training is measured from plain noise and from the conditioner's."""
+
+UNCLEAR = "unclear"
+"""A change whose interval holds 0."""
+
+MAX_WIDTH = 300
+"""Columns that the table may have before cells are cut; it takes as many as it needs."""
+
+NUM_COLUMNS = 118
+"""Columns of the sentences below the table."""
 
 
 def result_table(result: Mapping[str, Any], *, colours: bool = False) -> str:
-    """The evaluations of a run as a table.
+    """The evaluations of a run as a table, trained metrics first, and its alarms as sentences.
 
     Args:
-        result: What `worldr1 train` prints: `before` and `after` (metric -> mean or `None`), and `change` (metric ->
-            `mean`, `low` and `high` of the paired change).
-        colours: Mark changes whose interval lies on one side of 0.
+        result: What `worldr1 train` prints: `before`, `noise_only` and `after` (metric -> mean or `None`), `change` and
+            `change_by_training` (metric -> `mean`, `low` and `high` of the paired change), `trained` (names) and
+            `alarms`. Where there is a `noise_only`, the change shown is that by training alone.
+        colours: Mark rows whose interval lies on one side of 0, and alarms.
 
     Returns:
         Lines of text; empty if the run was not evaluated.
@@ -26,23 +39,61 @@ def result_table(result: Mapping[str, Any], *, colours: bool = False) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD if colours else box.ASCII2, show_edge=False)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == HEADINGS[0] else "right", no_wrap=True)
-    for name, before in result["before"].items():
-        change = (result["change"] or {}).get(name)
-        is_certain = change is not None and (change["low"] > 0 or change["high"] < 0)
-        table.add_row(
-            name,
-            _number(before),
-            _number(result["after"].get(name)),
-            "-" if change is None else f"{change['mean']:+.4g}",
-            "-" if change is None else f"{change['low']:+.4g} to {change['high']:+.4g}",
-            style="bold" if colours and is_certain else None,
-        )
+    has_noise = bool(result.get("noise_only"))
+    table = Table(box=box.SIMPLE_HEAD if colours else box.ASCII2, show_edge=False, pad_edge=False)
+    headings = NOISE_HEADINGS if has_noise else PLAIN_HEADINGS
+    for index, heading in enumerate(headings):
+        is_text = index in (0, len(headings) - 1)
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+    for title, names in _groups(result):
+        if title:
+            table.add_row(f"{title}:", *[""] * (len(headings) - 1), style="italic" if colours else None)
+        for name in names:
+            cells, style = _row(result, name, has_noise)
+            table.add_row("  " * bool(title) + name, *cells, style=style if colours else None)
     stream = io.StringIO()
-    Console(file=stream, force_terminal=colours, width=120).print(table)
+    console = Console(file=stream, force_terminal=colours, width=MAX_WIDTH, highlight=False)
+    console.print(table)
+    for line in _notes(result):
+        style = "bold red" if colours and line.startswith("ALARM") else None
+        console.print("", *textwrap.wrap(line, NUM_COLUMNS), sep="\n", style=style, markup=False)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _groups(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Metrics that are trained on, and the others; one group without a title where there is one kind alone."""
+    trained = [name for name in result["before"] if name in result.get("trained", ())]
+    others = [name for name in result["before"] if name not in trained]
+    if not trained or not others:
+        return [("", trained or others)]
+    return [("trained on", trained), ("not trained on", others)]
+
+
+def _row(result: Mapping[str, Any], name: str, has_noise: bool) -> tuple[list[str], str | None]:
+    """Cells behind a metric's name, and the row's style."""
+    change = (result["change_by_training" if has_noise else "change"] or {}).get(name)
+    means = [result["before"][name], *([result["noise_only"].get(name)] if has_noise else [])]
+    cells = [_number(mean) for mean in (*means, result["after"].get(name))]
+    if change is None:
+        return [*cells, "-", "-", ""], None
+    cells += [f"{change['mean']:+.3g}", f"{change['low']:+.3g} to {change['high']:+.3g}"]
+    direction = "rose" if change["low"] > 0 else "fell" if change["high"] < 0 else UNCLEAR
+    alarm = next((alarm for alarm in result.get("alarms", ()) if alarm["metric"] == name), None)
+    if alarm is not None:
+        share = "" if alarm["ratio"] is None else f" to {alarm['ratio']:.0%}"
+        return [*cells, f"ALARM: {direction}{share}"], "bold red"
+    return [*cells, direction], None if direction == UNCLEAR else "bold"
+
+
+def _notes(result: Mapping[str, Any]) -> Sequence[str]:
+    notes = []
+    if result.get("noise_only"):
+        notes.append(
+            "Plain noise, noise only: the model before training, without and with the manifest's noise conditioner. By "
+            f"training: the change from noise only to after; {UNCLEAR} where its interval holds 0."
+        )
+    notes += [f"ALARM: {alarm['message']}" for alarm in result.get("alarms", ())]
+    return notes
 
 
 def _number(value: float | None) -> str:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.pipeline import VideoPipeline, VideoRequest
+from worldr1_core.objective import RolloutPlan
+from worldr1_core.pipeline import GeneratedVideo, VideoPipeline, VideoRequest
 from worldr1_core.policy_step import PolicyStep
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import derive_seed, generator
 from worldr1_core.video import Video
-from worldr1_train.policy_model import PolicyModel
+from worldr1_train.policy_model import PolicyModel, swapped_parameters
 from worldr1_train.stages import Stage
 
 
@@ -73,6 +74,8 @@ class RolloutRequest:
         prompts: Prompts of this process.
         first_group: Number of its first prompt among all processes' prompts of the rollout_batch.
         keep_clips: How many clips to keep for the logs.
+        plan: What the objective needs sampled.
+        parameters: Parameters that sample instead of those that are trained; `None` for none.
     """
 
     seed: int
@@ -82,6 +85,8 @@ class RolloutRequest:
     prompts: Sequence[str]
     first_group: int
     keep_clips: int = 0
+    plan: RolloutPlan = field(default_factory=lambda: RolloutPlan(steps="window"))
+    parameters: Mapping[str, Tensor] | None = None
 
 
 @dataclass(slots=True)
@@ -91,13 +96,15 @@ class RolloutBatch:
     Attributes:
         steps: Recorded steps: chunk after chunk, within a chunk in the order of the schedule.
         chunk_size: Samples of every chunk.
-        scores: One entry a sample, group by group.
-        clips: The first clips, for the logs.
+        latents: Finished latents of every chunk in the pipeline's layout, for plans that record all steps.
+        scores: One entry a sample, group by group; none for plans without scores.
+        clips: The first clips, for the logs; all of them for plans without scores.
         seconds: Phase -> seconds: `sampling`, `decoding`, `rewards` (worked in the background), `waiting` (for them).
     """
 
     chunk_size: int
     steps: list[PolicyStep] = field(default_factory=list)
+    latents: list[Tensor] = field(default_factory=list)
     scores: list[SampleScore] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
     seconds: dict[str, float] = field(
@@ -128,6 +135,10 @@ class RolloutCollector:
     def collect(self, request: RolloutRequest) -> RolloutBatch:
         """Sample, decode and score one rollout batch."""
         result = RolloutBatch(chunk_size=self.groups_per_chunk * self.group_size)
+        if not request.plan.scored:
+            for start in range(0, len(request.prompts), self.groups_per_chunk):
+                result.clips += self._sample_chunk(request, start, result)
+            return result
         pending: list[Future[tuple[list[SampleScore], float]]] = []
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards") as executor:
             for start in range(0, len(request.prompts), self.groups_per_chunk):
@@ -147,7 +158,9 @@ class RolloutCollector:
     def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch) -> list[Clip]:
         chunk = _Chunk(request, start, self.groups_per_chunk, self.group_size)
         pipeline = self.pipeline.with_noise(request.stage.conditioner)
-        with _timed(result, "sampling"):
+        if request.plan.steps == "all":
+            return self._sample_videos(request, chunk, pipeline, result)
+        with _timed(result, "sampling"), self._weights(request):
             batch = pipeline.prepare(chunk.video_requests())
             rollout = pipeline.sample_groups(batch, window=request.window, generators=chunk.generators())
             references = None
@@ -166,6 +179,45 @@ class RolloutCollector:
             made.as_clip(f"rollout_batch {request.rollout_batch} sample {sample}", before[i // self.group_size])
             for i, (sample, made) in enumerate(zip(chunk.samples, videos, strict=True))
         ]
+
+    def _sample_videos(
+        self, request: RolloutRequest, chunk: _Chunk, pipeline: VideoPipeline, result: RolloutBatch
+    ) -> list[Clip]:
+        """Videos with noise of their own, sampled without stochastic steps."""
+        plan = request.plan
+        with _timed(result, "sampling"):
+            batch = pipeline.prepare(chunk.single_requests())
+            with self._weights(request):
+                rollout = pipeline.sample(batch, record=True)
+            before = None
+            if request.stage.needs_reference and plan.policy != "reference":
+                with self.model.reference():
+                    before = pipeline.sample(batch)
+        result.steps += rollout.steps
+        result.latents.append(pipeline.backbone.to_pipeline(rollout.latents))
+        with _timed(result, "decoding"):
+            videos = [made.video for made in pipeline.decode(batch, rollout.latents)]
+            references: list[Video | None] = [None] * len(videos)
+            if plan.policy == "reference":
+                references = list(videos)
+            elif before is not None:
+                references = [made.video for made in pipeline.decode(batch, before.latents)]
+        return [
+            GeneratedVideo(video_request, video, pipeline.target(video_request, noise)).as_clip(
+                f"rollout_batch {request.rollout_batch} sample {sample}", reference
+            )
+            for sample, video_request, noise, video, reference in zip(
+                chunk.samples, batch.requests, batch.noises, videos, references, strict=True
+            )
+        ]
+
+    def _weights(self, request: RolloutRequest) -> AbstractContextManager[None]:
+        """Context in which the model has the weights that the plan samples with."""
+        if request.plan.policy == "reference":
+            return self.model.reference()
+        if request.parameters is None:
+            return nullcontext()
+        return swapped_parameters(self.model.trainable(), dict(request.parameters))
 
 
 class _Chunk:
@@ -191,6 +243,16 @@ class _Chunk:
         return [
             VideoRequest(prompt, derive_seed(seed, "noise", rollout_batch, group))
             for prompt, group in zip(self._prompts, self._groups, strict=True)
+        ]
+
+    def single_requests(self) -> list[VideoRequest]:
+        """One per sample, each with a seed of its own."""
+        seed, rollout_batch = self._request.seed, self._request.rollout_batch
+        group_size = len(self.samples) // len(self._groups)
+        prompts = [prompt for prompt in self._prompts for _ in range(group_size)]
+        return [
+            VideoRequest(prompt, derive_seed(seed, "sample noise", rollout_batch, sample))
+            for prompt, sample in zip(prompts, self.samples, strict=True)
         ]
 
     def generators(self) -> list[torch.Generator]:

@@ -9,18 +9,18 @@ from typing import Any
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.log import get_logger
 from worldr1_core.noise import NoiseConditioner
-from worldr1_train.callbacks import MetricsFile, SampleVideos
+from worldr1_train.alarm_log import AlarmWatch
+from worldr1_train.alarms import Alarm
+from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, SampleVideos
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
-from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, compare, summarise
+from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, compare, metric_name, summarise
+from worldr1_train.held_out import with_held_out
 from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
 from worldr1_train.trainer import FlowGRPOTrainer
 
 log = get_logger(__name__)
-
-NOISE_ONLY = "evaluation-noise-only.json"
-"""What the manifest's noise alone does, without training."""
 
 
 class TrainingRun:
@@ -39,6 +39,8 @@ class TrainingRun:
         self.trainer = FlowGRPOTrainer(**trainer_arguments(plan))
         self.args = self.trainer.args
         self.components = self.trainer.components.generation
+        if self.trainer.evaluator is not None and plan.evaluation is not None:
+            self.trainer.evaluator = with_held_out(self.trainer.evaluator, plan.evaluation)
         self._check_space()
 
     def execute(self) -> dict[str, Any]:
@@ -58,9 +60,11 @@ class TrainingRun:
         noise_only = None
         if plan.manifest.noise is not None:
             noise_only = self._evaluate_once(NOISE_ONLY, lambda: self._evaluate_reference(self.components.conditioner))
-        self._train()
+        watch = self._watch(before if noise_only is None else noise_only)
+        self._train(watch)
         with trainer.averaged():
             after = self._evaluate_once(AFTER, lambda: trainer.evaluate_policy(show_progress=True))
+            alarms = self._check_alarms(watch, after)
             exported = trainer.export(plan.output_dir)
             trainer.create_model_card()
         trainer.accelerator.wait_for_everyone()
@@ -72,21 +76,26 @@ class TrainingRun:
             "change_by_training": None
             if noise_only is None or after is None
             else summarise(compare(noise_only, after)),
+            "trained": self._trained_metrics(),
+            "alarms": [alarm.as_data() for alarm in alarms],
             "seconds": round(time.perf_counter() - start, 3),
             "output_dir": str(plan.output_dir),
             "adapter": str(exported),
             "steps": int(trainer.state.global_step),
         }
 
-    def _train(self) -> None:
+    def _train(self, watch: AlarmWatch | None) -> None:
         plan, trainer = self.plan, self.trainer
         for callback in (MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)):
             trainer.add_callback(callback)
+        for callback in trainer.callback_handler.callbacks:
+            if watch is not None and isinstance(callback, PeriodicEvaluation):
+                callback.observers.append(watch.check)
         log.info(
             "training",
             steps=self.args.max_steps,
             trainable=sum(p.numel() for p in trainer.model.trainable().values()),
-            micro_batches=trainer.num_micro_batches,
+            micro_batches=trainer.turn_plan.per_rollout_batch,
             processes=trainer.accelerator.num_processes,
             resumed_from=None if plan.checkpoint is None else str(plan.checkpoint),
         )
@@ -138,3 +147,20 @@ class TrainingRun:
         self.trainer.accelerator.wait_for_everyone()
         log.info("evaluated", **{name: value for name, value in found.means().items() if value is not None})
         return found
+
+    # Alarms
+
+    def _trained_metrics(self) -> list[str]:
+        """Names of the metrics that some stage trains on."""
+        stages = self.trainer.schedule.stages
+        return list(dict.fromkeys(metric_name(name) for stage in stages for name in stage.weights))
+
+    def _watch(self, before: Evaluation | None) -> AlarmWatch | None:
+        """What raises alarms in this run, in its first process alone; `None` where they are switched off."""
+        evaluation, is_main = self.plan.evaluation, self.trainer.accelerator.is_main_process
+        if before is None or evaluation is None or evaluation.alarms is None or not is_main:
+            return None
+        return AlarmWatch(before, self._trained_metrics(), evaluation.alarms.rule())
+
+    def _check_alarms(self, watch: AlarmWatch | None, after: Evaluation | None) -> list[Alarm]:
+        return [] if watch is None or after is None else watch.check(after, int(self.trainer.state.global_step))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.manifest import ComponentSpec
+from worldr1_train.held_out_section import AlarmSection, DiversitySection, ReferenceClipsSection
 from worldr1_train.option_checks import Spelling, check_average, check_batch_sizes, check_credit, check_steps
 from worldr1_train.options import OPTIONS, manifest_field
 from worldr1_train.precision import Precision
@@ -18,6 +21,12 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ObjectiveSpec(ComponentSpec):
+    """An objective by name, with its share in the loss; every other key is an option of it."""
+
+    weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor in the loss.")
 
 
 class StageSection(_Part):
@@ -32,6 +41,9 @@ class StageSection(_Part):
         default=True,
         description="The manifest's noise conditioner: on, off (white noise), or another one with its options.",
     )
+    objective: ObjectiveSpec | list[ObjectiveSpec] | None = Field(
+        default=None, description="Objective of this stage, or several; `train.objective` if left out."
+    )
 
 
 class AdapterSection(_Part):
@@ -44,12 +56,17 @@ class AdapterSection(_Part):
     )
 
 
+def _as_tuple(value: Any) -> Any:
+    """A list of YAML as the tuple that strict validation of Python values asks for."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 class OptimiserSection(_Part):
     """AdamW and its schedule."""
 
     learning_rate: float = manifest_field("optimiser.learning_rate")
     weight_decay: float = manifest_field("optimiser.weight_decay")
-    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="Decay of the two moments, in [0, 1).")
+    betas: Annotated[tuple[Decay, Decay], BeforeValidator(_as_tuple)] = Field(default=(0.9, 0.999), description="Decay of the two moments, in [0, 1).")
     max_grad_norm: float = manifest_field("optimiser.max_grad_norm")
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = manifest_field("optimiser.schedule")
     warmup_steps: int = manifest_field("optimiser.warmup_steps")
@@ -58,7 +75,9 @@ class OptimiserSection(_Part):
 class ObjectiveSection(_Part):
     """Flow-GRPO's objective (paper, section 3)."""
 
+    name: Literal["flow-grpo"] = Field(default="flow-grpo", exclude=True, description="Name of the objective.")
     clip: float = manifest_field("objective.clip")
+    clip_high: float | None = manifest_field("objective.clip_high")
     kl: float = manifest_field("objective.kl")
     advantage_clip: float = manifest_field("objective.advantage_clip")
     aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
@@ -77,6 +96,17 @@ class ObjectiveSection(_Part):
         aggregation = OPTIONS["multi_objective_aggregation"].to_argument(self.aggregation)
         check_credit(Spelling.MANIFEST, self.credit, aggregation)
         return self
+
+
+def _kind_of_objective(value: Any) -> str:
+    """Tag of the form that an objective is given in."""
+    if isinstance(value, list | tuple):
+        return "objectives"
+    if isinstance(value, ObjectiveSpec):
+        return "objective"
+    if isinstance(value, Mapping) and ("weight" in value or value.get("name", "flow-grpo") != "flow-grpo"):
+        return "objective"
+    return "flow-grpo"
 
 
 class EMASection(_Part):
@@ -98,8 +128,8 @@ class EvaluationSection(_Part):
     metrics: list[Name] | None = Field(
         default=None,
         min_length=1,
-        description="Rewards that are measured; if left out, the manifest's, and `psnr` and `camera-accuracy` where "
-        "they are installed.",
+        description="Rewards that are measured; if left out, the manifest's, and `psnr`, `camera-accuracy`, "
+        "`gradient-x`, `gradient-y`, `row-variance` and `column-variance` where they are installed.",
     )
     batch_size: int = Field(default=8, ge=1, le=1024, description="Videos made together.")
     num_inference_steps: int | None = Field(
@@ -109,6 +139,23 @@ class EvaluationSection(_Part):
         description="Steps of an evaluated video; if left out, the sampler's. Flow-GRPO trains on fewer steps than it "
         "evaluates with.",
     )
+    diversity: DiversitySection | None = Field(
+        default_factory=DiversitySection,
+        description="How far apart videos of one prompt with different seeds are; null switches it off.",
+    )
+    reference_clips: ReferenceClipsSection | None = Field(
+        default=None, description="True clips, on which the flow-matching loss is measured."
+    )
+    alarms: AlarmSection | None = Field(
+        default_factory=AlarmSection,
+        description="When to warn that trained rewards rise while other metrics fall; null switches it off.",
+    )
+
+    def relative_to(self, folder: Path) -> EvaluationSection:
+        """The same with paths that start from a folder."""
+        if self.reference_clips is None:
+            return self
+        return self.model_copy(update={"reference_clips": self.reference_clips.relative_to(folder)})
 
 
 class CheckpointSection(_Part):
@@ -159,7 +206,16 @@ class TrainSection(_Part):
         default_factory=AdapterSection, description="Adapter that is trained; null for every weight of the denoisers."
     )
     optimiser: OptimiserSection = Field(default_factory=OptimiserSection, description="Optimiser.")
-    objective: ObjectiveSection = Field(default_factory=ObjectiveSection, description="Objective.")
+    objective: Annotated[
+        Annotated[ObjectiveSection, Tag("flow-grpo")]
+        | Annotated[ObjectiveSpec, Tag("objective")]
+        | Annotated[list[ObjectiveSpec], Tag("objectives")],
+        Discriminator(_kind_of_objective),
+    ] = Field(
+        default_factory=ObjectiveSection,
+        description="Objective: the options of `flow-grpo`, or the `name` of a registered one with its options, or a "
+        "list of these with their `weight`.",
+    )
     ema: EMASection | None = Field(
         default_factory=EMASection, description="Moving average of the weights; null for none."
     )

@@ -14,7 +14,9 @@ import torch
 
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
+from worldr1_core.frame_scoring import FrameScorer
 from worldr1_core.noise import NoiseConditioner
+from worldr1_core.objective import Objective
 from worldr1_core.reward import Requirement
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import generator
@@ -32,6 +34,21 @@ class ClipScorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class WeightedObjective:
+    """An objective with its factor in the loss.
+
+    Attributes:
+        objective: The objective.
+        weight: Factor, > 0.
+        statistics: Computes the rewards that `objective.statistics` names; `None` if it names none.
+    """
+
+    objective: Objective
+    weight: float = 1.0
+    statistics: FrameScorer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One phase of the training cycle.
 
@@ -43,6 +60,8 @@ class Stage:
         scorer: Scores clips with the stage's rewards.
         weights: Reward name -> factor in the total; the rewards that train.
         conditioner: Draws the initial noise.
+        objectives: Summed into the loss; the trainer's own objective if empty.
+        frame_scorer: Computes the rewards that train with their gradients; `None` if no objective reads them.
     """
 
     name: str
@@ -52,6 +71,8 @@ class Stage:
     scorer: ClipScorer
     weights: dict[str, float]
     conditioner: NoiseConditioner
+    objectives: tuple[WeightedObjective, ...] = ()
+    frame_scorer: FrameScorer | None = None
 
     @property
     def needs_reference(self) -> bool:
@@ -94,7 +115,7 @@ class StageSchedule:
 
     def at(self, rollout_batch: int) -> Stage:
         """The stage of a rollout batch, counted from 0."""
-        return self.stages[self._index(rollout_batch)]
+        return self.stages[self.index(rollout_batch)]
 
     def prompts(self, rollout_batch: int, count: int, seed: int) -> list[str]:
         """The prompts of a rollout batch: a shuffled pass over the split after the other, none left out.
@@ -108,7 +129,8 @@ class StageSchedule:
         first = count * sum(self.at(earlier).split == stage.split for earlier in range(rollout_batch))
         return [self._prompt(stage, position, seed) for position in range(first, first + count)]
 
-    def _index(self, rollout_batch: int) -> int:
+    def index(self, rollout_batch: int) -> int:
+        """Number of the stage of a rollout batch in the cycle."""
         position = rollout_batch % sum(self._lengths)
         for index, length in enumerate(self._lengths):
             if position < length:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,10 +16,15 @@ from worldr1_core.errors import ManifestError
 from worldr1_core.generation_components import compose_generation
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
+from worldr1_core.reward_choice import choose_rewards
 from worldr1_core.scoring import ScoringEngine
 from worldr1_core.video_io import find_videos, read_video
+from worldr1_train.alarm_log import AlarmWatch
+from worldr1_train.alarms import Alarm
 from worldr1_train.evaluation import Evaluation, Evaluator, metric_name
 from worldr1_train.evaluation_videos import EvaluationVideos
+from worldr1_train.held_out import with_held_out
+from worldr1_train.held_out_checks import check_held_out
 from worldr1_train.metric_choice import manifest_metrics
 from worldr1_train.policy_model import PolicyModel
 from worldr1_train.policy_pipeline import policy_pipeline
@@ -28,6 +32,7 @@ from worldr1_train.precision import runs_in_bfloat16
 from worldr1_train.prompts import evaluation_prompts, load_split
 from worldr1_train.section import EvaluationSection, TrainSection
 from worldr1_train.seeds import run_seed
+from worldr1_train.video_prompts import prompt_beside
 
 
 def evaluation_section(manifest: Manifest) -> EvaluationSection:
@@ -48,12 +53,14 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
     Raises:
         UserError: Something that it takes is missing.
     """
-    section = evaluation_section(manifest)
-    scorer = ScoringEngine(compose_scoring(manifest, registry, only=manifest_metrics(manifest, section, registry)))
+    section = evaluation_section(manifest).relative_to(base)
+    metrics = manifest_metrics(manifest, section, registry)
+    check_held_out(section, metrics)
+    scorer = ScoringEngine(compose_scoring(manifest, registry, only=metrics))
     videos = make_evaluation_videos(manifest, registry, base)
     if adapter is not None:
         videos.pipeline.backbone.load_adapter(adapter)
-    return Evaluator(videos, scorer, section.batch_size)()
+    return with_held_out(Evaluator(videos, scorer, section.batch_size), section)()
 
 
 def make_evaluation_videos(manifest: Manifest, registry: Registry, base: Path) -> EvaluationVideos:
@@ -95,7 +102,8 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
     Args:
         manifest: Names the rewards.
         registry: Where names are looked up.
-        folder: Videos; a `.json` of the same name beside one, as `worldr1 generate` writes it, gives its prompt.
+        folder: Videos; a text file of the same name beside one gives its prompt, or a `.json` as `worldr1 generate`
+            writes it.
 
     Raises:
         UserError: There is no video, or one cannot be read.
@@ -113,13 +121,23 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
 
 def _clips(folder: Path) -> Iterator[Clip]:
     for path in find_videos(folder):
-        video, prompt = read_video(path), _prompt_beside(path)
+        video, prompt = read_video(path), prompt_beside(path)
         # The path is judged exactly, as in training, not by the kind of motion that the words name.
         yield replace(Clip(video, prompt, name=path.name), moves=())
 
 
-def _prompt_beside(video: Path) -> str:
-    try:
-        return str(json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))["prompt"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+def check_alarms(manifest: Manifest, registry: Registry, before: Evaluation, after: Evaluation) -> list[Alarm]:
+    """Alarms of a change, logged as warnings; none where the manifest switches them off or names no reward.
+
+    Args:
+        manifest: Its rewards of weight above 0 are what was trained on.
+        registry: Where names are looked up.
+        before: Evaluation of the model before training.
+        after: Evaluation of the trained model.
+    """
+    alarms = evaluation_section(manifest).alarms
+    if alarms is None or not manifest.rewards:
+        return []
+    chosen = choose_rewards(manifest.rewards, manifest.rewards, registry)
+    trained = [metric_name(reward.name) for reward in chosen if reward.weight > 0]
+    return AlarmWatch(before, trained, alarms.rule()).check(after)

@@ -27,11 +27,12 @@ from worldr1_core.errors import UserError
 from worldr1_core.judge import Judge
 from worldr1_core.log import get_logger
 from worldr1_core.noise import NoiseConditioner
+from worldr1_core.objective import Objective
 from worldr1_core.plugins import installed
-from worldr1_core.policy_step import Transition
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
 from worldr1_core.sampler import Sampler
+from worldr1_train.advantages import Advantages
 from worldr1_train.callbacks import PeriodicEvaluation
 from worldr1_train.checkpoints import CheckpointManager
 from worldr1_train.composition import (
@@ -50,21 +51,25 @@ from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.export import ADAPTER, WEIGHTS, export, unshard
 from worldr1_train.hub import write_adapter_config, write_card
 from worldr1_train.metrics_log import MetricsProcessor
-from worldr1_train.objective import Advantages, clipped_surrogate
-from worldr1_train.policy_model import PolicyModel, StepInput
+from worldr1_train.objective_choice import ObjectivesLike
+from worldr1_train.policy_model import PolicyModel
 from worldr1_train.policy_pipeline import policy_pipeline
 from worldr1_train.prompts import PromptsLike
+from worldr1_train.rollout_phase import ActiveObjective, Turn, TurnPlan, count_valid_items, num_recorded_steps
 from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutRequest, SampleScore
 from worldr1_train.section import AdapterSection, StageSection
-from worldr1_train.stages import Stage, StageSchedule
+from worldr1_train.stages import Stage, StageSchedule, WeightedObjective
+from worldr1_train.trained_policy import TrainedPolicy
 from worldr1_train.training_progress import TrainingProgress
-from worldr1_train.updates import MicroBatch, UpdateBuffer, count_valid_pairs, plan_micro_batches
+from worldr1_train.updates import UpdateBuffer, plan_micro_batches
 
 log = get_logger(__name__)
 
 
 class FlowGRPOTrainer(_BaseTrainer):
-    """Post-trains a text-to-video model with Flow-GRPO-Fast, on TRL's trainer base (paper, section 3 of the method).
+    """Post-trains a text-to-video model on TRL's trainer base: with Flow-GRPO-Fast, or with another objective.
+
+    Flow-GRPO-Fast is the method of the paper (section 3).
 
     Every argument takes a name or an object; a manifest gives the same run through `from_manifest`.
 
@@ -90,6 +95,8 @@ class FlowGRPOTrainer(_BaseTrainer):
             evaluates on its way.
         reconstructor: Name or object for rewards that require one; `auto`, or the manifest's, if left out.
         judge: Name or object for rewards that require one; the manifest's if left out.
+        objective: Name, mapping with `name` and options, class or object of the loss, a pair of one of these and a
+            weight, or a list of these, which is summed; Flow-GRPO with the options of `args` if left out.
         callbacks: As `transformers.Trainer` takes them.
         registry: Where names are looked up; what is installed and registered in process if left out.
 
@@ -130,6 +137,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         evaluation: EvaluationLike | None = None,
         reconstructor: str | Reconstructor | None = None,
         judge: str | Judge | None = None,
+        objective: ObjectivesLike | None = None,
         callbacks: list[TrainerCallback] | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -145,6 +153,7 @@ class FlowGRPOTrainer(_BaseTrainer):
             evaluation=evaluation,
             reconstructor=reconstructor,
             judge=judge,
+            objective=objective,
         )
         components = compose_training(choices, args, installed().registry if registry is None else registry)
         assert components.generation.sampler is not None
@@ -154,7 +163,9 @@ class FlowGRPOTrainer(_BaseTrainer):
         set_seed(args.seed)
         if args.recompute_activations:
             self.backbone.set_gradient_checkpointing(True)
-        self._reads_reference = args.beta > 0 or any(stage.needs_reference for stage in components.stages)
+        self._reads_reference = any(stage.needs_reference for stage in components.stages) or any(
+            weighted.objective.needs_reference for weighted in self._objectives
+        )
         model = PolicyModel(self.backbone, full=args.full_finetuning, keep_reference=self._reads_reference)
         if not model.trainable():
             raise UserError("Nothing is trainable. Put an adapter on the backbone, or set full_finetuning.")
@@ -168,17 +179,16 @@ class FlowGRPOTrainer(_BaseTrainer):
             callbacks=callbacks,
         )
         self._check_sharding()
+        self.metrics = MetricsProcessor(args.prompts_per_rollout_batch * args.num_generations, self.accelerator.device)
         self._prepare_rollouts(model)
         self.evaluator = self._make_evaluator(model)
         self.ema: ExponentialMovingAverage | None = None
         self._step = 0  # micro-batches that this process has gone through
-        self._buffer: UpdateBuffer | None = None
+        self._active: list[ActiveObjective] = []
         self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
         self.checkpoints = CheckpointManager(self)
-        self.metrics = MetricsProcessor(args.prompts_per_rollout_batch * args.num_generations, self.accelerator.device)
-        self.credit = choose_credit(args)
         self.last_rollout_batch: RolloutBatch | None = None
         self.last_scores: list[SampleScore] = []
         self.last_advantages: Advantages | None = None
@@ -213,12 +223,21 @@ class FlowGRPOTrainer(_BaseTrainer):
 
     def _plan_steps(self, args: FlowGRPOConfig, stages: Sequence[Stage]) -> None:
         """Derive the number of steps and micro-batches."""
-        window = self.sampler.config.window
-        if window < 1:
-            raise UserError(f"Training needs a window of stochastic steps, received window {window!r}. Take 1 or 2.")
-        self.sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
+        window, steps = self.sampler.config.window, self.sampler.config.num_inference_steps
+        if any(weighted.objective.plan.steps == "window" for weighted in self._objectives):
+            if window < 1:
+                raise UserError(
+                    f"This objective needs a window of stochastic steps, received window {window!r}. Take 1 or 2."
+                )
+            self.sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
+        if args.num_generations < 2 and any(weighted.objective.plan.scored for weighted in self._objectives):
+            raise UserError(
+                f"This objective compares the videos of a group, received group_size {args.num_generations} "
+                "(num_generations in Python). Take 2 or more."
+            )
         self.num_window_steps = window
-        self.num_micro_batches = args.derive_accumulation(window)
+        self._num_steps = window, steps
+        self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
         if args.max_steps <= 0:
             args.max_steps = self.schedule.cycle_steps
@@ -228,6 +247,15 @@ class FlowGRPOTrainer(_BaseTrainer):
         pipeline = policy_pipeline(self.components.generation, model, self.accelerator.autocast)
         assert pipeline.scheduler is not None
         self.scheduler = pipeline.scheduler
+        self.policy = TrainedPolicy(
+            self.backbone,
+            lambda: self.model,
+            self._policy_model,
+            pipeline.scheduler,
+            self.metrics,
+            updates_per_rollout=self.args.updates_per_rollout_batch,
+            recompute=self.args.recompute_activations,
+        )
         self.collector = RolloutCollector(
             model=model,
             pipeline=pipeline,
@@ -298,92 +326,118 @@ class FlowGRPOTrainer(_BaseTrainer):
     # The update
 
     @property
-    def _micro_steps_per_rollout_batch(self) -> int:
-        return self.num_micro_batches * int(self.args.num_iterations)
+    def _objectives(self) -> list[WeightedObjective]:
+        """Every objective of the run once."""
+        found = {id(w.objective): w for stage in self.components.stages for w in stage.objectives}
+        return list(found.values())
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """One micro-batch; every `_micro_steps_per_rollout_batch` of them begin with a new rollout batch."""
-        if self._step % self._micro_steps_per_rollout_batch == 0:
-            self._begin_rollout_batch(self._step // self._micro_steps_per_rollout_batch)
+        """One turn; every `turn_plan.per_rollout_batch` of them begin with a new rollout batch."""
+        rollout_batch, turn = divmod(self._step, self.turn_plan.per_rollout_batch)
+        if turn == 0:
+            self._begin_rollout_batch(rollout_batch)
+        elif not self._active:
+            self._collect_again(rollout_batch)
         start = time.perf_counter()
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._window_losses.append(loss)
         self._step += 1
         self._update_seconds += time.perf_counter() - start
-        if self._step % self._micro_steps_per_rollout_batch == 0:
+        if self._step % self.turn_plan.per_rollout_batch == 0:
             self._end_rollout_batch()
         return loss
 
-    def _prepare_inputs(self, inputs: Any) -> MicroBatch:
-        """The micro-batch whose turn it is, whatever the data loader says."""
-        if self._buffer is None:
-            raise UserError(
-                "The checkpoint lies within a rollout batch, and its rollouts are absent. Resume from another one."
-            )
-        return self._buffer.micro_batches[self._step % self.num_micro_batches]
+    def _prepare_inputs(self, inputs: Any) -> Turn | None:
+        """The turn that it is, whatever the data loader says."""
+        rollout_batch, turn = divmod(self._step, self.turn_plan.per_rollout_batch)
+        return self.turn_plan.turns(self.schedule.index(rollout_batch))[turn]
+
+    @property
+    def _update(self) -> int:
+        """Number of the optimiser step within the rollout batch."""
+        return (self._step % self.turn_plan.per_rollout_batch) // self.args.gradient_accumulation_steps
 
     def compute_loss(
-        self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: Turn | None, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """Clipped surrogate plus KL, summed over the pairs that count, over their number in the optimiser step."""
-        buffer, args = self._buffer, self.args
-        assert buffer is not None
-        transition, log_prob, drift = self._evaluate_pairs(model, inputs)
-        old = log_prob.detach() if inputs.old_log_prob is None else inputs.old_log_prob
-        rows = torch.tensor(inputs.samples, device=log_prob.device)
-        advantages, valid = buffer.advantages[rows], buffer.valid[rows]
-        high = args.epsilon if args.epsilon_high is None else args.epsilon_high
-        surrogate, ratio = clipped_surrogate(log_prob, old, advantages, clip_low=args.epsilon, clip_high=high)
-        per_pair = surrogate.flatten(1).mean(1) if surrogate.ndim > 1 else surrogate
-        if inputs.reference_mean is not None:
-            kl = transition.kl(Transition(inputs.reference_mean, transition.std))
-            per_pair = per_pair + args.beta * kl
-            self.metrics.note("kl", kl.detach(), valid)
-        self.metrics.note_ratios(ratio.detach(), drift, valid, low=args.epsilon, high=high)
-        update = (self._step % self._micro_steps_per_rollout_batch) // args.gradient_accumulation_steps
-        # Gradients are averaged over processes, the number of pairs is that of all of them.
-        scale = self.accelerator.num_processes / max(1, buffer.num_valid_pairs[update])
-        return torch.where(valid, per_pair, torch.zeros_like(per_pair)).sum() * scale
-
-    def _evaluate_pairs(self, model: Any, batch: MicroBatch) -> tuple[Transition, Tensor, Tensor]:
-        """Density at the recorded pairs under the model as it is.
-
-        Returns:
-            The density; the pairs' log-density `(b,)`, or `(b, h, w)` by place; and how far it is from what the rollout
-            recorded, `(b,)`.
-        """
-        assert self._buffer is not None
-        step = self.backbone.select_step(self._buffer.steps[batch.step], batch.rows)
-        transition = self.scheduler.transition(step.point, step.sample, model(StepInput(step)))
-        log_prob = self.credit.log_prob(transition, step.next_sample)
-        whole = log_prob.detach() if log_prob.ndim == 1 else transition.log_prob(step.next_sample).detach()
-        return transition, log_prob, whole - step.log_prob
+        """The objective's loss, summed over the items that count, over their number in the optimiser step."""
+        if inputs is None:
+            return self.policy.zero_loss()
+        active = self._active[inputs.objective]
+        stage = self.schedule.at(self._step // self.turn_plan.per_rollout_batch)
+        self.policy.enter(stage, stage.objectives[inputs.objective].statistics)
+        batch = active.buffer.batch(inputs.index, self.backbone)
+        per_item = active.objective.loss(batch, self.policy)
+        # Gradients are averaged over processes, the number of items is that of all of them.
+        scale = self.accelerator.num_processes / max(1, active.buffer.num_valid_items[self._update])
+        counted = torch.where(batch.valid, per_item, torch.zeros_like(per_item)).sum() * scale
+        return counted if active.weight == 1.0 else counted * active.weight
 
     # A rollout batch
 
     def _begin_rollout_batch(self, rollout_batch: int) -> None:
-        self._rollout_batch_start, self._update_seconds, self._buffer = time.perf_counter(), 0.0, None
+        self._rollout_batch_start, self._update_seconds = time.perf_counter(), 0.0
+        self._active = []  # the last rollouts are given up before new ones are sampled
+        for index in range(len(self.schedule.at(rollout_batch).objectives)):
+            self._active.append(self._begin_objective(rollout_batch, index))
+        self.metrics.note_stage(rollout_batch, self.schedule.index(rollout_batch))
+
+    def _collect_again(self, rollout_batch: int) -> None:
+        """Collect the rollouts of a run that was resumed within a rollout batch; the same whenever they are sampled.
+
+        Raises:
+            UserError: They are not the same, because the trained policy samples.
+        """
+        if not self.checkpoints.can_collect_again:
+            raise UserError(
+                "The checkpoint lies within a rollout batch, and its rollouts are absent. Resume from another one."
+            )
+        self._begin_rollout_batch(rollout_batch)
+
+    def _begin_objective(self, rollout_batch: int, index: int) -> ActiveObjective:
+        """Sample what an objective of the stage needs, and prepare its micro-batches."""
         args, rank = self.args, self.accelerator.process_index
         stage, local = self.schedule.at(rollout_batch), args.prompts_per_process
+        weighted = stage.objectives[index]
+        objective, plan = weighted.objective, weighted.objective.plan
         prompts = self.schedule.prompts(rollout_batch, args.prompts_per_rollout_batch, args.seed)
+        kept = self._num_clips_to_keep() if rank == 0 else 0
         request = RolloutRequest(
             seed=args.seed,
             rollout_batch=rollout_batch,
             stage=stage,
-            window=self.sampler.window(args.seed, rollout_batch),
+            window=self.sampler.window(args.seed, rollout_batch) if plan.steps == "window" else (0, 0),
             prompts=prompts[rank * local : (rank + 1) * local],
             first_group=rank * local,
-            keep_clips=self._num_clips_to_keep() if rank == 0 else 0,
+            keep_clips=kept,
+            plan=plan,
+            parameters=objective.behaviour(),
         )
         rollouts = self.collector.collect(request)
-        scores: list[SampleScore] = gather_object(rollouts.scores)
-        advantages = self.credit.advantages(stage, scores, rollouts.steps[0].sample)
-        self.last_rollout_batch, self.last_scores, self.last_advantages = rollouts, scores, advantages
-        self.metrics.note_scores(rollout_batch, self.schedule.stages.index(stage), scores, advantages)
-        self._check_failures(scores)
-        self._buffer = self._make_buffer(rollout_batch, rollouts, advantages)
+        advantages = self._advantages(stage, objective, rollouts)
+        buffer = self._make_buffer(rollout_batch, index, rollouts, advantages)
         self.metrics.note_rollouts(rollouts)
-        rollouts.steps = []  # the buffer holds them until the rollout batch's last update
+        self.last_rollout_batch, self.last_advantages = rollouts, advantages
+        rollouts.steps, rollouts.latents = [], []  # the buffer holds them until the rollout batch's last update
+        if not plan.scored:
+            rollouts.clips = []  # those of the update are shown instead
+            self.policy.collect_shown(rollouts.clips, kept)
+        self._prepare_updates(buffer, stage, weighted)
+        return ActiveObjective(objective, weighted.weight, buffer)
+
+    def _advantages(self, stage: Stage, objective: Objective, rollouts: RolloutBatch) -> Advantages:
+        """Advantages of all processes' samples; zeros where the objective computes rewards itself."""
+        if not objective.plan.scored:
+            num_groups = self.args.prompts_per_rollout_batch
+            count = num_groups * self.args.num_generations
+            return Advantages(torch.zeros(count), torch.ones(count, dtype=torch.bool), torch.zeros(num_groups))
+        scores: list[SampleScore] = gather_object(rollouts.scores)
+        credit = choose_credit(objective.advantage_options, self.args.num_generations)
+        advantages = credit.advantages(stage, scores, rollouts.steps[0].sample)
+        self.last_scores = scores
+        self.metrics.note_scores(scores, advantages)
+        self._check_failures(scores)
+        return advantages
 
     def _end_rollout_batch(self) -> None:
         self.metrics.note_phase("update", self._update_seconds)
@@ -394,42 +448,40 @@ class FlowGRPOTrainer(_BaseTrainer):
         due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_rollout_batch
         return self.args.num_sample_videos if due else 0
 
-    def _make_buffer(self, rollout_batch: int, rollouts: RolloutBatch, advantages: Advantages) -> UpdateBuffer:
-        args, device = self.args, self.accelerator.device
-        local = len(rollouts.scores)
+    def _make_buffer(
+        self, rollout_batch: int, index: int, rollouts: RolloutBatch, advantages: Advantages
+    ) -> UpdateBuffer:
+        args, device, stage = self.args, self.accelerator.device, self.schedule.at(rollout_batch)
+        objective = stage.objectives[index].objective
+        local = args.prompts_per_process * args.num_generations
         own = slice(self.accelerator.process_index * local, (self.accelerator.process_index + 1) * local)
         num_chunks = local // rollouts.chunk_size
         batches = plan_micro_batches(
             num_chunks,
             rollouts.chunk_size,
-            self.num_window_steps,
+            objective.num_items(num_recorded_steps(objective, *self._num_steps)),
             args.per_device_train_batch_size,
             args.seed,
             rollout_batch,
             first_chunk=self.accelerator.process_index * num_chunks,
         )
         valid = advantages.valid[own].to(device)
-        counts = count_valid_pairs(batches, valid, args.gradient_accumulation_steps, args.num_iterations)
+        turns = self.turn_plan.turns(self.schedule.index(rollout_batch))
+        counts = count_valid_items(turns, index, batches, valid, args.gradient_accumulation_steps)
         counts = gather(counts.to(device)).view(self.accelerator.num_processes, -1).sum(0)
-        buffer = UpdateBuffer(rollouts.steps, batches, advantages.values[own].to(device), valid, counts.tolist())
-        self._buffer = buffer
-        self._annotate(buffer)
-        return buffer
+        clips = [] if objective.plan.scored else list(rollouts.clips)
+        values = advantages.values[own].to(device)
+        return UpdateBuffer(rollouts.steps, rollouts.latents, batches, values, valid, counts.tolist(), clips)
 
     @torch.no_grad()
-    def _annotate(self, buffer: UpdateBuffer) -> None:
-        """Old log-densities and reference means, each through the very micro-batch that the update will see.
-
-        With one update per rollout batch, the update's own log-density is the old one.
-        """
+    def _prepare_updates(self, buffer: UpdateBuffer, stage: Stage, weighted: WeightedObjective) -> None:
+        """Let the objective compute what its updates need, each through the very micro-batch that they will see."""
+        self.policy.enter(stage, weighted.statistics)
+        batches = [buffer.batch(index, self.backbone) for index in range(len(buffer.micro_batches))]
         with self.compute_loss_context_manager():
-            if self._micro_steps_per_rollout_batch > self.args.gradient_accumulation_steps:
-                for batch in buffer.micro_batches:
-                    batch.old_log_prob = self._evaluate_pairs(self.model, batch)[1]
-            if self.args.beta > 0:
-                with self._policy_model().reference():
-                    for batch in buffer.micro_batches:
-                        batch.reference_mean = self._evaluate_pairs(self.model, batch)[0].mean
+            found = weighted.objective.prepare(batches, self.policy)
+        for micro_batch, data in zip(buffer.micro_batches, found, strict=True):
+            micro_batch.data = data
 
     def _policy_model(self) -> PolicyModel:
         model: PolicyModel = self.accelerator.unwrap_model(self.model)
@@ -592,27 +644,34 @@ class FlowGRPOTrainer(_BaseTrainer):
 
 
 class _UpdateHooks(TrainerCallback):
-    """What happens around an optimiser step."""
+    """Hooks around an optimiser step."""
 
     def __init__(self, trainer: FlowGRPOTrainer) -> None:
         self._trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The parameters are prepared, and loaded if the run is resumed."""
-        self._trainer._policy_model().register_rollout_forward()
-        self._trainer.checkpoints.start_average()
+        trainer = self._trainer
+        trainer._policy_model().register_rollout_forward()
+        trainer.checkpoints.start_average()
+        for weighted in trainer._objectives:
+            weighted.objective.start(trainer.policy)
+        trainer.checkpoints.load_objectives()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Without a pair that counts there is no gradient: momentum and weight decay must not act either."""
+        """Without an item that counts there is no gradient: momentum and weight decay must not act either."""
         trainer = self._trainer
-        update = ((trainer._step - 1) % trainer._micro_steps_per_rollout_batch) // args.gradient_accumulation_steps
-        if trainer._buffer is not None and trainer._buffer.num_valid_pairs[update] == 0:
+        update = ((trainer._step - 1) % trainer.turn_plan.per_rollout_batch) // args.gradient_accumulation_steps
+        if trainer._active and not any(active.buffer.num_valid_items[update] for active in trainer._active):
             trainer.model.zero_grad(set_to_none=True)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the new weights into the average."""
-        if self._trainer.ema is not None:
-            self._trainer.ema.update(state.global_step + 1)
+        """Take the new weights into the average, and let the objectives follow."""
+        trainer = self._trainer
+        if trainer.ema is not None:
+            trainer.ema.update(state.global_step + 1)
+        for active in trainer._active:
+            active.objective.end_update(trainer.policy)
 
 
 def _tick(items: list[int]) -> dict[str, int]:

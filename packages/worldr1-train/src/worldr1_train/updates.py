@@ -1,64 +1,95 @@
-"""What one rollout batch is updated from: (video, timestep) pairs in micro-batches, kept across a restart."""
+"""The data that one rollout batch is updated from: items of videos in micro-batches, kept across a restart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from worldr1_core.backbone import Backbone
+from worldr1_core.clip import Clip
+from worldr1_core.objective import UpdateBatch
 from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
-from worldr1_core.seeding import generator
+from worldr1_core.seeding import derive_seed, generator
 
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Some rows of one recorded step.
+    """The same item of some videos of a chunk.
 
     Attributes:
-        step: Index of the recorded step.
-        rows: Rows of it.
-        samples: Their samples among this process's.
-        old_log_prob: `(b,)`, or `(b, h, w)` by place, under the policy that sampled, computed as the update computes
-            it; `None` where the first update's own value stands for it.
-        reference_mean: `(b, ...)` of the reference's density; `None` without a KL term.
+        chunk: Index of the chunk, whose videos were sampled together.
+        item: Number of the item.
+        rows: Videos within the chunk.
+        samples: The same videos among this process's.
+        seed: Of its random numbers.
+        data: What the objective prepared for it.
     """
 
-    step: int
+    chunk: int
+    item: int
     rows: tuple[int, ...]
     samples: tuple[int, ...]
-    old_log_prob: Tensor | None = None
-    reference_mean: Tensor | None = None
+    seed: int = 0
+    data: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class UpdateBuffer:
-    """Everything that the updates of one rollout batch need, on one process.
+    """Everything that one objective's updates of a rollout batch need, on one process.
 
     Attributes:
-        steps: Recorded steps.
+        steps: Recorded steps, chunk after chunk.
+        latents: Finished latents of every chunk in the pipeline's layout; empty where the objective reads none.
         micro_batches: In the order of the updates.
         advantages: `(V,)` of this process's samples, or `(V, h, w)` of their places.
         valid: `(V,)` samples that count.
-        num_valid_pairs: For every optimiser step of the rollout batch, how many pairs count, over all processes.
+        num_valid_items: For every optimiser step of the rollout batch, how many items count, over all processes.
+        clips: The samples as clips; empty where the objective reads none.
     """
 
     steps: list[PolicyStep]
+    latents: list[Tensor]
     micro_batches: list[MicroBatch]
     advantages: Tensor
     valid: Tensor
-    num_valid_pairs: list[int]
+    num_valid_items: list[int]
+    clips: list[Clip] = field(default_factory=list)
+
+    def batch(self, index: int, backbone: Backbone) -> UpdateBatch:
+        """Micro-batch `index` as the objective sees it."""
+        micro_batch = self.micro_batches[index]
+        rows = torch.tensor(micro_batch.samples, device=self.advantages.device)
+        num_chunks = 1 + max(other.chunk for other in self.micro_batches)
+        num_steps = len(self.steps) // num_chunks
+
+        def select(step: int) -> PolicyStep:
+            return backbone.select_step(self.steps[micro_batch.chunk * num_steps + step], micro_batch.rows)
+
+        latents = self.latents[micro_batch.chunk][list(micro_batch.rows)] if self.latents else torch.empty(0)
+        return UpdateBatch(
+            item=micro_batch.item,
+            num_steps=num_steps,
+            select=select,
+            latents=latents,
+            advantages=self.advantages[rows],
+            valid=self.valid[rows],
+            clips=[self.clips[sample] for sample in micro_batch.samples] if self.clips else [],
+            data=micro_batch.data,
+            generator=torch.Generator().manual_seed(micro_batch.seed),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors, which `torch.load(weights_only=True)` reads."""
         return {
             "steps": [_pack_step(step) for step in self.steps],
+            "latents": list(self.latents),
             "micro_batches": [_as_dict(batch) for batch in self.micro_batches],
             "advantages": self.advantages,
             "valid": self.valid,
-            "num_valid_pairs": list(self.num_valid_pairs),
+            "num_valid_items": list(self.num_valid_items),
         }
 
     @classmethod
@@ -67,35 +98,34 @@ class UpdateBuffer:
         moved = _move(state, device)
         return cls(
             steps=[_unpack_step(step) for step in moved["steps"]],
-            micro_batches=[
-                MicroBatch(**{**batch, "rows": tuple(batch["rows"]), "samples": tuple(batch["samples"])})
-                for batch in moved["micro_batches"]
-            ],
+            latents=list(moved.get("latents", [])),
+            micro_batches=[_unpack_micro_batch(batch, moved) for batch in moved["micro_batches"]],
             advantages=moved["advantages"],
             valid=moved["valid"],
-            num_valid_pairs=list(moved["num_valid_pairs"]),
+            num_valid_items=list(moved.get("num_valid_items", moved.get("num_valid_pairs", ()))),
         )
 
 
 def plan_micro_batches(
     num_chunks: int,
     chunk_size: int,
-    num_window_steps: int,
+    num_items: int,
     batch_size: int,
     seed: int,
     rollout_batch: int,
     first_chunk: int,
 ) -> list[MicroBatch]:
-    """Micro-batches over every (video, timestep) pair of a process once, in a random order.
+    """Micro-batches over every item of a process once, in a random order.
 
-    The pairs of a micro-batch share their timestep, so that the denoiser is called as it was in the rollout. Chunks are
+    A micro-batch holds the same item of its videos: pairs of (video, timestep) then share their timestep, so that the
+    denoiser is called as it was in the rollout. Chunks are
     dealt out in turn: where `updates_per_rollout_batch` divides the micro-batches of a chunk, every optimiser step sees
     as much of each chunk, and the same pairs however many processes share the rollout batch.
 
     Args:
         num_chunks: Chunks of this process; the samples of a chunk were recorded together.
         chunk_size: Samples of a chunk, a multiple of `batch_size`.
-        num_window_steps: W.
+        num_items: Items of every video.
         batch_size: b.
         seed: Seed of the run.
         rollout_batch: Number of the rollout_batch.
@@ -105,22 +135,16 @@ def plan_micro_batches(
     for chunk in range(num_chunks):
         random = generator(seed, "micro-batches", rollout_batch, first_chunk + chunk)
         batches = []
-        for window_step in range(num_window_steps):
+        for item in range(num_items):
             order = torch.randperm(chunk_size, generator=random).tolist()
             for start in range(0, chunk_size, batch_size):
                 rows = tuple(order[start : start + batch_size])
                 samples = tuple(chunk * chunk_size + row for row in rows)
-                batches.append(MicroBatch(chunk * num_window_steps + window_step, rows, samples))
+                first = (first_chunk + chunk) * chunk_size + rows[0]
+                item_seed = derive_seed(seed, "items", rollout_batch, item, first)
+                batches.append(MicroBatch(chunk, item, rows, samples, item_seed))
         shuffled.append([batches[i] for i in torch.randperm(len(batches), generator=random).tolist()])
     return [batch for turn in zip(*shuffled, strict=True) for batch in turn]
-
-
-def count_valid_pairs(
-    batches: Sequence[MicroBatch], valid: Tensor, accumulation_steps: int, num_iterations: int
-) -> Tensor:
-    """How many pairs of this process count in every optimiser step of the rollout batch: `(updates,)` int64."""
-    counts = [int(valid[list(batch.samples)].sum()) for batch in batches] * num_iterations
-    return torch.tensor(counts, dtype=torch.int64).view(-1, accumulation_steps).sum(1)
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
@@ -130,6 +154,21 @@ def _as_dict(value: Any) -> dict[str, Any]:
 def _pack_step(step: PolicyStep) -> dict[str, Any]:
     packed = _as_dict(step)
     return {**packed, "point": _as_dict(step.point), "calls": [_as_dict(call) for call in step.calls]}
+
+
+def _unpack_micro_batch(packed: dict[str, Any], buffer: dict[str, Any]) -> MicroBatch:
+    fields_ = {**packed, "rows": tuple(packed["rows"]), "samples": tuple(packed["samples"])}
+    if "step" in fields_:  # as versions before objectives were plugins wrote it
+        num_chunks = len(buffer["valid"]) // _chunk_size(buffer)
+        num_steps = len(buffer["steps"]) // num_chunks
+        fields_["chunk"], fields_["item"] = divmod(fields_.pop("step"), num_steps)
+        old = {name: fields_.pop(name) for name in ("old_log_prob", "reference_mean")}
+        fields_["data"] = {name: value for name, value in old.items() if value is not None}
+    return MicroBatch(**fields_)
+
+
+def _chunk_size(buffer: dict[str, Any]) -> int:
+    return int(buffer["steps"][0]["sample"].shape[0])
 
 
 _RENAMED_POINT_FIELDS = {"level": "noise_level", "second_level": "first_step_level"}

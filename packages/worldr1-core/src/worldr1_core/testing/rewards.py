@@ -10,6 +10,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.testing.report import Check, Report, bind, run_checks
 from worldr1_core.testing.reward_contracts import REWARD_CONTRACTS, RewardSubject, Sample
+from worldr1_core.testing.reward_gradients import GRADIENT_CONTRACTS
 from worldr1_core.testing.stand_ins import StubJudge
 
 
@@ -48,7 +49,7 @@ def reward_checks(
         tolerance,
         device,
     )
-    return bind(REWARD_CONTRACTS, lambda: subject, skip)
+    return bind([*REWARD_CONTRACTS, *GRADIENT_CONTRACTS], lambda: subject, skip)
 
 
 def _given_sample(clip: Clip, reconstruct: Callable[[Clip], Reconstruction] | None) -> Sample:

@@ -1,4 +1,4 @@
-"""The objective as pure functions: group advantages, the clipped surrogate, and what is left out of both.
+"""Group advantages and the clipped surrogate as pure functions, and what is left out of both.
 
 Flow-GRPO (arXiv 2505.05470) on groups of videos that share a prompt; the KL term is `Transition.kl` of core.
 """

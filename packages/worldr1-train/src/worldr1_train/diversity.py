@@ -1,0 +1,70 @@
+"""Diversity over seeds: how far apart the videos of one prompt are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from worldr1_core.pipeline import VideoRequest
+from worldr1_core.seeding import derive_seed
+from worldr1_train.evaluation_videos import EvaluationVideos, even_share
+from worldr1_train.held_out_section import DIVERSITY
+
+
+def seed_diversity(videos: Sequence[Tensor]) -> float:
+    """Mean root mean square distance of two different videos.
+
+    The mean is over all pairs of different videos, so that its expectation does not depend on their number.
+
+    Args:
+        videos: At least two videos `(T, 3, H, W)` of one shape, RGB in [0, 1].
+
+    Returns:
+        In [0, 1]; 0 if all are alike.
+
+    Example:
+        >>> black, white = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+        >>> seed_diversity([black, white]), seed_diversity([black, black])
+        (1.0, 0.0)
+    """
+    pairs = list(itertools.combinations(videos, 2))
+    return sum(float((first - second).square().mean().sqrt()) for first, second in pairs) / len(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Diversity over seeds, one value per prompt; the videos are made for it alone, from the same seeds each time.
+
+    Attributes:
+        num_prompts: The first so many different prompts of the evaluation.
+        num_seeds: Videos per prompt, at least 2.
+        batch_size: Videos made together.
+    """
+
+    name: ClassVar[str] = DIVERSITY
+    num_prompts: int
+    num_seeds: int
+    batch_size: int
+
+    def labels(self, videos: EvaluationVideos) -> list[str]:
+        """The prompts."""
+        return list(dict.fromkeys(videos.prompts))[: self.num_prompts]
+
+    def measure(self, videos: EvaluationVideos, *, rank: int, num_processes: int) -> dict[int, float]:
+        """Values of this process's prompts; every process makes as many videos."""
+        prompts = self.labels(videos)
+        own = even_share(len(prompts), rank, num_processes)
+        requests = [
+            VideoRequest(prompts[index], derive_seed(videos.seed, self.name, index, number))
+            for index in own
+            for number in range(self.num_seeds)
+        ]
+        made = videos.pipeline.generate(requests, batch_size=self.batch_size)
+        return {
+            index: seed_diversity([generated.video.frames for generated in itertools.islice(made, self.num_seeds)])
+            for index in own
+        }

@@ -1,0 +1,145 @@
+"""The loss of a model on true clips: how well it still predicts real motion and texture at a fixed noise level.
+
+A policy that leaves the distribution it was pretrained on (stripes, flat textures) predicts true clips worse, whatever
+its rewards say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from worldr1_core.backbone import Backbone
+from worldr1_core.errors import UserError
+from worldr1_core.pipeline import VideoPipeline
+from worldr1_core.policy import PolicyRun, PolicyScheduler
+from worldr1_core.policy_step import SchedulePoint
+from worldr1_core.seeding import generator
+from worldr1_train.evaluation_videos import EvaluationVideos, even_share
+from worldr1_train.held_out_section import FLOW_MATCHING_LOSS
+from worldr1_train.reference_clips import ReferenceClip
+
+
+@dataclass(frozen=True, slots=True)
+class FlowMatchingLoss:
+    """Mean squared error of the model output on noised true clips, one value per clip; see `prediction_errors`.
+
+    Attributes:
+        clips: True clips with prompts.
+        noise_levels: Levels sigma in (0, 1), over which the errors are averaged.
+        batch_size: Clips denoised together.
+    """
+
+    name: ClassVar[str] = FLOW_MATCHING_LOSS
+    clips: Sequence[ReferenceClip]
+    noise_levels: Sequence[float]
+    batch_size: int
+    _latents: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def labels(self, videos: EvaluationVideos) -> list[str]:
+        """Name of every clip."""
+        return [clip.name for clip in self.clips]
+
+    @torch.no_grad()
+    def measure(self, videos: EvaluationVideos, *, rank: int, num_processes: int) -> dict[int, float]:
+        """Values of this process's clips; every process makes as many calls of the denoisers."""
+        own = even_share(len(self.clips), rank, num_processes)
+        found: dict[int, float] = {}
+        for start in range(0, len(own), self.batch_size):
+            indices = own[start : start + self.batch_size]
+            losses = self._losses(videos, indices)
+            found.update(zip(indices, losses, strict=True))
+        return found
+
+    def _losses(self, videos: EvaluationVideos, indices: Sequence[int]) -> list[float]:
+        backbone = videos.pipeline.backbone
+        latents = torch.stack([self._encoded(backbone, index) for index in indices])
+        prompts = [self.clips[index].prompt for index in indices]
+        losses = []
+        for level in self.noise_levels:
+            noise = torch.stack(
+                [
+                    torch.randn(latents.shape[1:], generator=generator(videos.seed, self.name, index, str(level)))
+                    for index in indices
+                ]
+            )
+            losses.append(prediction_errors(videos.pipeline, prompts, latents, noise, level))
+        return [float(value) for value in torch.stack(losses).mean(0)]
+
+    def _encoded(self, backbone: Backbone, index: int) -> Tensor:
+        """Latent `(C, T, H, W)` of a clip on the CPU, encoded once: neither training nor noise changes it."""
+        if index not in self._latents:
+            self._latents[index] = backbone.encode_video(self.clips[index].read()[None])[0].cpu()
+        return self._latents[index]
+
+
+def prediction_errors(
+    pipeline: VideoPipeline, prompts: Sequence[str], latents: Tensor, noise: Tensor, level: float
+) -> Tensor:
+    """Mean squared error of the guided model output at one noise level.
+
+    The model output is what the scheduler is given: the velocity `noise - data` of flow models, v, noise or data of
+    diffusion models. Its error is the error of the deterministic step, which is linear in it, over the factor of the
+    output in that step; no parametrisation needs to be known.
+
+    Args:
+        pipeline: Model with a policy scheduler.
+        prompts: B prompts.
+        latents: `(B, C, T, H, W)` of true clips, normalised, padding included.
+        noise: `(B, C, T, H, W)` standard normal.
+        level: Wanted sigma in (0, 1), that is noise over signal plus noise; the nearest level of the schedule is taken.
+
+    Returns:
+        `(B,)` float32, averaged over channels, frames that are no padding, and places.
+
+    Raises:
+        UserError: There is no policy scheduler, or its step does not depend on the model output.
+    """
+    scheduler, backbone = pipeline.scheduler, pipeline.backbone
+    if scheduler is None:
+        raise UserError("The loss on true clips needs a policy scheduler, received None. Name a sampler.")
+    conditioning = backbone.encode(list(prompts))
+
+    def run(sample: Tensor, index: int) -> Tensor:
+        found: Tensor = pipeline.call(
+            backbone.sample,
+            conditioning,
+            sample,
+            num_inference_steps=pipeline.num_inference_steps,
+            scheduler=scheduler,
+            run=PolicyRun(segment=(index, index + 1)),
+        ).latents
+        return found
+
+    run(noise, 0)  # pipelines make the schedule, some of them from the size of the latent
+    point = _nearest_point(scheduler, level)
+    before, after = (_scales(scheduler, value) for value in (point.noise_level, point.next_level))
+    stepped = run(before[0] * latents + before[1] * noise, point.index).to(latents)
+    factor = float(scheduler.ode_step(point, torch.zeros(1, 1), torch.ones(1, 1)))
+    if factor == 0 or not math.isfinite(factor):
+        raise UserError(f"Step {point.index} of the schedule does not depend on the model output. Take another level.")
+    error = (stepped - (after[0] * latents + after[1] * noise)) / factor
+    return error[:, :, backbone.geometry.leading_padding :].square().flatten(1).mean(1)
+
+
+def _nearest_point(scheduler: PolicyScheduler, level: float) -> SchedulePoint:
+    points = [scheduler.point(index) for index in range(scheduler.num_steps)]
+    return min(points, key=lambda point: abs(_sigma(scheduler, point.noise_level) - level))
+
+
+def _sigma(scheduler: PolicyScheduler, noise_level: float) -> float:
+    signal, spread = _scales(scheduler, noise_level)
+    return spread / (signal + spread)
+
+
+def _scales(scheduler: PolicyScheduler, noise_level: float) -> tuple[float, float]:
+    """Factors of data and noise at a noise level: levels fall in flow models and rise in diffusion models."""
+    first, last = scheduler.point(0), scheduler.point(scheduler.num_steps - 1)
+    if first.noise_level > last.next_level:
+        return 1 - noise_level, noise_level
+    return math.sqrt(noise_level), math.sqrt(1 - noise_level)

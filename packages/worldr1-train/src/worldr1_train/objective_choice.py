@@ -1,0 +1,107 @@
+"""The forms in which objectives can be given: names, mappings, classes and objects, alone or as a weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from worldr1_core.component import describe_validation_error
+from worldr1_core.compose import build
+from worldr1_core.errors import UserError, shorten
+from worldr1_core.manifest import ComponentSpec
+from worldr1_core.objective import Objective
+from worldr1_core.registry import Registry
+from worldr1_train.config import FlowGRPOConfig
+from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
+from worldr1_train.options import OPTIONS
+from worldr1_train.section import ObjectiveSection, ObjectiveSpec
+
+ObjectiveLike = str | Mapping[str, Any] | ObjectiveSpec | Objective | type[Objective] | tuple[Any, float]
+"""An objective: a registered name, a mapping with `name`, `weight` and options, a class, an object, or a pair of one of
+these and a weight."""
+
+ObjectivesLike = ObjectiveLike | Iterable[ObjectiveLike] | ObjectiveSection
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveChoice:
+    """An objective with its factor in the loss."""
+
+    objective: Objective
+    weight: float
+
+
+def choose_objectives(
+    given: ObjectivesLike | None, args: FlowGRPOConfig, registry: Registry, device: str
+) -> list[ObjectiveChoice]:
+    """Bring objectives of any form into one.
+
+    Args:
+        given: One or several; `None` for Flow-GRPO with the options of `args`.
+        args: Training arguments.
+        registry: Where names are looked up.
+        device: Torch device.
+
+    Raises:
+        UserError: Something is no objective, or its options or weight are out of range.
+    """
+    if given is None or isinstance(given, ObjectiveSection):  # its options are the arguments'
+        return [ObjectiveChoice(default_objective(args, device), 1.0)]
+    is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], int | float)
+    single = is_pair or isinstance(given, str | Mapping | ComponentSpec | Objective | type)
+    items = [given] if single else list(given)  # type: ignore[arg-type]
+    if not items:
+        raise UserError("objective is an empty list. Give at least one objective, or leave it out for flow-grpo.")
+    return [_choose(item, registry, device) for item in items]
+
+
+def default_objective(args: FlowGRPOConfig, device: str = "cpu") -> FlowGRPOObjective:
+    """Flow-GRPO with the options of the training arguments."""
+    aggregation = {value: word for word, value in (OPTIONS["multi_objective_aggregation"].values or {}).items()}
+    return FlowGRPOObjective(
+        clip=args.epsilon,
+        clip_high=args.epsilon_high,
+        kl=args.beta,
+        advantage_clip=args.advantage_clip,
+        aggregation=aggregation[args.multi_objective_aggregation],
+        credit=args.credit,
+        device=device,
+    )
+
+
+def _choose(item: Any, registry: Registry, device: str) -> ObjectiveChoice:
+    weight: float | None = None
+    if isinstance(item, tuple):
+        if len(item) != 2:
+            raise UserError(f"A pair is (objective, weight), received {shorten(item)}.")
+        item, weight = item
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
+            raise UserError(f"The weight of an objective must be a finite number above 0, received {shorten(weight)}.")
+    if isinstance(item, Objective):
+        return ObjectiveChoice(item, 1.0 if weight is None else float(weight))
+    if isinstance(item, type) and issubclass(item, Objective):
+        return ObjectiveChoice(item(device=device), 1.0 if weight is None else float(weight))
+    if not isinstance(item, str | Mapping | ComponentSpec):
+        raise UserError(
+            f"An objective must be a registered name ({registry.names('objective')}), a mapping with 'name' and "
+            f"options, or a class or object derived from worldr1_core.Objective; received {shorten(item)}."
+        )
+    spec = _spec(item, registry)
+    objective = build(spec, "objective", Objective, registry, device)
+    return ObjectiveChoice(objective, spec.weight if weight is None else float(weight))
+
+
+def _spec(item: str | Mapping[str, Any] | ComponentSpec, registry: Registry) -> ObjectiveSpec:
+    if isinstance(item, ObjectiveSpec):
+        given: Mapping[str, Any] = item.model_dump()
+    else:
+        given = {"name": item} if isinstance(item, str) else dict(item)
+    try:
+        spec = ObjectiveSpec.model_validate(given)
+    except ValidationError as error:
+        issues = describe_validation_error(error)
+        raise UserError(f"An objective given as a mapping needs a name, received {shorten(item)}: {issues}") from error
+    return spec.model_copy(update={"name": registry.find("objective", spec.name).name})

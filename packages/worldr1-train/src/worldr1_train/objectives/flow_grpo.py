@@ -1,0 +1,104 @@
+"""The objective `flow-grpo`: a clipped policy gradient on the stochastic steps of the sampler's window.
+
+Flow-GRPO (arXiv 2505.05470) as World-R1 uses it (paper, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from worldr1_core.component import ComponentConfig
+from worldr1_core.objective import AdvantageOptions, Objective, Policy, RolloutPlan, UpdateBatch
+from worldr1_core.policy import Transition
+from worldr1_train.advantages import clipped_surrogate
+from worldr1_train.option_checks import Spelling, check_credit
+from worldr1_train.options import OPTIONS, manifest_field
+
+
+class FlowGRPOObjective(Objective):
+    """Clipped surrogate of every (video, timestep) pair of the window, plus the KL divergence to the reference."""
+
+    class Config(ComponentConfig):
+        """Options of `flow-grpo`."""
+
+        clip: float = manifest_field("objective.clip")
+        clip_high: float | None = manifest_field("objective.clip_high")
+        kl: float = manifest_field("objective.kl")
+        advantage_clip: float = manifest_field("objective.advantage_clip")
+        aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
+        credit: Literal["video", "spatial"] = manifest_field("objective.credit")
+
+        @model_validator(mode="after")
+        def _spatial_credit_needs_gdpo(self) -> Self:
+            aggregation = OPTIONS["multi_objective_aggregation"].to_argument(self.aggregation)
+            check_credit(Spelling.MANIFEST, self.credit, aggregation)
+            return self
+
+    plan: ClassVar[RolloutPlan] = RolloutPlan(steps="window")
+    config: Config
+
+    @property
+    def needs_reference(self) -> bool:
+        """See `Objective.needs_reference`."""
+        return self.config.kl > 0
+
+    @property
+    def advantage_options(self) -> AdvantageOptions:
+        """See `Objective.advantage_options`."""
+        config = self.config
+        return AdvantageOptions(config.aggregation, config.advantage_clip, config.credit)
+
+    def num_items(self, num_steps: int) -> int:
+        """See `Objective.num_items`: one item a stochastic step."""
+        return num_steps
+
+    def prepare(self, batches: Sequence[UpdateBatch], policy: Policy) -> list[dict[str, Tensor]]:
+        """Old log-densities and reference means, each through the very micro-batch that the update will see.
+
+        With one update per rollout batch, the update's own log-density is the old one.
+        """
+        data: list[dict[str, Tensor]] = [{} for _ in batches]
+        if policy.updates_per_rollout > 1:
+            for batch, found in zip(batches, data, strict=True):
+                found["old_log_prob"] = self._log_prob(*self._transition(batch, policy))
+        if self.config.kl > 0:
+            with policy.reference():
+                for batch, found in zip(batches, data, strict=True):
+                    found["reference_mean"] = self._transition(batch, policy)[0].mean
+        return data
+
+    def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
+        """Clipped surrogate plus KL of every pair `(b,)`."""
+        transition, next_sample = self._transition(batch, policy)
+        log_prob = self._log_prob(transition, next_sample)
+        old = batch.data.get("old_log_prob", log_prob.detach())
+        high = self.config.clip if self.config.clip_high is None else self.config.clip_high
+        surrogate, ratio = clipped_surrogate(log_prob, old, batch.advantages, clip_low=self.config.clip, clip_high=high)
+        per_pair = surrogate.flatten(1).mean(1) if surrogate.ndim > 1 else surrogate
+        if "reference_mean" in batch.data:
+            kl = transition.kl(Transition(batch.data["reference_mean"], transition.std))
+            per_pair = per_pair + self.config.kl * kl
+            policy.note("kl", kl.detach(), batch.valid)
+        whole = log_prob.detach() if log_prob.ndim == 1 else transition.log_prob(next_sample).detach()
+        self._note_ratios(batch, policy, ratio.detach() - 1, whole - batch.step(batch.item).log_prob, high)
+        return per_pair
+
+    def _transition(self, batch: UpdateBatch, policy: Policy) -> tuple[Transition, Tensor]:
+        """Density at the recorded pairs under the model as it is, and what was drawn."""
+        step = batch.step(batch.item)
+        return policy.scheduler.transition(step.point, step.sample, policy.predict(step)), step.next_sample
+
+    def _log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
+        return transition.log_prob_map(sample) if self.config.credit == "spatial" else transition.log_prob(sample)
+
+    def _note_ratios(self, batch: UpdateBatch, policy: Policy, deviation: Tensor, drift: Tensor, high: float) -> None:
+        """Log how far the ratio to the policy that sampled is from 1, also in the sampler's own batch."""
+        clipped = (deviation < -self.config.clip) | (deviation > high)
+        policy.note("ratio/max_deviation", deviation.abs(), batch.valid)
+        policy.note("ratio/rollout_max_deviation", torch.expm1(drift).abs(), batch.valid)
+        policy.note("clip_ratio/region_mean", clipped.float(), batch.valid)

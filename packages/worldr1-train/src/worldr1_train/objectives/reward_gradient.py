@@ -1,0 +1,180 @@
+"""The objective `reward-gradient`: the gradient of the rewards themselves, through decoder and sampler.
+
+For rewards that are differentiable in the video (`Reward.score_frames`). DRaFT-K (Clark et al., "Directly Fine-Tuning
+Diffusion Models on Differentiable Rewards", 2023, arXiv 2309.17400) goes through the last K steps of the sampler, ReFL
+(Xu et al., "ImageReward", 2023, arXiv 2304.05977) through one step at a random noise level. The gradient follows a
+reward into its blind spots much faster than a policy gradient, so that the model is held by anchors to the one before
+training, and by constraints on statistics of its videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import UserError
+from worldr1_core.objective import Denoised, Objective, Policy, RolloutPlan, UpdateBatch
+from worldr1_train.objectives.constraints import RatioConstraints
+
+Ratio = Annotated[float, Field(gt=0, le=100)]
+
+
+class RewardGradientObjective(Objective):
+    """Minus the weighted sum of the rewards of every video, plus anchors and constraints."""
+
+    class Config(ComponentConfig):
+        """Options of `reward-gradient`."""
+
+        through: Literal["sampler", "last-steps", "one-step"] = Field(
+            "sampler",
+            description="Where the gradient goes: through every step of the sampler, through its last `last_steps` "
+            "(DRaFT-K), or through the clean video that one step at a random noise level predicts (ReFL).",
+        )
+        last_steps: int = Field(1, ge=1, le=1000, description="Steps of `last-steps`: K.")
+        first_frame_anchor: float = Field(
+            0.0,
+            ge=0,
+            le=1e6,
+            description="Weight of the mean squared distance of the first latent frame to that of the model before "
+            "training, from the same noise.",
+        )
+        kl: float = Field(
+            0.0,
+            ge=0,
+            le=1e6,
+            description="Weight of the mean squared distance of the model's output to that of the model before "
+            "training, at a random one of the steps with gradients.",
+        )
+        keep: dict[str, Ratio] = Field(
+            default_factory=dict,
+            description="Reward or metric -> ratio to the videos of the model before training that is to be kept.",
+        )
+        at_least: dict[str, Ratio] = Field(
+            default_factory=dict, description="Likewise, ratios that must not be fallen below."
+        )
+        dual_rate: float = Field(
+            0.5, ge=0, le=1e6, description="Change of a constraint's multiplier per update and unit of its residual."
+        )
+        penalty: float = Field(5.0, ge=0, le=1e6, description="Weight of a constraint's residual itself.")
+
+    plan: ClassVar[RolloutPlan] = RolloutPlan(steps="all", policy="reference", scored=False)
+    config: Config
+
+    def __init__(self, config: Any = None, *, device: str = "cpu", **options: Any) -> None:
+        super().__init__(config, device=device, **options)
+        twice = sorted(self.config.keep.keys() & self.config.at_least.keys())
+        if twice:
+            raise UserError(f"keep and at_least both constrain {twice}. Name each statistic once.")
+        self._constraints = RatioConstraints(
+            self.config.keep, self.config.at_least, rate=self.config.dual_rate, penalty=self.config.penalty
+        )
+
+    @property
+    def statistics(self) -> Sequence[str]:
+        """See `Objective.statistics`: the constrained ones."""
+        return [*self.config.keep, *self.config.at_least]
+
+    def num_items(self, num_steps: int) -> int:
+        """See `Objective.num_items`."""
+        if self.config.through == "last-steps" and self.config.last_steps > num_steps:
+            raise UserError(
+                f"last_steps ({self.config.last_steps}) exceeds the {num_steps} steps of the sampler "
+                "(num_inference_steps). Lower it, or set through to sampler."
+            )
+        return 1
+
+    def prepare(self, batches: Sequence[UpdateBatch], policy: Policy) -> list[dict[str, Tensor]]:
+        """Statistics of the reference videos, and their means over all processes."""
+        if not self.statistics:
+            return [{} for _ in batches]
+        measured = []
+        for batch in batches:
+            frames = torch.stack([_reference(batch, row) for row in range(len(batch.clips))]).to(batch.latents.device)
+            measured.append(policy.measure(frames, batch.clips))
+        means = {
+            name: policy.gather(torch.cat([found[name] for found in measured])).nanmean() for name in self.statistics
+        }
+        return [
+            {f"{name}/reference": found[name] for name in means}
+            | {f"{name}/mean": mean for name, mean in means.items()}
+            for found in measured
+        ]
+
+    def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
+        """Loss of every video `(b,)`."""
+        steps = batch.steps()
+        made, step = self._denoise(batch, policy)
+        frames = policy.decode(made.latents)
+        loss = -self._reward(frames, batch, policy)
+        if self.statistics:
+            data = batch.data
+            loss = loss + self._constraints.loss(
+                policy.measure(frames, batch.clips),
+                {name: data[f"{name}/reference"] for name in self.statistics},
+                {name: data[f"{name}/mean"] for name in self.statistics},
+            )
+        if self.config.first_frame_anchor:
+            drift = (policy.unpack(made.latents) - policy.unpack(batch.latents))[:, :, 0].square().flatten(1).mean(1)
+            loss = loss + self.config.first_frame_anchor * drift
+            policy.note("anchor/first_frame", drift, batch.valid)
+        if self.config.kl:
+            with torch.no_grad(), policy.reference():
+                before = policy.predict(steps[made.first + step], made.samples[step])
+            distance = (made.outputs[step] - before).square().flatten(1).mean(1)
+            loss = loss + self.config.kl * distance
+            policy.note("kl", distance, batch.valid)
+        policy.show(frames, batch.clips)
+        return loss
+
+    def end_update(self, policy: Policy) -> None:
+        """Let the multipliers follow."""
+        if not self.statistics:
+            return
+        device = next(iter(policy.parameters().values())).device
+        one = torch.ones(1, dtype=torch.bool)
+        for name, (ratio, multiplier) in self._constraints.update(policy.gather, device).items():
+            policy.note(f"keep/{name}/ratio", torch.tensor([ratio]), one)
+            policy.note(f"keep/{name}/multiplier", torch.tensor([multiplier]), one)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Multipliers of the constraints."""
+        return self._constraints.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Objective.load_state_dict`."""
+        self._constraints.load_state_dict(state)
+
+    def _denoise(self, batch: UpdateBatch, policy: Policy) -> tuple[Denoised, int]:
+        """The videos with gradients, and a random one of the steps that have one."""
+        steps, config = batch.steps(), self.config
+        if config.through != "one-step":
+            made = policy.denoise(steps, last=config.last_steps if config.through == "last-steps" else None)
+            return made, int(torch.randint(len(made.outputs), (1,), generator=batch.generator))
+        index = int(torch.randint(len(steps), (1,), generator=batch.generator))
+        with torch.no_grad():
+            sample = policy.denoise(steps, stop=index).latents if index else steps[0].sample
+        output = policy.predict(steps[index], sample)
+        to_data = replace(steps[index].point, next_level=steps[-1].point.next_level)
+        return Denoised(policy.scheduler.ode_step(to_data, sample, output), [sample], [output], index), 0
+
+    def _reward(self, frames: Tensor, batch: UpdateBatch, policy: Policy) -> Tensor:
+        """Weighted sum of the rewards that apply, `(b,)`."""
+        total = torch.zeros(len(frames), device=frames.device)
+        for name, values in policy.score_frames(frames, batch.clips).items():
+            known = values.isfinite()
+            total = total + policy.weights[name] * torch.where(known, values, torch.zeros_like(values))
+            policy.note(f"rewards/{name}/mean", values, batch.valid & known)
+        policy.note("reward", total, batch.valid)
+        return total
+
+
+def _reference(batch: UpdateBatch, row: int) -> Tensor:
+    reference = batch.clips[row].reference
+    assert reference is not None, "plans that sample with the reference give every clip its reference"
+    return reference.frames
