@@ -108,22 +108,26 @@ class FakeBackbone(Backbone):
                 "encoder_hidden_states": conditioning.tensors["prompt_embeds"],
             }
             output = self._denoisers[name](**kwargs)
-            if run is not None and run.record and run.is_stochastic(scheduler.step_index):
+            if run is not None and run.is_recorded(scheduler.step_index):
                 run.calls.append(DenoiserCall(name, (), kwargs))
             latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
         scheduler.run = None
         return Rollout(latents, [] if run is None else run.steps)
 
-    def predict(self, step):
+    def predict(self, step, sample=None):
         call = step.calls[0]
-        return self._denoisers[call.module](*call.args, **call.kwargs).float()
+        kwargs = call.kwargs if sample is None else {**call.kwargs, "hidden_states": sample}
+        return self._denoisers[call.module](*call.args, **kwargs).float()
 
     def select_step(self, step, rows):
         return step.select(rows)
 
     def decode(self, latents):
+        return self.decode_with_gradient(latents).cpu()
+
+    def decode_with_gradient(self, latents):
         pixels = torch.sigmoid(latents[:, :3].float()).movedim(1, 2)
-        return pixels.repeat_interleave(2, -1).repeat_interleave(2, -2).cpu()
+        return pixels.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
     def add_adapter(self, spec):
         for module in self._denoisers.values():
@@ -195,6 +199,9 @@ class Brightness(Reward):
     def score(self, clip, inputs):
         return float(clip.video.frames.mean())
 
+    def score_frames(self, frames, clips, inputs):
+        return frames.flatten(1).mean(1)
+
 
 class Redness(Reward):
     """Red above green."""
@@ -202,6 +209,9 @@ class Redness(Reward):
     def score(self, clip, inputs):
         frames = clip.video.frames
         return float(frames[:, 0].mean() - frames[:, 1].mean())
+
+    def score_frames(self, frames, clips, inputs):
+        return (frames[:, :, 0] - frames[:, :, 1]).flatten(1).mean(1)
 
 
 class UpperBrightness(Reward):
@@ -223,6 +233,10 @@ class Gain(Reward):
         if inputs.reference is None:
             raise ScoreUnavailable("no reference")
         return float(clip.video.frames.mean() - inputs.reference.frames.mean())
+
+    def score_frames(self, frames, clips, inputs):
+        before = torch.stack([found.reference.frames.mean() for found in inputs])
+        return frames.flatten(1).mean(1) - before
 
 
 class CameraAccuracy(Reward):

@@ -67,14 +67,24 @@ def make_arguments(folder, **options):
     return FlowGRPOConfig(**{**defaults, **options})
 
 
-def make_trainer(folder, *, stages=None, backbone=None, sampler=None, callbacks=None, adapter=True, **options):
+def make_trainer(
+    folder, *, stages=None, backbone=None, sampler=None, callbacks=None, adapter=True, objective=None, **options
+):
     backbone = backbone or FakeBackbone()
     if adapter:
         backbone.add_adapter(AdapterSpec(rank=4))
     sampler = sampler or FakeSampler(num_inference_steps=6, window=2)
     arguments = make_arguments(folder, full_finetuning=not adapter, **options)
     stages = stages or [make_stage()]
-    return FlowGRPOTrainer(backbone, args=arguments, sampler=sampler, stages=stages, adapter=False, callbacks=callbacks)
+    return FlowGRPOTrainer(
+        backbone,
+        args=arguments,
+        sampler=sampler,
+        stages=stages,
+        adapter=False,
+        callbacks=callbacks,
+        objective=objective,
+    )
 
 
 def reward(name, weight=1.0, **options):

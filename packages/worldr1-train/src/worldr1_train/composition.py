@@ -210,7 +210,16 @@ class _Composer:
 
     def with_objectives(self, stage: Stage) -> Stage:
         """A stage that names no objectives with those of the run."""
-        return stage if stage.objectives else replace(stage, objectives=self._objectives())
+        objectives = stage.objectives or self._objectives()
+        scorer = stage.frame_scorer
+        if scorer is None and not all(weighted.objective.plan.scored for weighted in objectives):
+            if not isinstance(stage.scorer, ScoringEngine):
+                raise UserError(
+                    f"Stage {stage.name!r} has an objective that needs the gradients of rewards, and no frame_scorer. "
+                    "Give it one."
+                )
+            scorer = FrameScorer(stage.scorer.components)
+        return replace(stage, objectives=objectives, frame_scorer=scorer)
 
     def evaluation(self, scoring: ScoringComponents) -> TrainingEvaluation | None:
         """Prompts and metrics of the evaluation."""

@@ -52,6 +52,7 @@ def choose_objectives(
         return [ObjectiveChoice(default_objective(args, device), 1.0)]
     is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], int | float)
     single = is_pair or isinstance(given, str | Mapping | ComponentSpec | Objective | type)
+    single = single or not isinstance(given, Iterable)
     items = [given] if single else list(given)  # type: ignore[arg-type]
     if not items:
         raise UserError("objective is an empty list. Give at least one objective, or leave it out for flow-grpo.")

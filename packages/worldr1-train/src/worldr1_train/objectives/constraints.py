@@ -1,8 +1,9 @@
 """Constraints on statistics of the policy's videos, relative to the model before training, held by dual ascent.
 
 For a constraint r = t on the ratio r of a statistic's mean over a rollout batch to its mean over the reference videos
-of the same noise, the loss gains (lambda + rho (t - r)) (t - r_i) for every video i, where lambda follows the residual t - r
-from update to update and r is that of the last update. A constraint r >= t is the same, with a factor of at least 0.
+of the same noise, the loss gains (lambda + rho (t - r)) (t - r_i) for every video i, where lambda follows the residual
+t - r from update to update, and r is that of the last update. A constraint r >= t is the same, with a factor of at
+least 0.
 """
 
 from __future__ import annotations

@@ -1,0 +1,116 @@
+"""Several objectives in one run: sums, one a stage, and the turns of their micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from train.runs import logged, make_stage, make_trainer, reward
+from worldr1_core.errors import UserError
+from worldr1_core.plugins import installed
+from worldr1_train.objective_choice import choose_objectives
+from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
+from worldr1_train.objectives.reward_gradient import RewardGradientObjective
+from worldr1_train.rollout_phase import Turn
+
+
+def with_objectives(stage, *pairs):
+    from dataclasses import replace
+
+    from worldr1_core.frame_scoring import FrameScorer
+    from worldr1_train.stages import WeightedObjective
+
+    objectives = tuple(WeightedObjective(objective, weight) for objective, weight in pairs)
+    return replace(stage, objectives=objectives, frame_scorer=FrameScorer(stage.scorer.components))
+
+
+def test_sum_of_objectives_gives_the_sum_of_their_gradients(tmp_path):
+    from train.test_reward_gradient import first_gradients
+
+    grpo = FlowGRPOObjective(kl=0.0)
+    gradient = RewardGradientObjective()
+    one, _ = first_gradients(tmp_path / "grpo", objective=grpo)
+    other, _ = first_gradients(tmp_path / "gradient", objective=gradient)
+    both, trainer = first_gradients(tmp_path / "both", objective=[grpo, (gradient, 0.25)])
+    for name, value in both.items():
+        torch.testing.assert_close(value, one[name] + 0.25 * other[name], rtol=1e-4, atol=1e-7)
+    assert logged(trainer, "ratio/max_deviation") == [0.0]
+    assert logged(trainer, "rewards/redness/mean")
+
+
+def test_stages_have_objectives_of_their_own_and_fill_up_with_empty_turns(tmp_path):
+    grpo = with_objectives(make_stage("main", steps=1), (FlowGRPOObjective(kl=0.0), 1.0))
+    gradient = with_objectives(make_stage("dynamic", steps=1), (RewardGradientObjective(), 1.0))
+    trainer = make_trainer(tmp_path, stages=[grpo, gradient], max_steps=4)
+    assert trainer.turn_plan.per_update == 8, "2 groups x 4 videos x 2 window steps / 2"
+    assert trainer.turn_plan.turns(1) == [None] * 4 + [Turn(0, index) for index in range(4)]
+    before = {name: p.detach().clone() for name, p in trainer.model.trainable().items()}
+    trainer.train()
+    assert len(logged(trainer, "ratio/max_deviation")) == 2
+    assert len(logged(trainer, "reward")) == 4
+    assert any(not torch.equal(before[name], p) for name, p in trainer.model.trainable().items())
+
+
+def test_empty_turns_change_nothing(tmp_path):
+    """A stage of one objective learns alike, whether or not another stage needs more turns."""
+    alone = make_trainer(
+        tmp_path / "alone",
+        stages=[with_objectives(make_stage("main", steps=2), (RewardGradientObjective(), 1.0))],
+        max_steps=2,
+    )
+    beside = make_trainer(
+        tmp_path / "beside",
+        stages=[
+            with_objectives(make_stage("main", steps=2), (RewardGradientObjective(), 1.0)),
+            with_objectives(make_stage("dynamic", steps=2), (FlowGRPOObjective(kl=0.0), 1.0)),
+        ],
+        max_steps=2,
+    )
+    for trainer in (alone, beside):
+        trainer.train()
+    for name in ("loss", "reward", "grad_norm"):
+        torch.testing.assert_close(torch.tensor(logged(beside, name)), torch.tensor(logged(alone, name)))
+
+
+def test_groups_of_one_are_refused_where_videos_are_compared(tmp_path):
+    with pytest.raises(UserError, match="compares the videos of a group, received group_size 1"):
+        make_trainer(tmp_path, num_generations=1, per_device_train_batch_size=1)
+
+
+def test_objectives_come_in_every_form():
+    registry = installed().registry
+
+    def chosen(given):
+        return [(type(c.objective), c.weight) for c in choose_objectives(given, None, registry, "cpu")]
+
+    assert chosen("reward-gradient") == [(RewardGradientObjective, 1.0)]
+    assert chosen({"name": "reward-gradient", "weight": 2.0, "kl": 1.0}) == [(RewardGradientObjective, 2.0)]
+    assert chosen((RewardGradientObjective, 0.5)) == [(RewardGradientObjective, 0.5)]
+    assert chosen(["flow-grpo", (RewardGradientObjective(), 3)]) == [
+        (FlowGRPOObjective, 1.0),
+        (RewardGradientObjective, 3.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("reward-gradent", "Unknown objective 'reward-gradent'.*Did you mean 'reward-gradient'"),
+        ({"kl": 1.0}, "needs a name"),
+        ({"name": "reward-gradient", "kll": 1.0}, "kll"),
+        (("reward-gradient", 0), "above 0, received 0"),
+        ([], "empty list"),
+        (3.0, "received 3.0"),
+    ],
+)
+def test_what_is_no_objective_is_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        choose_objectives(given, None, installed().registry, "cpu")
+
+
+def test_rewards_of_a_manifest_stage_train_by_gradient(tmp_path):
+    trainer = make_trainer(
+        tmp_path, stages=[make_stage(rewards=[reward("brightness")])], objective="reward-gradient", max_steps=2
+    )
+    trainer.train()
+    assert len(logged(trainer, "rewards/brightness/mean")) == 2
