@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import diffusers
 import pytest
 import torch
+from packaging.version import Version
 
 from backbones.conftest import KINDS, PROMPTS, noise
 from worldr1_backbones.guidance import separate_passes, stacked_passes
@@ -64,9 +66,10 @@ def test_videos_are_decoded_one_after_another(wan):
 def test_in_bfloat16_latents_are_those_of_the_plain_pipeline(checkpoints):
     backbone = checkpoints.backbone("wan-2.1", dtype="bfloat16")
     types = {"vae": torch.float32, "default": torch.bfloat16}
+    argument = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
     latents = noise(backbone)
     ours = backbone.sample(backbone.encode(PROMPTS), latents, num_inference_steps=STEPS).latents
-    assert torch.equal(ours, _plain(checkpoints, backbone, "wan-2.1", latents, "latent", dtype=types))
+    assert torch.equal(ours, _plain(checkpoints, backbone, "wan-2.1", latents, "latent", **{argument: types}))
     pipeline = backbone.pipeline
     assert (pipeline.vae.dtype, pipeline.transformer.dtype) == (torch.float32, torch.bfloat16)
 

@@ -357,7 +357,7 @@ class GoodGradient(Good):
         return float(self.value(clip.video.frames))
 
     def score_frames(self, frames, clips, inputs):
-        return score_each(lambda own, clip, _: self._frames_value(own, clip, inputs), frames, clips, inputs)
+        return score_each(self._frames_value, frames, clips, inputs)
 
     def value(self, frames):
         return frames.mean() ** self.config.gamma + frames.std(correction=0) / 2

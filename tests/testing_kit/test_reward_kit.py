@@ -49,7 +49,7 @@ def test_a_good_reward_that_reads_its_inputs_passes():
 
 def test_a_good_reward_with_a_gradient_passes():
     report = check_reward(GoodGradient, options={"gamma": 0.5}, **ARGUMENTS)
-    assert GRADIENT_CHECKS <= set(report.passed)
+    assert set(report.passed) >= GRADIENT_CHECKS
 
 
 @pytest.mark.parametrize(("name", "broken"), MUTANTS, ids=[f"{name}-{broken.__name__}" for name, broken in MUTANTS])

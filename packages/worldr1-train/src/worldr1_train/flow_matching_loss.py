@@ -6,7 +6,6 @@ its rewards say.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -22,6 +21,7 @@ from worldr1_core.policy_step import SchedulePoint
 from worldr1_core.seeding import generator
 from worldr1_train.evaluation_videos import EvaluationVideos, even_share
 from worldr1_train.held_out_section import FLOW_MATCHING_LOSS
+from worldr1_train.noising import noise_scales, noise_share, output_factor
 from worldr1_train.reference_clips import ReferenceClip
 
 
@@ -118,28 +118,13 @@ def prediction_errors(
 
     run(noise, 0)  # pipelines make the schedule, some of them from the size of the latent
     point = _nearest_point(scheduler, level)
-    before, after = (_scales(scheduler, value) for value in (point.noise_level, point.next_level))
+    before, after = (noise_scales(point, value) for value in (point.noise_level, point.next_level))
     stepped = run(before[0] * latents + before[1] * noise, point.index).to(latents)
-    factor = float(scheduler.ode_step(point, torch.zeros(1, 1), torch.ones(1, 1)))
-    if factor == 0 or not math.isfinite(factor):
-        raise UserError(f"Step {point.index} of the schedule does not depend on the model output. Take another level.")
+    factor = output_factor(scheduler, point)
     error = (stepped - (after[0] * latents + after[1] * noise)) / factor
     return error[:, :, backbone.geometry.leading_padding :].square().flatten(1).mean(1)
 
 
 def _nearest_point(scheduler: PolicyScheduler, level: float) -> SchedulePoint:
     points = [scheduler.point(index) for index in range(scheduler.num_steps)]
-    return min(points, key=lambda point: abs(_sigma(scheduler, point.noise_level) - level))
-
-
-def _sigma(scheduler: PolicyScheduler, noise_level: float) -> float:
-    signal, spread = _scales(scheduler, noise_level)
-    return spread / (signal + spread)
-
-
-def _scales(scheduler: PolicyScheduler, noise_level: float) -> tuple[float, float]:
-    """Factors of data and noise at a noise level: levels fall in flow models and rise in diffusion models."""
-    first, last = scheduler.point(0), scheduler.point(scheduler.num_steps - 1)
-    if first.noise_level > last.next_level:
-        return 1 - noise_level, noise_level
-    return math.sqrt(noise_level), math.sqrt(1 - noise_level)
+    return min(points, key=lambda point: abs(noise_share(point) - level))

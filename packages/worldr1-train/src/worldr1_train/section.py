@@ -66,7 +66,9 @@ class OptimiserSection(_Part):
 
     learning_rate: float = manifest_field("optimiser.learning_rate")
     weight_decay: float = manifest_field("optimiser.weight_decay")
-    betas: Annotated[tuple[Decay, Decay], BeforeValidator(_as_tuple)] = Field(default=(0.9, 0.999), description="Decay of the two moments, in [0, 1).")
+    betas: Annotated[tuple[Decay, Decay], BeforeValidator(_as_tuple)] = Field(
+        default=(0.9, 0.999), description="Decay of the two moments, in [0, 1)."
+    )
     max_grad_norm: float = manifest_field("optimiser.max_grad_norm")
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = manifest_field("optimiser.schedule")
     warmup_steps: int = manifest_field("optimiser.warmup_steps")

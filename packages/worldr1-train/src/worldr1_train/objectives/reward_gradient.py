@@ -90,21 +90,17 @@ class RewardGradientObjective(Objective):
         return 1
 
     def prepare(self, batches: Sequence[UpdateBatch], policy: Policy) -> list[dict[str, Tensor]]:
-        """Statistics of the reference videos, and their means over all processes."""
-        if not self.statistics:
-            return [{} for _ in batches]
-        measured = []
+        """Rewards and statistics of the reference videos, and the statistics' means over all processes."""
+        data, measured = [], []
         for batch in batches:
             frames = torch.stack([_reference(batch, row) for row in range(len(batch.clips))]).to(batch.latents.device)
             measured.append(policy.measure(frames, batch.clips))
-        means = {
-            name: policy.gather(torch.cat([found[name] for found in measured])).nanmean() for name in self.statistics
-        }
-        return [
-            {f"{name}/reference": found[name] for name in means}
-            | {f"{name}/mean": mean for name, mean in means.items()}
-            for found in measured
-        ]
+            data.append({"reward/reference": _total(policy.score_frames(frames, batch.clips), policy.weights)})
+        for name in self.statistics:
+            mean = policy.gather(torch.cat([found[name] for found in measured])).nanmean()
+            for own, found in zip(data, measured, strict=True):
+                own |= {f"{name}/reference": found[name], f"{name}/mean": mean}
+        return data
 
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
         """Loss of every video `(b,)`."""
@@ -164,14 +160,20 @@ class RewardGradientObjective(Objective):
         return Denoised(policy.scheduler.ode_step(to_data, sample, output), [sample], [output], index), 0
 
     def _reward(self, frames: Tensor, batch: UpdateBatch, policy: Policy) -> Tensor:
-        """Weighted sum of the rewards that apply, `(b,)`."""
-        total = torch.zeros(len(frames), device=frames.device)
-        for name, values in policy.score_frames(frames, batch.clips).items():
-            known = values.isfinite()
-            total = total + policy.weights[name] * torch.where(known, values, torch.zeros_like(values))
-            policy.note(f"rewards/{name}/mean", values, batch.valid & known)
+        """Weighted sum of the rewards that apply, `(b,)`; logged also as the gain over the reference video."""
+        scores = policy.score_frames(frames, batch.clips)
+        for name, values in scores.items():
+            policy.note(f"rewards/{name}/mean", values, batch.valid & values.isfinite())
+        total = _total(scores, policy.weights)
         policy.note("reward", total, batch.valid)
+        policy.note("reward_gain", total - batch.data["reward/reference"], batch.valid)
         return total
+
+
+def _total(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Weighted sum of the scores that apply, `(b,)`."""
+    parts = [weights[name] * torch.where(v.isfinite(), v, torch.zeros_like(v)) for name, v in scores.items()]
+    return torch.stack(parts).sum(0)
 
 
 def _reference(batch: UpdateBatch, row: int) -> Tensor:
