@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from train.runs import make_arguments
+from train.runs import make_arguments, make_stage
 from worldr1_core.errors import UserError
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.launch import check_launch
+from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
+from worldr1_train.rollout_phase import TurnPlan
+from worldr1_train.stages import WeightedObjective
 
 
 def test_defaults_are_the_constants_of_the_method(tmp_path):
@@ -62,7 +67,7 @@ def test_options_of_tokens_are_refused(tmp_path, option):
 @pytest.mark.parametrize(
     "option",
     [
-        {"num_generations": 1},
+        {"num_generations": 0},
         {"prompts_per_rollout_batch": 0},
         {"max_failed_share": 1.5},
         {"epsilon": -0.1},
@@ -84,7 +89,9 @@ def test_accumulation_follows_from_the_sizes(tmp_path):
         groups_per_rollout=3,
         updates_per_rollout_batch=3,
     )
-    assert got.derive_accumulation(window=2) == 6 * 4 * 2 // 2
+    assert got.count_micro_batches(2) == 6 * 4 * 2 // 2
+    stage = replace(make_stage(), objectives=(WeightedObjective(FlowGRPOObjective()),))
+    TurnPlan([stage], got, window=2, num_inference_steps=6)
     assert got.gradient_accumulation_steps == 24 // 3
 
 
