@@ -121,7 +121,9 @@ def test_a_model_that_knows_the_answer_has_no_loss(videos, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "sampler"), [("wan-2.1", FlowSDESampler()), ("cogvideox-1.5", DDIMSDESampler())], ids=str
+    ("kind", "sampler"),
+    [("wan-2.1", FlowSDESampler()), ("cogvideox-1.5", DDIMSDESampler())],
+    ids=["wan-2.1", "cogvideox-1.5"],
 )
 def test_the_loss_needs_no_knowledge_of_the_parametrisation(checkpoints, kind, sampler, monkeypatch):
     """The target is the velocity of flow models and v of CogVideoX, whose first latent frame is padding."""
