@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def _needs(trainer) -> MemoryNeeds:
-    return count_memory(trainer.model, trainer.args, trainer.num_window_steps)
+    return count_memory(trainer.model, trainer.args, trainer.num_recorded_steps)
 
 
 def test_an_adapter_is_counted_with_gradient_moments_and_average(tmp_path):

@@ -74,7 +74,7 @@ def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
         ("ema: {every: 2}", "ema: {every: 17}", r"ends after 16 steps, before ema.every \(17\)"),
         ("prompts: main}", "prompts: mian}", r"Unknown prompts 'mian'.*Did you mean 'main'"),
         ("backbone: {name: fake}\n", "", r"needs a backbone.*installed: \['fake'\]"),
-        ("group_size: 4", "group_size: 1", r"group_size.*greater than or equal to 2"),
+        ("group_size: 4", "group_size: 0", r"group_size.*greater than or equal to 1"),
         ("learning_rate: 0.01", "learning_rate: -1", r"learning_rate.*greater than 0"),
     ],
 )

@@ -54,7 +54,7 @@ def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> Memor
     Args:
         model: The policy on its device, sharded or whole; its backbone gives the sizes of latents and videos.
         args: Sizes of groups and rollout batches.
-        window: Stochastic steps of a rollout.
+        window: Recorded steps of a video.
     """
     trained = _bytes(model.trainable().values(), _FLOAT)
     copies = 3 + (args.ema_decay is not None) + model.has_reference_copy

@@ -235,7 +235,7 @@ class FlowGRPOTrainer(_BaseTrainer):
                 f"This objective compares the videos of a group, received group_size {args.num_generations} "
                 "(num_generations in Python). Take 2 or more."
             )
-        self.num_window_steps = window
+        self.num_recorded_steps = max(num_recorded_steps(w.objective, window, steps) for w in self._objectives)
         self._num_steps = window, steps
         self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
