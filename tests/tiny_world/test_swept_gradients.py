@@ -15,6 +15,8 @@ from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.clip import Clip
 from worldr1_core.errors import TrajectoryError, UserError
 from worldr1_core.reward import RewardInputs
+from worldr1_core.testing import reward_checks
+from worldr1_core.testing.report import CheckFailed
 from worldr1_core.video import Video
 from worldr1_rewards.rewards import sweep_grids, swept_rewards
 from worldr1_rewards.rewards.plane_sweep import (
@@ -165,3 +167,11 @@ def test_grids_are_kept_by_path_and_size_up_to_a_limit(monkeypatch):
     monkeypatch.setattr(sweep_grids, "CACHE_BYTES", 1)
     sweep_grids.sweep_grid(path, (24, 16))
     assert len(sweep_grids._kept) == 1
+
+
+def test_the_kit_finds_a_gain_without_a_gradient(monkeypatch):
+    check = {check.name: check for check in reward_checks(PathRerenderReward)}["gradient-differences"]
+    check()
+    monkeypatch.setattr(swept_rewards, "bounded_power", lambda share, power: share.detach().clamp(min=0) ** power)
+    with pytest.raises(CheckFailed, match="finite differences give"):
+        check()
