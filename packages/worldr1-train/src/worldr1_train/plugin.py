@@ -28,6 +28,8 @@ def worldr1_register_objectives() -> dict[str, str]:
     return {
         "flow-grpo": "worldr1_train.objectives.flow_grpo:FlowGRPOObjective",
         "reward-gradient": "worldr1_train.objectives.reward_gradient:RewardGradientObjective",
+        "nft": "worldr1_train.objectives.nft:NFTObjective",
+        "awm": "worldr1_train.objectives.awm:AWMObjective",
     }
 
 
