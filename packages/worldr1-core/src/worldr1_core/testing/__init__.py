@@ -25,6 +25,7 @@ from worldr1_core.testing.clips import (
 )
 from worldr1_core.testing.judges import check_judge, judge_checks
 from worldr1_core.testing.noise_conditioners import check_noise_conditioner, noise_checks
+from worldr1_core.testing.objectives import check_objective, objective_checks
 from worldr1_core.testing.plugins import check_plugin, plugin_checks
 from worldr1_core.testing.reconstructors import check_reconstructor, reconstructor_checks
 from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, ConformanceError, Report
@@ -47,6 +48,7 @@ __all__ = [
     "check_backbone",
     "check_judge",
     "check_noise_conditioner",
+    "check_objective",
     "check_plugin",
     "check_reconstructor",
     "check_reward",
@@ -55,6 +57,7 @@ __all__ = [
     "judge_checks",
     "make_clip",
     "noise_checks",
+    "objective_checks",
     "plugin_checks",
     "reconstructor_checks",
     "reward_checks",
