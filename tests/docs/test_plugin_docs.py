@@ -122,7 +122,9 @@ def test_every_hook_registers_what_a_plugin_returns(hook, site):
     assert (entry.target, entry.owner.distribution) == ("acme_things:Thing", "acme-things")
 
 
-@pytest.mark.parametrize("call", ["check_reward", "check_reconstructor", "check_judge", "check_plugin"])
+@pytest.mark.parametrize(
+    "call", ["check_reward", "check_reconstructor", "check_judge", "check_objective", "check_plugin"]
+)
 def test_every_kit_is_documented(call):
     from worldr1_core import testing
 

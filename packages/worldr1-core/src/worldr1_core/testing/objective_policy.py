@@ -50,6 +50,9 @@ class KitScheduler(PolicyScheduler, _FlowSchedule):
 class KitModel(nn.Module):
     """Velocity of latents `(b, C, T, h, w)`; `trained` is what training changes, and has no effect before."""
 
+    enter: Tensor
+    leave: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(0)
