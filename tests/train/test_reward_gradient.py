@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -12,6 +14,8 @@ from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import UserError
 from worldr1_core.pipeline import VideoPipeline, VideoRequest
 from worldr1_core.seeding import derive_seed
+from worldr1_core.video_io import read_video
+from worldr1_train.callbacks import SampleVideos
 from worldr1_train.checkpoints import find_last_checkpoint
 from worldr1_train.objectives.constraints import RatioConstraints
 from worldr1_train.objectives.reward_gradient import RewardGradientObjective
@@ -198,6 +202,25 @@ def test_rewards_without_gradients_are_refused_by_name(tmp_path):
 def test_options_that_cannot_be_are_refused(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         make_trainer(tmp_path, objective={"name": "reward-gradient", **options})
+
+
+def test_samples_show_the_videos_of_the_update_and_not_those_of_the_reference(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        objective="reward-gradient",
+        max_steps=3,
+        learning_rate=0.5,
+        num_sample_videos=2,
+        sample_videos_every=1,
+    )
+    trainer.add_callback(SampleVideos(trainer, tmp_path))
+    trainer.train()
+    written = sorted(tmp_path.glob("samples/*.mp4"))
+    assert len(written) == 6
+    record = json.loads(written[-1].with_suffix(".json").read_text())
+    assert record.keys() == {"prompt"}
+    brightness = [float(read_video(path).frames.mean()) for path in written]
+    assert sum(brightness[4:]) > sum(brightness[:2]) + 0.5, "the third step shows what the first two have taught"
 
 
 class _Stop(TrainerCallback):

@@ -55,14 +55,17 @@ class SampleVideos(TrainerCallback):
         if rollout_batch is None or not rollout_batch.clips or not state.is_world_process_zero:
             return
         samples = []
-        for number, (clip, score) in enumerate(zip(rollout_batch.clips, rollout_batch.scores, strict=False)):
+        scores = [*rollout_batch.scores, *[None] * len(rollout_batch.clips)]  # none where an objective scores itself
+        for number, (clip, score) in enumerate(zip(rollout_batch.clips, scores, strict=False)):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
             path = self._folder / f"{stem}.mp4"
             write_video(clip.video, path)
-            record = {"prompt": clip.prompt, "total": score.total, **score.values}
+            record: dict[str, Any] = {"prompt": clip.prompt}
+            if score is not None:
+                record |= {"total": score.total, **score.values}
             plain = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
             (self._folder / f"{stem}.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
-            caption = f"{clip.prompt} (reward {score.total:.3f})"
+            caption = clip.prompt if score is None else f"{clip.prompt} (reward {score.total:.3f})"
             samples.append(SampleVideo(f"samples/{number}", path, clip.video.frames, caption))
         log_samples(args.report_to, self._trainer.callback_handler.callbacks, samples, state.global_step)
         rollout_batch.clips = []

@@ -27,6 +27,7 @@ def seed_diversity(videos: Sequence[Tensor]) -> float:
         In [0, 1]; 0 if all are alike.
 
     Example:
+        >>> import torch
         >>> black, white = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
         >>> seed_diversity([black, white]), seed_diversity([black, black])
         (1.0, 0.0)
