@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler
+from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from train.fake_world import FakePolicy
 from train.fake_world import __name__ as fake_world
 from train.runs import logged, make_stage, make_trainer, reward
-from train.sites import MANIFEST, write_prompts
+from train.sites import MANIFEST, add_fake_world, write_prompts
+from train.test_processes import start_two
+from train.test_resume import result_of, start
 from worldr1_backbones.samplers.ddim_sde import DDIMSDEScheduler
 from worldr1_core.errors import UserError
 from worldr1_core.objective import UpdateBatch
@@ -354,3 +357,19 @@ def test_manifest_names_the_objective_and_its_options(tmp_path, make_registry):
     objectives = [weighted.objective for stage in trainer.components.stages for weighted in stage.objectives]
     assert {type(objective) for objective in objectives} == {NFTObjective}
     assert {objective.config.beta for objective in objectives} == {0.5}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one(tmp_path):
+    add_fake_world(tmp_path / "site")
+    write_prompts(tmp_path)
+    objective = "  objective: [{name: nft, timesteps: 2}, {name: awm, timesteps: 2, weight: 0.5}]\n  evaluation: null\n"
+    manifest = MANIFEST.replace("train:\n", f"train:\n{objective}").replace("max_steps: 16", "max_steps: 6")
+    manifest = "".join(line for line in manifest.splitlines(True) if "evaluation: {" not in line)
+    (tmp_path / "run.yaml").write_text(manifest.replace("every: 5", "every: 6"), encoding="utf-8")
+    result_of(start(tmp_path, tmp_path / "one"))
+    result_of(start_two(tmp_path, tmp_path / "two"))
+    one, two = (load_file(tmp_path / name / "checkpoint-6" / "trainable.safetensors") for name in ("one", "two"))
+    assert any(bool(value.any()) for name, value in one.items() if name.endswith("up.weight"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)

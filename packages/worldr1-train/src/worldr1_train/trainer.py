@@ -249,7 +249,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         self.scheduler = pipeline.scheduler
         self.policy = TrainedPolicy(
             self.backbone,
-            lambda: self.model,
+            lambda: self.model_wrapped,
             self._policy_model,
             pipeline.scheduler,
             self.metrics,
