@@ -114,3 +114,12 @@ def test_rewards_of_a_manifest_stage_train_by_gradient(tmp_path):
     )
     trainer.train()
     assert len(logged(trainer, "rewards/brightness/mean")) == 2
+
+
+def test_objectives_call_the_model_as_it_is_wrapped_for_several_processes(tmp_path):
+    """DDP averages gradients only of passes that go through its wrapper."""
+    trainer = make_trainer(tmp_path)
+    calls = []
+    trainer.model_wrapped = lambda call: calls.append(call) or torch.zeros(1)
+    trainer.policy.predict(None)
+    assert len(calls) == 1
