@@ -11,8 +11,8 @@ from worldr1_core.errors import UserError
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.launch import check_launch
 from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
-from worldr1_train.rollout_phase import TurnPlan
 from worldr1_train.stages import WeightedObjective
+from worldr1_train.turns import TurnPlan
 
 
 def test_defaults_are_the_constants_of_the_method(tmp_path):

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def _needs(trainer) -> MemoryNeeds:
-    return count_memory(trainer.model, trainer.args, trainer.num_recorded_steps)
+    return count_memory(trainer.model, trainer.args, trainer.turn_plan.most_recorded_steps)
 
 
 def test_an_adapter_is_counted_with_gradient_moments_and_average(tmp_path):
@@ -32,7 +32,7 @@ def test_rollouts_and_videos_grow_with_groups_and_blocks(tmp_path):
     small = make_trainer(tmp_path, prompts_per_rollout_batch=2, beta=0.0, max_steps=1)
     large = make_trainer(tmp_path, prompts_per_rollout_batch=4, groups_per_rollout=2, beta=0.0)
     small.train()
-    recorded = sum(step.sample.nbytes + step.next_sample.nbytes for step in small._active[0].buffer.steps)
+    recorded = sum(step.sample.nbytes + step.next_sample.nbytes for step in small.buffers[0].steps)
     assert _needs(small).rollouts == recorded
     assert _needs(large).rollouts == 2 * _needs(small).rollouts
     assert _needs(large).videos == 2 * _needs(small).videos

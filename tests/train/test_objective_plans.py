@@ -11,7 +11,7 @@ from worldr1_core.plugins import installed
 from worldr1_train.objective_choice import choose_objectives
 from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
 from worldr1_train.objectives.reward_gradient import RewardGradientObjective
-from worldr1_train.rollout_phase import Turn
+from worldr1_train.turns import Turn
 
 
 def with_objectives(stage, *pairs):

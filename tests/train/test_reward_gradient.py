@@ -18,6 +18,7 @@ from worldr1_core.video_io import read_video
 from worldr1_train.callbacks import SampleVideos
 from worldr1_train.checkpoints import find_last_checkpoint
 from worldr1_train.objectives.constraints import RatioConstraints
+from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
 from worldr1_train.objectives.reward_gradient import RewardGradientObjective
 
 STEPS = 6
@@ -229,12 +230,16 @@ class _Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def test_resumed_run_is_bit_identical(tmp_path):
+@pytest.mark.parametrize("kind", ["alone", "beside flow-grpo"])
+def test_resumed_run_is_bit_identical(tmp_path, kind):
+    """The checkpoint lies within a rollout batch, whose clips command camera paths."""
+
     def run(folder, callbacks=(), resume=None):
+        objective = RewardGradientObjective(kl=0.1, first_frame_anchor=0.1)
         trainer = make_trainer(
             folder,
-            stages=[make_stage(prompts=PROMPTS)],
-            objective=RewardGradientObjective(kl=0.1, first_frame_anchor=0.1),
+            stages=[make_stage(prompts=["Camera push in. A room.", *PROMPTS], rewards=[reward("gain")])],
+            objective=objective if kind == "alone" else [objective, FlowGRPOObjective(kl=0.0)],
             callbacks=list(callbacks),
             updates_per_rollout_batch=2,
             max_steps=6,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
+from worldr1_core.clip import Clip
 from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
-from worldr1_train.rollout_phase import Turn, count_valid_items
+from worldr1_core.video import Video
+from worldr1_train.clip_state import pack_clip, unpack_clip
+from worldr1_train.turns import Turn, count_valid_items
 from worldr1_train.updates import MicroBatch, UpdateBuffer, plan_micro_batches
 
 
@@ -78,3 +82,18 @@ def test_buffer_survives_a_restart_without_unpickling_code(tmp_path):
     assert back.micro_batches[0].seed == 5
     assert torch.equal(back.latents[0], buffer.latents[0])
     assert (back.valid.tolist(), back.num_valid_items) == ([True, False], [1])
+
+
+def test_clips_survive_a_restart(tmp_path):
+    frames = torch.rand(5, 3, 16, 16)
+    clip = replace(Clip(Video(frames, fps=8.0), "Camera orbit left. A lamp.", name="sample 3"), reference=Video(frames))
+    bare = Clip(Video(frames), "", None)
+    torch.save([pack_clip(clip), pack_clip(bare)], tmp_path / "clips.pt")
+    back, other = (unpack_clip(packed) for packed in torch.load(tmp_path / "clips.pt", weights_only=True))
+    assert torch.equal(back.video.frames, frames)
+    assert torch.equal(back.target.c2w, clip.target.c2w)
+    assert back.target.scene_depth == clip.target.scene_depth
+    assert (back.prompt, back.name, back.moves, back.video.fps) == (clip.prompt, clip.name, clip.moves, 8.0)
+    assert torch.equal(back.reference.frames, frames)
+    assert other.target is None
+    assert other.reference is None

@@ -230,7 +230,7 @@ class VideoPipeline:
             frames = self.backbone.decode(latents)
         assert frames.shape[1] == self.backbone.geometry.video_frames, "the backbone decodes what its geometry says"
         rate = self.backbone.fps if fps is None else fps
-        commanded = [self.target(*pair) for pair in zip(batch.requests, batch.noises, strict=True)]
+        commanded = [self._target(*pair) for pair in zip(batch.requests, batch.noises, strict=True)]
         return [
             GeneratedVideo(batch.requests[i // group_size], to_video(frames[i], rate), commanded[i // group_size])
             for i in range(len(latents))
@@ -239,7 +239,7 @@ class VideoPipeline:
     def _noise_request(self, request: VideoRequest) -> NoiseRequest:
         return NoiseRequest(self.backbone.geometry, request.prompt, request.seed, request.trajectory)
 
-    def target(self, request: VideoRequest, noise: InitialNoise) -> CameraTrajectory | None:
+    def _target(self, request: VideoRequest, noise: InitialNoise) -> CameraTrajectory | None:
         """Commanded path of a video: the request's own, else the noise's, which a conditioner's options may name."""
         if request.trajectory is None and noise.trajectory is not None:
             return noise.trajectory

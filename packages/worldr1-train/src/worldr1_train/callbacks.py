@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from worldr1_train.evaluation import Evaluation
 from worldr1_train.tracker_samples import SampleVideo, log_samples
 
 if TYPE_CHECKING:
+    from worldr1_train.rollouts import SampleScore
     from worldr1_train.trainer import FlowGRPOTrainer
 
 
@@ -55,7 +56,9 @@ class SampleVideos(TrainerCallback):
         if rollout_batch is None or not rollout_batch.clips or not state.is_world_process_zero:
             return
         samples = []
-        scores = [*rollout_batch.scores, *[None] * len(rollout_batch.clips)]  # none where an objective scores itself
+        scores: Sequence[SampleScore | None] = rollout_batch.scores or [None] * len(
+            rollout_batch.clips
+        )  # none where an objective scores itself
         for number, (clip, score) in enumerate(zip(rollout_batch.clips, scores, strict=False)):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
             path = self._folder / f"{stem}.mp4"

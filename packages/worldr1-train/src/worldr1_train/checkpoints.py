@@ -20,10 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from worldr1_core.errors import OutputError, UserError
 from worldr1_core.log import get_logger
-from worldr1_core.objective import Objective
 from worldr1_train.ema import ExponentialMovingAverage
-from worldr1_train.rollout_phase import ActiveObjective
-from worldr1_train.stages import Stage
 from worldr1_train.updates import UpdateBuffer
 
 if TYPE_CHECKING:
@@ -143,7 +140,7 @@ class CheckpointManager:
         """
         trainer, self._resumed_from = self._trainer, Path(checkpoint)
         trainer._step = trainer.state.global_step * trainer.args.gradient_accumulation_steps
-        if not self._is_within_rollout_batch or self.can_collect_again:
+        if not self._is_within_rollout_batch:
             return
         path = self._resumed_from / self._rollouts_name
         if not path.is_file():
@@ -153,11 +150,7 @@ class CheckpointManager:
             )
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = state.get("objectives", [state])  # versions before objectives were plugins had one
-        device = trainer.accelerator.device
-        trainer._active = [
-            ActiveObjective(weighted.objective, weighted.weight, UpdateBuffer.from_state_dict(own, device))
-            for weighted, own in zip(self._stage.objectives, saved, strict=True)
-        ]
+        trainer.buffers = [UpdateBuffer.from_state_dict(own, trainer.accelerator.device) for own in saved]
 
     def start_average(self) -> None:
         """Start the average from the current weights, or restore the checkpoint's; call it after `prepare`."""
@@ -178,10 +171,10 @@ class CheckpointManager:
         trainer._save_rng_state(str(folder))
         if trainer.ema is not None and (trainer.is_fsdp_enabled or trainer.args.should_save):
             trainer.ema.save(folder / self._average_name)
-        if self._is_within_rollout_batch and trainer._active and not self.can_collect_again:
-            buffers = [active.buffer.state_dict() for active in trainer._active]
+        if self._is_within_rollout_batch and trainer.buffers:
+            buffers = [buffer.state_dict() for buffer in trainer.buffers]
             torch.save({"objectives": buffers}, folder / self._rollouts_name)
-        states = {name: objective.state_dict() for name, objective in self._objectives().items()}
+        states = {name: objective.state_dict() for name, objective in trainer.objectives.items()}
         if any(states.values()) and (trainer.is_fsdp_enabled or trainer.args.should_save):
             torch.save(states, folder / self._objectives_name)
         if trainer.args.should_save:
@@ -196,27 +189,9 @@ class CheckpointManager:
             return
         path = self._resumed_from / self._objectives_name
         states = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
-        for name, objective in self._objectives().items():
+        for name, objective in self._trainer.objectives.items():
             if states.get(name):
                 objective.load_state_dict(states[name])
-
-    def _objectives(self) -> dict[str, Objective]:
-        """Every objective of the run by its stage and place, each once."""
-        found: dict[int, tuple[str, Objective]] = {}
-        for stage, owner in enumerate(self._trainer.schedule.stages):
-            for place, weighted in enumerate(owner.objectives):
-                found.setdefault(id(weighted.objective), (f"{stage}.{place}", weighted.objective))
-        return dict(found.values())
-
-    @property
-    def can_collect_again(self) -> bool:
-        """Whether the rollouts of the present rollout batch are the same whenever they are sampled."""
-        return all(weighted.objective.plan.policy == "reference" for weighted in self._stage.objectives)
-
-    @property
-    def _stage(self) -> Stage:
-        trainer = self._trainer
-        return trainer.schedule.at(trainer._step // trainer.turn_plan.per_rollout_batch)
 
     @property
     def _objectives_name(self) -> str:

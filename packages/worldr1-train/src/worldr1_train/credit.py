@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,63 +16,38 @@ from worldr1_train.rollouts import SampleScore
 from worldr1_train.stages import Stage
 
 
-class Credit(Protocol):
-    """How rewards become advantages, and which log-densities they multiply."""
-
-    def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
-        """Advantages of all processes' samples, group by group.
-
-        Args:
-            stage: Says which rewards train, and their weights.
-            scores: What the samples earned.
-            latents: `(B, ..., h, w)` of any recorded step.
-        """
-
-
-def choose_credit(options: AdvantageOptions, group_size: int) -> Credit:
-    """The strategy that an objective asks for."""
-    return SpatialCredit(options, group_size) if options.credit == "spatial" else VideoCredit(options, group_size)
-
-
-class VideoCredit:
-    """One advantage per video.
+def assign_credit(
+    options: AdvantageOptions, group_size: int, stage: Stage, scores: Sequence[SampleScore], latents: Tensor
+) -> Advantages:
+    """Advantages of all processes' samples, group by group.
 
     Args:
-        options: Aggregation of several rewards, and bound of the advantages.
+        options: Aggregation of several rewards, bound of the advantages, and who earns them.
         group_size: Videos of a group.
+        stage: Says which rewards train, and their weights.
+        scores: What the samples earned.
+        latents: `(B, ..., h, w)` of any recorded step.
+
+    Raises:
+        UserError: Credit is spatial, and the latents have no places.
     """
-
-    def __init__(self, options: AdvantageOptions, group_size: int) -> None:
-        self._options, self._group_size = options, group_size
-
-    def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
-        """See `Credit.advantages`."""
-        totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
-        if self._options.aggregation == "weighted-sum":
-            return weighted_sum_advantages(totals, self._group_size, clip=self._options.clip)
+    totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
+    if options.aggregation == "weighted-sum":
+        whole = weighted_sum_advantages(totals, group_size, clip=options.clip)
+    else:
         components, weights = _components(stage, scores)
-        return gdpo_advantages(components, totals, weights, self._group_size, clip=self._options.clip)
-
-
-class SpatialCredit(VideoCredit):
-    """A value for every place of the latents; see `add_spatial_advantages`."""
-
-    def advantages(self, stage: Stage, scores: Sequence[SampleScore], latents: Tensor) -> Advantages:
-        """See `Credit.advantages`.
-
-        Raises:
-            UserError: The latents have no places.
-        """
-        whole = super().advantages(stage, scores, latents)
-        if latents.ndim < 4:
-            raise UserError(
-                f"credit 'spatial' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
-                "dimensional. Set credit to 'video'."
-            )
-        size = (int(latents.shape[-2]), int(latents.shape[-1]))
-        components, weights = _components(stage, scores)
-        maps = _spatial_maps(stage, scores, size)
-        return add_spatial_advantages(whole, components, maps, size, weights, self._group_size, clip=self._options.clip)
+        whole = gdpo_advantages(components, totals, weights, group_size, clip=options.clip)
+    if options.credit == "video":
+        return whole
+    if latents.ndim < 4:
+        raise UserError(
+            f"credit 'spatial' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
+            "dimensional. Set credit to 'video'."
+        )
+    size = (int(latents.shape[-2]), int(latents.shape[-1]))
+    components, weights = _components(stage, scores)
+    maps = _spatial_maps(stage, scores, size)
+    return add_spatial_advantages(whole, components, maps, size, weights, group_size, clip=options.clip)
 
 
 def _components(stage: Stage, scores: Sequence[SampleScore]) -> tuple[Tensor, Tensor]:

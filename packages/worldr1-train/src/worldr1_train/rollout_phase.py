@@ -1,136 +1,132 @@
-"""From a stage to micro-batches: each objective of the stage samples what it needs, and its items take their turns.
-
-An optimiser step has the same number of turns in every stage, because gradient accumulation is fixed for a run. Stages
-that need fewer begin an optimiser step with empty turns.
-"""
+"""From a stage to micro-batches: each objective of the stage samples what it needs, and prepares its updates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import gather, gather_object
 from torch import Tensor
 
 from worldr1_core.objective import Objective
-from worldr1_train.updates import MicroBatch, UpdateBuffer
+from worldr1_train.advantages import Advantages
+from worldr1_train.credit import assign_credit
+from worldr1_train.rollouts import RolloutBatch, RolloutRequest, SampleScore
+from worldr1_train.stages import Stage, WeightedObjective
+from worldr1_train.turns import count_valid_items
+from worldr1_train.updates import UpdateBuffer, plan_micro_batches
 
-if TYPE_CHECKING:  # transformers takes seconds to import, and plans need none of it
-    from worldr1_train.config import FlowGRPOConfig
-    from worldr1_train.stages import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Whose micro-batch comes next.
-
-    Attributes:
-        objective: Index of the objective in the stage.
-        index: Number of its micro-batch.
-    """
-
-    objective: int
-    index: int
+if TYPE_CHECKING:
+    from worldr1_train.trainer import FlowGRPOTrainer
 
 
-@dataclass(slots=True)
-class ActiveObjective:
-    """An objective of the present rollout batch.
-
-    Attributes:
-        objective: The objective.
-        weight: Its factor in the loss.
-        buffer: Data of its updates.
-    """
-
-    objective: Objective
-    weight: float
-    buffer: UpdateBuffer
-
-
-def num_recorded_steps(objective: Objective, window: int, num_inference_steps: int) -> int:
-    """Recorded steps of every video."""
-    return window if objective.plan.steps == "window" else num_inference_steps
-
-
-class TurnPlan:
-    """Turns of a rollout batch, for every stage.
+class RolloutPhase:
+    """Collects the rollouts of a trainer.
 
     Args:
-        stages: The cycle.
-        args: Sizes; `gradient_accumulation_steps` is set.
-        window: Stochastic steps of the window.
-        num_inference_steps: Steps of the schedule.
-
-    Raises:
-        UserError: The sizes do not divide each other, or an objective asks for more steps than there are.
+        trainer: Its policy samples, and its schedule says what.
     """
 
-    def __init__(self, stages: Sequence[Stage], args: FlowGRPOConfig, window: int, num_inference_steps: int) -> None:
-        self._updates, self._iterations = args.updates_per_rollout_batch, int(args.num_iterations)
-        counts = []
-        for stage in stages:
-            items = [
-                weighted.objective.num_items(num_recorded_steps(weighted.objective, window, num_inference_steps))
-                for weighted in stage.objectives
-            ]
-            counts.append([args.count_micro_batches(number) for number in items])
-        self._counts = counts
-        totals = [sum(own) * self._iterations // self._updates for own in counts]
-        self.per_update = max(totals)
-        args.gradient_accumulation_steps = self.per_update
+    def __init__(self, trainer: FlowGRPOTrainer) -> None:
+        self._trainer = trainer
 
-    @property
-    def per_rollout_batch(self) -> int:
-        """Turns of a rollout batch."""
-        return self.per_update * self._updates
+    def collect(self, rollout_batch: int) -> list[UpdateBuffer]:
+        """Sample and score a rollout batch for every objective of its stage, all processes together.
 
-    def turns(self, stage: int) -> list[Turn | None]:
-        """Turns of a rollout batch of a stage; `None` is an empty one."""
-        passes = [
-            Turn(objective, index)
-            for _ in range(self._iterations)
-            for objective, index in _in_turn(self._counts[stage], self._updates_per_pass)
-        ]
-        own = len(passes) // self._updates
-        result: list[Turn | None] = []
-        for start in range(0, len(passes), own):
-            result += [None] * (self.per_update - own)
-            result += passes[start : start + own]
-        return result
+        Returns:
+            One buffer per objective.
+        """
+        stage = self._trainer.schedule.at(rollout_batch)
+        return [self._collect_for(rollout_batch, index) for index in range(len(stage.objectives))]
 
-    @property
-    def _updates_per_pass(self) -> int:
-        return max(1, self._updates // self._iterations)
+    def _collect_for(self, rollout_batch: int, index: int) -> UpdateBuffer:
+        trainer = self._trainer
+        stage = trainer.schedule.at(rollout_batch)
+        weighted = stage.objectives[index]
+        request = self._request(rollout_batch, weighted.objective)
+        rollouts = trainer.collector.collect(request)
+        advantages = self._advantages(stage, weighted.objective, rollouts)
+        buffer = self._make_buffer(rollout_batch, index, rollouts, advantages)
+        trainer.metrics.note_rollouts(rollouts)
+        trainer.last_rollout_batch, trainer.last_advantages = rollouts, advantages
+        rollouts.steps, rollouts.latents = [], []  # the buffer holds them until the rollout batch's last update
+        if not weighted.objective.plan.scored:
+            rollouts.clips = []  # those of the update are shown instead
+            trainer.policy.collect_shown(rollouts.clips, request.keep_clips)
+        self._prepare_updates(buffer, stage, weighted)
+        return buffer
 
+    def _request(self, rollout_batch: int, objective: Objective) -> RolloutRequest:
+        trainer, args, plan = self._trainer, self._trainer.args, objective.plan
+        rank, local = trainer.accelerator.process_index, args.prompts_per_process
+        prompts = trainer.schedule.prompts(rollout_batch, args.prompts_per_rollout_batch, args.seed)
+        return RolloutRequest(
+            seed=args.seed,
+            rollout_batch=rollout_batch,
+            stage=trainer.schedule.at(rollout_batch),
+            window=trainer.sampler.window(args.seed, rollout_batch) if plan.steps == "window" else (0, 0),
+            prompts=prompts[rank * local : (rank + 1) * local],
+            first_group=rank * local,
+            keep_clips=trainer.num_clips_to_keep if rank == 0 else 0,
+            plan=plan,
+            parameters=objective.behaviour(),
+        )
 
-def count_valid_items(
-    turns: Sequence[Turn | None], objective: int, batches: Sequence[MicroBatch], valid: Tensor, per_update: int
-) -> Tensor:
-    """Items of an objective that count on this process, in every optimiser step of the rollout batch.
+    def _advantages(self, stage: Stage, objective: Objective, rollouts: RolloutBatch) -> Advantages:
+        """Advantages of all processes' samples; zeros where the objective computes rewards itself."""
+        trainer, args = self._trainer, self._trainer.args
+        if not objective.plan.scored:
+            num_groups = args.prompts_per_rollout_batch
+            count = num_groups * args.num_generations
+            return Advantages(torch.zeros(count), torch.ones(count, dtype=torch.bool), torch.zeros(num_groups))
+        scores: list[SampleScore] = gather_object(rollouts.scores)
+        advantages = assign_credit(
+            objective.advantage_options, args.num_generations, stage, scores, rollouts.steps[0].sample
+        )
+        trainer.last_scores = scores
+        trainer.metrics.note_scores(scores, advantages)
+        trainer.check_failures(scores)
+        return advantages
 
-    Args:
-        turns: Turns of the rollout batch.
-        objective: Index of the objective.
-        batches: Its micro-batches.
-        valid: `(V,)` samples of this process that count.
-        per_update: Turns of an optimiser step.
+    def _make_buffer(
+        self, rollout_batch: int, index: int, rollouts: RolloutBatch, advantages: Advantages
+    ) -> UpdateBuffer:
+        trainer, args, device = self._trainer, self._trainer.args, self._trainer.accelerator.device
+        rank, num_processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        objective = trainer.schedule.at(rollout_batch).objectives[index].objective
+        local = args.prompts_per_process * args.num_generations
+        own = slice(rank * local, (rank + 1) * local)
+        num_chunks = local // rollouts.chunk_size
+        batches = plan_micro_batches(
+            num_chunks,
+            rollouts.chunk_size,
+            trainer.turn_plan.num_items(objective),
+            args.per_device_train_batch_size,
+            args.seed,
+            rollout_batch,
+            first_chunk=rank * num_chunks,
+        )
+        valid = advantages.valid[own].to(device)
+        turns = trainer.turn_plan.turns(trainer.schedule.index(rollout_batch))
+        counts: Tensor = count_valid_items(turns, index, batches, valid, trainer.turn_plan.per_update)
+        counts = gather(counts.to(device)).view(num_processes, -1).sum(0)
+        return UpdateBuffer(
+            steps=rollouts.steps,
+            latents=rollouts.latents,
+            micro_batches=batches,
+            advantages=advantages.values[own].to(device),
+            valid=valid,
+            num_valid_items=counts.tolist(),
+            clips=[] if objective.plan.scored else list(rollouts.clips),
+        )
 
-    Returns:
-        `(updates,)` int64.
-    """
-    counts = [
-        0 if turn is None or turn.objective != objective else int(valid[list(batches[turn.index].samples)].sum())
-        for turn in turns
-    ]
-    return torch.tensor(counts, dtype=torch.int64).view(-1, per_update).sum(1)
-
-
-def _in_turn(counts: Sequence[int], parts: int) -> list[tuple[int, int]]:
-    """(objective, micro-batch) of one pass, so that each of `parts` holds as much of every objective as can be."""
-    order = []
-    for part in range(parts):
-        for objective, count in enumerate(counts):
-            order += [(objective, index) for index in range(part * count // parts, (part + 1) * count // parts)]
-    return order
+    @torch.no_grad()
+    def _prepare_updates(self, buffer: UpdateBuffer, stage: Stage, weighted: WeightedObjective) -> None:
+        """Let the objective compute what its updates need, each through the very micro-batch that they will see."""
+        trainer = self._trainer
+        trainer.policy.enter(stage, weighted.statistics)
+        batches = [buffer.batch(index, trainer.backbone) for index in range(len(buffer.micro_batches))]
+        with trainer.compute_loss_context_manager():
+            found = weighted.objective.prepare(batches, trainer.policy)
+        for micro_batch, data in zip(buffer.micro_batches, found, strict=True):
+            micro_batch.data = data

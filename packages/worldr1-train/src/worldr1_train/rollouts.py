@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from worldr1_core.backbone import Rollout
 from worldr1_core.clip import Clip
 from worldr1_core.objective import RolloutPlan
-from worldr1_core.pipeline import GeneratedVideo, VideoPipeline, VideoRequest
+from worldr1_core.pipeline import PreparedBatch, VideoPipeline, VideoRequest
 from worldr1_core.policy_step import PolicyStep
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import derive_seed, generator
@@ -158,57 +159,28 @@ class RolloutCollector:
     def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch) -> list[Clip]:
         chunk = _Chunk(request, start, self.groups_per_chunk, self.group_size)
         pipeline = self.pipeline.with_noise(request.stage.conditioner)
-        if request.plan.steps == "all":
-            return self._sample_videos(request, chunk, pipeline, result)
-        with _timed(result, "sampling"), self._weights(request):
+        with _timed(result, "sampling"):
             batch = pipeline.prepare(chunk.video_requests())
-            rollout = pipeline.sample_groups(batch, window=request.window, generators=chunk.generators())
-            references = None
-            if request.stage.needs_reference:
+            with self._weights(request):
+                rollout = _sample(pipeline, batch, request, chunk.generators(), record=True)
+            before = None
+            if request.stage.needs_reference and request.plan.policy != "reference":
                 with self.model.reference():
-                    references = pipeline.sample_groups(
-                        batch, window=request.window, generators=chunk.reference_generators()
-                    )
+                    before = _sample(pipeline, batch, request, chunk.reference_generators())
         result.steps += rollout.steps
+        if request.plan.steps == "all":
+            result.latents.append(pipeline.backbone.to_pipeline(rollout.latents))
         with _timed(result, "decoding"):
             videos = pipeline.decode(batch, rollout.latents)
-            before: list[Video | None] = [None] * len(batch)
-            if references is not None:
-                before = [made.video for made in pipeline.decode(batch, references.latents)]
-        return [
-            made.as_clip(f"rollout_batch {request.rollout_batch} sample {sample}", before[i // self.group_size])
-            for i, (sample, made) in enumerate(zip(chunk.samples, videos, strict=True))
-        ]
-
-    def _sample_videos(
-        self, request: RolloutRequest, chunk: _Chunk, pipeline: VideoPipeline, result: RolloutBatch
-    ) -> list[Clip]:
-        """Videos with noise of their own, sampled without stochastic steps."""
-        plan = request.plan
-        with _timed(result, "sampling"):
-            batch = pipeline.prepare(chunk.single_requests())
-            with self._weights(request):
-                rollout = pipeline.sample(batch, record=True)
-            before = None
-            if request.stage.needs_reference and plan.policy != "reference":
-                with self.model.reference():
-                    before = pipeline.sample(batch)
-        result.steps += rollout.steps
-        result.latents.append(pipeline.backbone.to_pipeline(rollout.latents))
-        with _timed(result, "decoding"):
-            videos = [made.video for made in pipeline.decode(batch, rollout.latents)]
-            references: list[Video | None] = [None] * len(videos)
-            if plan.policy == "reference":
-                references = list(videos)
+            references: list[Video | None] = [None] * len(batch)
+            if request.plan.policy == "reference":
+                references = [made.video for made in videos]
             elif before is not None:
                 references = [made.video for made in pipeline.decode(batch, before.latents)]
+        per_reference = len(videos) // len(references)
         return [
-            GeneratedVideo(video_request, video, pipeline.target(video_request, noise)).as_clip(
-                f"rollout_batch {request.rollout_batch} sample {sample}", reference
-            )
-            for sample, video_request, noise, video, reference in zip(
-                chunk.samples, batch.requests, batch.noises, videos, references, strict=True
-            )
+            made.as_clip(f"rollout_batch {request.rollout_batch} sample {sample}", references[i // per_reference])
+            for i, (sample, made) in enumerate(zip(chunk.samples, videos, strict=True))
         ]
 
     def _weights(self, request: RolloutRequest) -> AbstractContextManager[None]:
@@ -238,21 +210,17 @@ class _Chunk:
         self.samples = range(self._groups.start * group_size, self._groups.stop * group_size)
 
     def video_requests(self) -> list[VideoRequest]:
-        """One per group, with the seed of its noise."""
+        """Requests with the seeds of their noise: one per group that shares it, or else one per sample."""
         seed, rollout_batch = self._request.seed, self._request.rollout_batch
+        if self._request.plan.steps == "window":
+            stream, numbers, prompts = "noise", self._groups, list(self._prompts)
+        else:
+            group_size = len(self.samples) // len(self._groups)
+            stream, numbers = "sample noise", self.samples
+            prompts = [prompt for prompt in self._prompts for _ in range(group_size)]
         return [
-            VideoRequest(prompt, derive_seed(seed, "noise", rollout_batch, group))
-            for prompt, group in zip(self._prompts, self._groups, strict=True)
-        ]
-
-    def single_requests(self) -> list[VideoRequest]:
-        """One per sample, each with a seed of its own."""
-        seed, rollout_batch = self._request.seed, self._request.rollout_batch
-        group_size = len(self.samples) // len(self._groups)
-        prompts = [prompt for prompt in self._prompts for _ in range(group_size)]
-        return [
-            VideoRequest(prompt, derive_seed(seed, "sample noise", rollout_batch, sample))
-            for prompt, sample in zip(prompts, self.samples, strict=True)
+            VideoRequest(prompt, derive_seed(seed, stream, rollout_batch, number))
+            for prompt, number in zip(prompts, numbers, strict=True)
         ]
 
     def generators(self) -> list[torch.Generator]:
@@ -262,6 +230,20 @@ class _Chunk:
     def reference_generators(self) -> list[torch.Generator]:
         """Of the stochastic steps of the model before training, one per group."""
         return [generator(self._request.seed, "reference", self._request.rollout_batch, n) for n in self._groups]
+
+
+def _sample(
+    pipeline: VideoPipeline,
+    batch: PreparedBatch,
+    request: RolloutRequest,
+    generators: Sequence[torch.Generator],
+    *,
+    record: bool = False,
+) -> Rollout:
+    """Sample a batch as the plan says: groups that branch in the window, or videos without stochastic steps."""
+    if request.plan.steps == "window":
+        return pipeline.sample_groups(batch, window=request.window, generators=generators)
+    return pipeline.sample(batch, record=record)
 
 
 def _score(stage: Stage, clips: list[Clip]) -> tuple[list[SampleScore], float]:

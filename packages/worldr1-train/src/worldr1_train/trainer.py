@@ -1,7 +1,7 @@
 """`FlowGRPOTrainer`: post-trains a text-to-video model with group-relative policy optimisation of its sampler's steps.
 
-Read it from the top: a rollout batch is collected, scored and turned into advantages (`_begin_rollout_batch`), its
-(video, timestep) pairs go through the update in micro-batches (`compute_loss`), and Trainer does the rest.
+Read it from the top: rollouts are collected and scored for every objective of a stage (`RolloutPhase`), their items go
+through the update in micro-batches (`compute_loss`), and Trainer does the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather, gather_object, set_seed
+from accelerate.utils import gather, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -43,7 +43,6 @@ from worldr1_train.composition import (
     compose_training,
 )
 from worldr1_train.config import FlowGRPOConfig
-from worldr1_train.credit import choose_credit
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
 from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, Evaluator
@@ -55,13 +54,14 @@ from worldr1_train.objective_choice import ObjectivesLike
 from worldr1_train.policy_model import PolicyModel
 from worldr1_train.policy_pipeline import policy_pipeline
 from worldr1_train.prompts import PromptsLike
-from worldr1_train.rollout_phase import ActiveObjective, Turn, TurnPlan, count_valid_items, num_recorded_steps
-from worldr1_train.rollouts import RolloutBatch, RolloutCollector, RolloutRequest, SampleScore
+from worldr1_train.rollout_phase import RolloutPhase
+from worldr1_train.rollouts import RolloutBatch, RolloutCollector, SampleScore
 from worldr1_train.section import AdapterSection, StageSection
-from worldr1_train.stages import Stage, StageSchedule, WeightedObjective
+from worldr1_train.stages import Stage, StageSchedule
 from worldr1_train.trained_policy import TrainedPolicy
 from worldr1_train.training_progress import TrainingProgress
-from worldr1_train.updates import UpdateBuffer, plan_micro_batches
+from worldr1_train.turns import Turn, TurnPlan
+from worldr1_train.updates import UpdateBuffer
 
 log = get_logger(__name__)
 
@@ -164,7 +164,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         if args.recompute_activations:
             self.backbone.set_gradient_checkpointing(True)
         self._reads_reference = any(stage.needs_reference for stage in components.stages) or any(
-            weighted.objective.needs_reference for weighted in self._objectives
+            objective.needs_reference for objective in self.objectives.values()
         )
         model = PolicyModel(self.backbone, full=args.full_finetuning, keep_reference=self._reads_reference)
         if not model.trainable():
@@ -184,7 +184,8 @@ class FlowGRPOTrainer(_BaseTrainer):
         self.evaluator = self._make_evaluator(model)
         self.ema: ExponentialMovingAverage | None = None
         self._step = 0  # micro-batches that this process has gone through
-        self._active: list[ActiveObjective] = []
+        self.phase = RolloutPhase(self)
+        self.buffers: list[UpdateBuffer] = []  # of the present rollout batch, one per objective of its stage
         self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
@@ -224,19 +225,18 @@ class FlowGRPOTrainer(_BaseTrainer):
     def _plan_steps(self, args: FlowGRPOConfig, stages: Sequence[Stage]) -> None:
         """Derive the number of steps and micro-batches."""
         window, steps = self.sampler.config.window, self.sampler.config.num_inference_steps
-        if any(weighted.objective.plan.steps == "window" for weighted in self._objectives):
+        objectives = self.objectives.values()
+        if any(objective.plan.steps == "window" for objective in objectives):
             if window < 1:
                 raise UserError(
                     f"This objective needs a window of stochastic steps, received window {window!r}. Take 1 or 2."
                 )
             self.sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
-        if args.num_generations < 2 and any(weighted.objective.plan.scored for weighted in self._objectives):
+        if args.num_generations < 2 and any(objective.plan.scored for objective in objectives):
             raise UserError(
                 f"This objective compares the videos of a group, received group_size {args.num_generations} "
                 "(num_generations in Python). Take 2 or more."
             )
-        self.num_recorded_steps = max(num_recorded_steps(w.objective, window, steps) for w in self._objectives)
-        self._num_steps = window, steps
         self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
         if args.max_steps <= 0:
@@ -326,36 +326,45 @@ class FlowGRPOTrainer(_BaseTrainer):
     # The update
 
     @property
-    def _objectives(self) -> list[WeightedObjective]:
-        """Every objective of the run once."""
-        found = {id(w.objective): w for stage in self.components.stages for w in stage.objectives}
-        return list(found.values())
+    def objectives(self) -> dict[str, Objective]:
+        """Every objective of the run once, by its first stage and its place there."""
+        found: dict[int, tuple[str, Objective]] = {}
+        for number, stage in enumerate(self.components.stages):
+            for place, weighted in enumerate(stage.objectives):
+                found.setdefault(id(weighted.objective), (f"{number}.{place}", weighted.objective))
+        return dict(found.values())
+
+    def position(self, step: int) -> tuple[int, int]:
+        """Rollout batch and turn of a step of this process."""
+        return divmod(step, self.turn_plan.per_rollout_batch)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of the present turn."""
+        return self.schedule.at(self.position(self._step)[0])
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """One turn; every `turn_plan.per_rollout_batch` of them begin with a new rollout batch."""
-        rollout_batch, turn = divmod(self._step, self.turn_plan.per_rollout_batch)
+        rollout_batch, turn = self.position(self._step)
         if turn == 0:
             self._begin_rollout_batch(rollout_batch)
-        elif not self._active:
-            self._collect_again(rollout_batch)
         start = time.perf_counter()
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._window_losses.append(loss)
         self._step += 1
         self._update_seconds += time.perf_counter() - start
-        if self._step % self.turn_plan.per_rollout_batch == 0:
+        if self.position(self._step)[1] == 0:
             self._end_rollout_batch()
         return loss
 
     def _prepare_inputs(self, inputs: Any) -> Turn | None:
         """The turn that it is, whatever the data loader says."""
-        rollout_batch, turn = divmod(self._step, self.turn_plan.per_rollout_batch)
+        if not self.buffers:
+            raise UserError(
+                "The checkpoint lies within a rollout batch, and its rollouts are absent. Resume from another one."
+            )
+        rollout_batch, turn = self.position(self._step)
         return self.turn_plan.turns(self.schedule.index(rollout_batch))[turn]
-
-    @property
-    def _update(self) -> int:
-        """Number of the optimiser step within the rollout batch."""
-        return (self._step % self.turn_plan.per_rollout_batch) // self.args.gradient_accumulation_steps
 
     def compute_loss(
         self, model: Any, inputs: Turn | None, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -363,125 +372,34 @@ class FlowGRPOTrainer(_BaseTrainer):
         """The objective's loss, summed over the items that count, over their number in the optimiser step."""
         if inputs is None:
             return self.policy.zero_loss()
-        active = self._active[inputs.objective]
-        stage = self.schedule.at(self._step // self.turn_plan.per_rollout_batch)
-        self.policy.enter(stage, stage.objectives[inputs.objective].statistics)
-        batch = active.buffer.batch(inputs.index, self.backbone)
-        per_item = active.objective.loss(batch, self.policy)
+        weighted, buffer = self.stage.objectives[inputs.objective], self.buffers[inputs.objective]
+        self.policy.enter(self.stage, weighted.statistics)
+        batch = buffer.batch(inputs.index, self.backbone)
+        per_item = weighted.objective.loss(batch, self.policy)
+        update = self.position(self._step)[1] // self.args.gradient_accumulation_steps
         # Gradients are averaged over processes, the number of items is that of all of them.
-        scale = self.accelerator.num_processes / max(1, active.buffer.num_valid_items[self._update])
+        scale = self.accelerator.num_processes / max(1, buffer.num_valid_items[update])
         counted = torch.where(batch.valid, per_item, torch.zeros_like(per_item)).sum() * scale
-        return counted if active.weight == 1.0 else counted * active.weight
+        return counted * weighted.weight
 
     # A rollout batch
 
     def _begin_rollout_batch(self, rollout_batch: int) -> None:
         self._rollout_batch_start, self._update_seconds = time.perf_counter(), 0.0
-        self._active = []  # the last rollouts are given up before new ones are sampled
-        for index in range(len(self.schedule.at(rollout_batch).objectives)):
-            self._active.append(self._begin_objective(rollout_batch, index))
+        self.buffers = []  # the last rollouts are given up before new ones are sampled
+        self.buffers = self.phase.collect(rollout_batch)
         self.metrics.note_stage(rollout_batch, self.schedule.index(rollout_batch))
-
-    def _collect_again(self, rollout_batch: int) -> None:
-        """Collect the rollouts of a run that was resumed within a rollout batch; the same whenever they are sampled.
-
-        Raises:
-            UserError: They are not the same, because the trained policy samples.
-        """
-        if not self.checkpoints.can_collect_again:
-            raise UserError(
-                "The checkpoint lies within a rollout batch, and its rollouts are absent. Resume from another one."
-            )
-        self._begin_rollout_batch(rollout_batch)
-
-    def _begin_objective(self, rollout_batch: int, index: int) -> ActiveObjective:
-        """Sample what an objective of the stage needs, and prepare its micro-batches."""
-        args, rank = self.args, self.accelerator.process_index
-        stage, local = self.schedule.at(rollout_batch), args.prompts_per_process
-        weighted = stage.objectives[index]
-        objective, plan = weighted.objective, weighted.objective.plan
-        prompts = self.schedule.prompts(rollout_batch, args.prompts_per_rollout_batch, args.seed)
-        kept = self._num_clips_to_keep() if rank == 0 else 0
-        request = RolloutRequest(
-            seed=args.seed,
-            rollout_batch=rollout_batch,
-            stage=stage,
-            window=self.sampler.window(args.seed, rollout_batch) if plan.steps == "window" else (0, 0),
-            prompts=prompts[rank * local : (rank + 1) * local],
-            first_group=rank * local,
-            keep_clips=kept,
-            plan=plan,
-            parameters=objective.behaviour(),
-        )
-        rollouts = self.collector.collect(request)
-        advantages = self._advantages(stage, objective, rollouts)
-        buffer = self._make_buffer(rollout_batch, index, rollouts, advantages)
-        self.metrics.note_rollouts(rollouts)
-        self.last_rollout_batch, self.last_advantages = rollouts, advantages
-        rollouts.steps, rollouts.latents = [], []  # the buffer holds them until the rollout batch's last update
-        if not plan.scored:
-            rollouts.clips = []  # those of the update are shown instead
-            self.policy.collect_shown(rollouts.clips, kept)
-        self._prepare_updates(buffer, stage, weighted)
-        return ActiveObjective(objective, weighted.weight, buffer)
-
-    def _advantages(self, stage: Stage, objective: Objective, rollouts: RolloutBatch) -> Advantages:
-        """Advantages of all processes' samples; zeros where the objective computes rewards itself."""
-        if not objective.plan.scored:
-            num_groups = self.args.prompts_per_rollout_batch
-            count = num_groups * self.args.num_generations
-            return Advantages(torch.zeros(count), torch.ones(count, dtype=torch.bool), torch.zeros(num_groups))
-        scores: list[SampleScore] = gather_object(rollouts.scores)
-        credit = choose_credit(objective.advantage_options, self.args.num_generations)
-        advantages = credit.advantages(stage, scores, rollouts.steps[0].sample)
-        self.last_scores = scores
-        self.metrics.note_scores(scores, advantages)
-        self._check_failures(scores)
-        return advantages
 
     def _end_rollout_batch(self) -> None:
         self.metrics.note_phase("update", self._update_seconds)
         self.metrics.note_phase("rollout_batch", time.perf_counter() - self._rollout_batch_start)
         self.metrics.note_memory()
 
-    def _num_clips_to_keep(self) -> int:
+    @property
+    def num_clips_to_keep(self) -> int:
+        """Clips of the present rollout batch that are written as samples."""
         due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_rollout_batch
         return self.args.num_sample_videos if due else 0
-
-    def _make_buffer(
-        self, rollout_batch: int, index: int, rollouts: RolloutBatch, advantages: Advantages
-    ) -> UpdateBuffer:
-        args, device, stage = self.args, self.accelerator.device, self.schedule.at(rollout_batch)
-        objective = stage.objectives[index].objective
-        local = args.prompts_per_process * args.num_generations
-        own = slice(self.accelerator.process_index * local, (self.accelerator.process_index + 1) * local)
-        num_chunks = local // rollouts.chunk_size
-        batches = plan_micro_batches(
-            num_chunks,
-            rollouts.chunk_size,
-            objective.num_items(num_recorded_steps(objective, *self._num_steps)),
-            args.per_device_train_batch_size,
-            args.seed,
-            rollout_batch,
-            first_chunk=self.accelerator.process_index * num_chunks,
-        )
-        valid = advantages.valid[own].to(device)
-        turns = self.turn_plan.turns(self.schedule.index(rollout_batch))
-        counts = count_valid_items(turns, index, batches, valid, args.gradient_accumulation_steps)
-        counts = gather(counts.to(device)).view(self.accelerator.num_processes, -1).sum(0)
-        clips = [] if objective.plan.scored else list(rollouts.clips)
-        values = advantages.values[own].to(device)
-        return UpdateBuffer(rollouts.steps, rollouts.latents, batches, values, valid, counts.tolist(), clips)
-
-    @torch.no_grad()
-    def _prepare_updates(self, buffer: UpdateBuffer, stage: Stage, weighted: WeightedObjective) -> None:
-        """Let the objective compute what its updates need, each through the very micro-batch that they will see."""
-        self.policy.enter(stage, weighted.statistics)
-        batches = [buffer.batch(index, self.backbone) for index in range(len(buffer.micro_batches))]
-        with self.compute_loss_context_manager():
-            found = weighted.objective.prepare(batches, self.policy)
-        for micro_batch, data in zip(buffer.micro_batches, found, strict=True):
-            micro_batch.data = data
 
     def _policy_model(self) -> PolicyModel:
         model: PolicyModel = self.accelerator.unwrap_model(self.model)
@@ -608,7 +526,12 @@ class FlowGRPOTrainer(_BaseTrainer):
 
     # When to stop
 
-    def _check_failures(self, scores: list[SampleScore]) -> None:
+    def check_failures(self, scores: list[SampleScore]) -> None:
+        """Log the samples whose rewards failed.
+
+        Raises:
+            TrainingStopped: They are more than `max_failed_share`.
+        """
         failed = [score for score in scores if score.failed]
         for score in failed if self.accelerator.is_main_process else ():
             log.warning("sample masked", reasons=score.failures)
@@ -654,15 +577,16 @@ class _UpdateHooks(TrainerCallback):
         trainer = self._trainer
         trainer._policy_model().register_rollout_forward()
         trainer.checkpoints.start_average()
-        for weighted in trainer._objectives:
-            weighted.objective.start(trainer.policy)
+        for objective in trainer.objectives.values():
+            objective.start(trainer.policy)
         trainer.checkpoints.load_objectives()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Without an item that counts there is no gradient: momentum and weight decay must not act either."""
         trainer = self._trainer
-        update = ((trainer._step - 1) % trainer.turn_plan.per_rollout_batch) // args.gradient_accumulation_steps
-        if trainer._active and not any(active.buffer.num_valid_items[update] for active in trainer._active):
+        _, turn = trainer.position(trainer._step - 1)
+        update = turn // args.gradient_accumulation_steps
+        if not any(buffer.num_valid_items[update] for buffer in trainer.buffers):
             trainer.model.zero_grad(set_to_none=True)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -670,8 +594,9 @@ class _UpdateHooks(TrainerCallback):
         trainer = self._trainer
         if trainer.ema is not None:
             trainer.ema.update(state.global_step + 1)
-        for active in trainer._active:
-            active.objective.end_update(trainer.policy)
+        rollout_batch, _ = trainer.position(trainer._step - 1)
+        for weighted in trainer.schedule.at(rollout_batch).objectives:
+            weighted.objective.end_update(trainer.policy)
 
 
 def _tick(items: list[int]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.objective import UpdateBatch
 from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
 from worldr1_core.seeding import derive_seed, generator
+from worldr1_train.clip_state import as_dict, pack_clip, unpack_clip
 
 
 @dataclass(slots=True)
@@ -62,8 +63,7 @@ class UpdateBuffer:
         """Micro-batch `index` as the objective sees it."""
         micro_batch = self.micro_batches[index]
         rows = torch.tensor(micro_batch.samples, device=self.advantages.device)
-        num_chunks = 1 + max(other.chunk for other in self.micro_batches)
-        num_steps = len(self.steps) // num_chunks
+        num_steps = _num_steps(len(self.steps), len(self.valid), self.steps[0].batch_size)
 
         def select(step: int) -> PolicyStep:
             return backbone.select_step(self.steps[micro_batch.chunk * num_steps + step], micro_batch.rows)
@@ -86,10 +86,11 @@ class UpdateBuffer:
         return {
             "steps": [_pack_step(step) for step in self.steps],
             "latents": list(self.latents),
-            "micro_batches": [_as_dict(batch) for batch in self.micro_batches],
+            "micro_batches": [as_dict(batch) for batch in self.micro_batches],
             "advantages": self.advantages,
             "valid": self.valid,
             "num_valid_items": list(self.num_valid_items),
+            "clips": [pack_clip(clip) for clip in self.clips],
         }
 
     @classmethod
@@ -103,6 +104,7 @@ class UpdateBuffer:
             advantages=moved["advantages"],
             valid=moved["valid"],
             num_valid_items=list(moved.get("num_valid_items", moved.get("num_valid_pairs", ()))),
+            clips=[unpack_clip(clip) for clip in state.get("clips", ())],  # videos stay on the CPU
         )
 
 
@@ -118,9 +120,9 @@ def plan_micro_batches(
     """Micro-batches over every item of a process once, in a random order.
 
     A micro-batch holds the same item of its videos: pairs of (video, timestep) then share their timestep, so that the
-    denoiser is called as it was in the rollout. Chunks are
-    dealt out in turn: where `updates_per_rollout_batch` divides the micro-batches of a chunk, every optimiser step sees
-    as much of each chunk, and the same pairs however many processes share the rollout batch.
+    denoiser is called as it was in the rollout. Chunks are dealt out in turn: where `updates_per_rollout_batch` divides
+    the micro-batches of a chunk, every optimiser step sees as much of each chunk, and the same pairs however many
+    processes share the rollout batch.
 
     Args:
         num_chunks: Chunks of this process; the samples of a chunk were recorded together.
@@ -147,28 +149,24 @@ def plan_micro_batches(
     return [batch for turn in zip(*shuffled, strict=True) for batch in turn]
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
-    return {item.name: getattr(value, item.name) for item in fields(value)}
+def _num_steps(num_recorded: int, num_samples: int, chunk_size: int) -> int:
+    """Recorded steps of every video, from those of all chunks."""
+    return num_recorded // (num_samples // chunk_size)
 
 
 def _pack_step(step: PolicyStep) -> dict[str, Any]:
-    packed = _as_dict(step)
-    return {**packed, "point": _as_dict(step.point), "calls": [_as_dict(call) for call in step.calls]}
+    return {**as_dict(step), "point": as_dict(step.point), "calls": [as_dict(call) for call in step.calls]}
 
 
 def _unpack_micro_batch(packed: dict[str, Any], buffer: dict[str, Any]) -> MicroBatch:
     fields_ = {**packed, "rows": tuple(packed["rows"]), "samples": tuple(packed["samples"])}
     if "step" in fields_:  # as versions before objectives were plugins wrote it
-        num_chunks = len(buffer["valid"]) // _chunk_size(buffer)
-        num_steps = len(buffer["steps"]) // num_chunks
+        chunk_size = len(buffer["steps"][0]["sample"])
+        num_steps = _num_steps(len(buffer["steps"]), len(buffer["valid"]), chunk_size)
         fields_["chunk"], fields_["item"] = divmod(fields_.pop("step"), num_steps)
         old = {name: fields_.pop(name) for name in ("old_log_prob", "reference_mean")}
         fields_["data"] = {name: value for name, value in old.items() if value is not None}
     return MicroBatch(**fields_)
-
-
-def _chunk_size(buffer: dict[str, Any]) -> int:
-    return int(buffer["steps"][0]["sample"].shape[0])
 
 
 _RENAMED_POINT_FIELDS = {"level": "noise_level", "second_level": "first_step_level"}

@@ -1,0 +1,113 @@
+"""The order in which the micro-batches of a stage's objectives take their turns.
+
+An optimiser step has the same number of turns in every stage, because gradient accumulation is fixed for a run. Stages
+that need fewer begin an optimiser step with empty turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from worldr1_core.objective import Objective
+from worldr1_train.stages import Stage
+from worldr1_train.updates import MicroBatch
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and plans need none of it
+    from worldr1_train.config import FlowGRPOConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose micro-batch comes next.
+
+    Attributes:
+        objective: Index of the objective in the stage.
+        index: Number of its micro-batch.
+    """
+
+    objective: int
+    index: int
+
+
+class TurnPlan:
+    """Turns of a rollout batch, for every stage.
+
+    Args:
+        stages: The cycle.
+        args: Sizes; `gradient_accumulation_steps` is set.
+        window: Stochastic steps of the window.
+        num_inference_steps: Steps of the schedule.
+
+    Attributes:
+        per_update: Turns of an optimiser step.
+        per_rollout_batch: Turns of a rollout batch.
+        most_recorded_steps: Recorded steps of a video, for the objective that records most.
+
+    Raises:
+        UserError: The sizes do not divide each other, or an objective asks for more steps than there are.
+    """
+
+    def __init__(self, stages: Sequence[Stage], args: FlowGRPOConfig, window: int, num_inference_steps: int) -> None:
+        self._recorded_steps = {"window": window, "all": num_inference_steps}
+        updates, iterations = args.updates_per_rollout_batch, int(args.num_iterations)
+        objectives = [[weighted.objective for weighted in stage.objectives] for stage in stages]
+        counts = [[args.count_micro_batches(self.num_items(objective)) for objective in own] for own in objectives]
+        self.per_update = max(sum(own) * iterations // updates for own in counts)
+        self.per_rollout_batch = self.per_update * updates
+        self.most_recorded_steps = max(self._recorded_steps[o.plan.steps] for own in objectives for o in own)
+        self._turns = [self._fill_up(_in_turn(own, updates, iterations), updates) for own in counts]
+        args.gradient_accumulation_steps = self.per_update
+
+    def num_items(self, objective: Objective) -> int:
+        """Items of every video for an objective."""
+        return objective.num_items(self._recorded_steps[objective.plan.steps])
+
+    def turns(self, stage: int) -> list[Turn | None]:
+        """Turns of a rollout batch of a stage; `None` is an empty one."""
+        return self._turns[stage]
+
+    def _fill_up(self, turns: Sequence[Turn], updates: int) -> list[Turn | None]:
+        """The turns, with empty ones before those of every optimiser step."""
+        own = len(turns) // updates
+        result: list[Turn | None] = []
+        for start in range(0, len(turns), own):
+            result += [None] * (self.per_update - own)
+            result += turns[start : start + own]
+        return result
+
+
+def count_valid_items(
+    turns: Sequence[Turn | None], objective: int, batches: Sequence[MicroBatch], valid: Tensor, per_update: int
+) -> Tensor:
+    """Items of an objective that count on this process, in every optimiser step of the rollout batch.
+
+    Args:
+        turns: Turns of the rollout batch.
+        objective: Index of the objective.
+        batches: Its micro-batches.
+        valid: `(V,)` samples of this process that count.
+        per_update: Turns of an optimiser step.
+
+    Returns:
+        `(updates,)` int64.
+    """
+    counts = [
+        0 if turn is None or turn.objective != objective else int(valid[list(batches[turn.index].samples)].sum())
+        for turn in turns
+    ]
+    return torch.tensor(counts, dtype=torch.int64).view(-1, per_update).sum(1)
+
+
+def _in_turn(counts: Sequence[int], updates: int, iterations: int) -> list[Turn]:
+    """Every micro-batch once a pass, so that each optimiser step holds as much of every objective as can be."""
+    parts = max(1, updates // iterations)
+    one_pass = []
+    for part in range(parts):
+        for objective, count in enumerate(counts):
+            one_pass += [Turn(objective, index) for index in range(part * count // parts, (part + 1) * count // parts)]
+    return one_pass * iterations
