@@ -98,7 +98,7 @@ def generate(
 
 def _with_flags(manifest: Manifest, registry: Registry, backbone: str | None, noise: str | None) -> Manifest:
     from worldr1_backbones.backbone_choice import backbone_spec
-    from worldr1_core.generation_components import component_spec
+    from worldr1_core.component_specs import component_spec
     from worldr1_core.manifest import ComponentSpec
 
     changes: dict[str, ComponentSpec] = {}

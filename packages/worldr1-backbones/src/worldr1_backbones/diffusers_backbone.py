@@ -144,14 +144,6 @@ class DiffusersBackbone(Backbone):
         """
         return type(self).guidance_rule(outputs, self.config.guidance_scale)
 
-    def to_pipeline(self, latents: Tensor) -> Tensor:
-        """Latents `(B, C, T, H, W)` in the layout that the pipeline's `latents` argument has."""
-        return latents
-
-    def from_pipeline(self, latents: Tensor) -> Tensor:
-        """The inverse of `to_pipeline`."""
-        return latents
-
     def before_decoding(self, latents: Tensor) -> Tensor:
         """Transform latents between the last step and decoding, as the pipeline does; no change by default."""
         return latents

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from worldr1_core.backbone import Backbone
-from worldr1_core.component import Component, describe_validation_error
+from worldr1_core.component import Component
+from worldr1_core.component_specs import component_spec, with_article
 from worldr1_core.compose import build
 from worldr1_core.errors import ManifestError, UserError, shorten
 from worldr1_core.gaussian_noise import GaussianNoise
@@ -97,22 +96,6 @@ def build_conditioner(spec: ComponentSpec | None, registry: Registry, device: st
     return build(spec, "noise conditioner", NoiseConditioner, registry, device)
 
 
-def component_spec(choice: str | Mapping[str, Any] | ComponentSpec, kind: str, registry: Registry) -> ComponentSpec:
-    """The spec of a component given as a registered name, or as a mapping with `name` and options.
-
-    Raises:
-        UnknownNameError: Nothing registers the name.
-        UserError: The mapping has no name.
-    """
-    given = {"name": choice} if isinstance(choice, str) else dict(choice)
-    try:
-        spec = ComponentSpec.model_validate(given)
-    except ValidationError as error:
-        issues = describe_validation_error(error)
-        raise UserError(f"A {kind} given as a mapping needs a name, received {shorten(choice)}: {issues}") from error
-    return spec.model_copy(update={"name": registry.find(kind, spec.name).name})
-
-
 def choose_component(choice: Any, kind: str, interface: type[C], registry: Registry, device: str) -> C:
     """A component given in any form.
 
@@ -133,6 +116,6 @@ def choose_component(choice: Any, kind: str, interface: type[C], registry: Regis
     if isinstance(choice, str | Mapping | ComponentSpec):
         return build(component_spec(choice, kind, registry), kind, interface, registry, device)
     raise UserError(
-        f"A {kind} must be a registered name ({registry.names(kind)}), a mapping with 'name' and options, or a class "
-        f"or object derived from {interface.__name__}; received {shorten(choice)}."
+        f"{with_article(kind)} must be a registered name ({registry.names(kind)}), a mapping with 'name' and options, "
+        f"or a class or object derived from {interface.__name__}; received {shorten(choice)}."
     )

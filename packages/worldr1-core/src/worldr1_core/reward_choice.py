@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from worldr1_core.component import describe_validation_error
+from worldr1_core.component_specs import component_spec
 from worldr1_core.errors import UserError, shorten
 from worldr1_core.manifest import RewardSpec
 from worldr1_core.registry import RESERVED, Registry
@@ -138,14 +136,7 @@ def _spec(
     if isinstance(item, str):
         name = registry.find("reward", item).name
         return known[name] if name in known else RewardSpec.model_validate({"name": name})
-    if isinstance(item, RewardSpec):
-        return item
-    try:
-        spec = RewardSpec.model_validate(dict(item), strict=True)
-        return spec.model_copy(update={"name": registry.find("reward", spec.name).name})
-    except ValidationError as error:
-        issues = describe_validation_error(error)
-        raise UserError(f"A reward given as a mapping needs a name, received {shorten(item)}: {issues}") from error
+    return item if isinstance(item, RewardSpec) else component_spec(item, "reward", registry, RewardSpec)
 
 
 def _check_weight(weight: Any, item: Any) -> None:

@@ -56,9 +56,8 @@ class SampleVideos(TrainerCallback):
         if rollout_batch is None or not rollout_batch.clips or not state.is_world_process_zero:
             return
         samples = []
-        scores: Sequence[SampleScore | None] = rollout_batch.scores or [None] * len(
-            rollout_batch.clips
-        )  # none where an objective scores itself
+        # An objective that computes rewards itself leaves no scores.
+        scores: Sequence[SampleScore | None] = rollout_batch.scores or [None] * len(rollout_batch.clips)
         for number, (clip, score) in enumerate(zip(rollout_batch.clips, scores, strict=False)):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
             path = self._folder / f"{stem}.mp4"

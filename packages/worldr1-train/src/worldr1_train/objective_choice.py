@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from worldr1_core.component import describe_validation_error
+from worldr1_core.component_specs import component_spec
 from worldr1_core.compose import build
 from worldr1_core.errors import UserError, shorten
+from worldr1_core.generation_components import choose_component
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.objective import Objective
 from worldr1_core.registry import Registry
@@ -81,28 +80,9 @@ def _choose(item: Any, registry: Registry, device: str) -> ObjectiveChoice:
         item, weight = item
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
             raise UserError(f"The weight of an objective must be a finite number above 0, received {shorten(weight)}.")
-    if isinstance(item, Objective):
-        return ObjectiveChoice(item, 1.0 if weight is None else float(weight))
-    if isinstance(item, type) and issubclass(item, Objective):
-        return ObjectiveChoice(item(device=device), 1.0 if weight is None else float(weight))
-    if not isinstance(item, str | Mapping | ComponentSpec):
-        raise UserError(
-            f"An objective must be a registered name ({registry.names('objective')}), a mapping with 'name' and "
-            f"options, or a class or object derived from worldr1_core.Objective; received {shorten(item)}."
-        )
-    spec = _spec(item, registry)
-    objective = build(spec, "objective", Objective, registry, device)
-    return ObjectiveChoice(objective, spec.weight if weight is None else float(weight))
-
-
-def _spec(item: str | Mapping[str, Any] | ComponentSpec, registry: Registry) -> ObjectiveSpec:
-    if isinstance(item, ObjectiveSpec):
-        given: Mapping[str, Any] = item.model_dump()
-    else:
-        given = {"name": item} if isinstance(item, str) else dict(item)
-    try:
-        spec = ObjectiveSpec.model_validate(given)
-    except ValidationError as error:
-        issues = describe_validation_error(error)
-        raise UserError(f"An objective given as a mapping needs a name, received {shorten(item)}: {issues}") from error
-    return spec.model_copy(update={"name": registry.find("objective", spec.name).name})
+    if isinstance(item, str | Mapping | ComponentSpec):
+        spec = component_spec(item, "objective", registry, ObjectiveSpec)
+        objective = build(spec, "objective", Objective, registry, device)
+        return ObjectiveChoice(objective, spec.weight if weight is None else float(weight))
+    objective = choose_component(item, "objective", Objective, registry, device)
+    return ObjectiveChoice(objective, 1.0 if weight is None else float(weight))

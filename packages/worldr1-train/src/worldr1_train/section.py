@@ -11,8 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.manifest import ComponentSpec
 from worldr1_train.held_out_section import AlarmSection, DiversitySection, ReferenceClipsSection
-from worldr1_train.option_checks import Spelling, check_average, check_batch_sizes, check_credit, check_steps
-from worldr1_train.options import OPTIONS, manifest_field
+from worldr1_train.objective_options import FlowGRPOOptions
+from worldr1_train.option_checks import Spelling, check_average, check_batch_sizes, check_steps
+from worldr1_train.options import manifest_field
 from worldr1_train.precision import Precision
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -74,16 +75,10 @@ class OptimiserSection(_Part):
     warmup_steps: int = manifest_field("optimiser.warmup_steps")
 
 
-class ObjectiveSection(_Part):
+class ObjectiveSection(FlowGRPOOptions):
     """Flow-GRPO's objective (paper, section 3)."""
 
     name: Literal["flow-grpo"] = Field(default="flow-grpo", exclude=True, description="Name of the objective.")
-    clip: float = manifest_field("objective.clip")
-    clip_high: float | None = manifest_field("objective.clip_high")
-    kl: float = manifest_field("objective.kl")
-    advantage_clip: float = manifest_field("objective.advantage_clip")
-    aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
-    credit: Literal["video", "spatial"] = manifest_field("objective.credit")
 
     @field_validator("credit", mode="before")
     @classmethod
@@ -92,12 +87,6 @@ class ObjectiveSection(_Part):
             return value
         warn_renamed("The value of train.objective.credit", "place", "spatial")
         return "spatial"
-
-    @model_validator(mode="after")
-    def _spatial_credit_needs_gdpo(self) -> Self:
-        aggregation = OPTIONS["multi_objective_aggregation"].to_argument(self.aggregation)
-        check_credit(Spelling.MANIFEST, self.credit, aggregation)
-        return self
 
 
 def _kind_of_objective(value: Any) -> str:

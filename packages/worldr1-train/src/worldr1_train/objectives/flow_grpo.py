@@ -6,41 +6,23 @@ Flow-GRPO (arXiv 2505.05470) as World-R1 uses it (paper, section 3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar
 
 import torch
-from pydantic import model_validator
 from torch import Tensor
 
-from worldr1_core.component import ComponentConfig
 from worldr1_core.objective import AdvantageOptions, Objective, Policy, RolloutPlan, UpdateBatch
 from worldr1_core.policy import Transition
 from worldr1_train.advantages import clipped_surrogate
-from worldr1_train.option_checks import Spelling, check_credit
-from worldr1_train.options import OPTIONS, manifest_field
+from worldr1_train.objective_options import FlowGRPOOptions
 
 
 class FlowGRPOObjective(Objective):
     """Clipped surrogate of every (video, timestep) pair of the window, plus the KL divergence to the reference."""
 
-    class Config(ComponentConfig):
-        """Options of `flow-grpo`."""
-
-        clip: float = manifest_field("objective.clip")
-        clip_high: float | None = manifest_field("objective.clip_high")
-        kl: float = manifest_field("objective.kl")
-        advantage_clip: float = manifest_field("objective.advantage_clip")
-        aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
-        credit: Literal["video", "spatial"] = manifest_field("objective.credit")
-
-        @model_validator(mode="after")
-        def _spatial_credit_needs_gdpo(self) -> Self:
-            aggregation = OPTIONS["multi_objective_aggregation"].to_argument(self.aggregation)
-            check_credit(Spelling.MANIFEST, self.credit, aggregation)
-            return self
-
+    Config: ClassVar[type[FlowGRPOOptions]] = FlowGRPOOptions
     plan: ClassVar[RolloutPlan] = RolloutPlan(steps="window")
-    config: Config
+    config: FlowGRPOOptions
 
     @property
     def needs_reference(self) -> bool:
@@ -50,8 +32,7 @@ class FlowGRPOObjective(Objective):
     @property
     def advantage_options(self) -> AdvantageOptions:
         """See `Objective.advantage_options`."""
-        config = self.config
-        return AdvantageOptions(config.aggregation, config.advantage_clip, config.credit)
+        return self.config.advantage_options()
 
     def num_items(self, num_steps: int) -> int:
         """See `Objective.num_items`: one item a stochastic step."""

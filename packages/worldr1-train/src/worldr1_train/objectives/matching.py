@@ -10,21 +10,17 @@ sample without: guidance of 1 halves the calls of the denoiser.
 
 from __future__ import annotations
 
-from typing import Literal, Self
-
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError
 from worldr1_core.objective import AdvantageOptions, Objective, Policy, UpdateBatch
 from worldr1_train.noising import NoisedLatents, add_noise
-from worldr1_train.option_checks import Spelling, check_credit
-from worldr1_train.options import OPTIONS, manifest_field
+from worldr1_train.objective_options import AdvantageConfig
 
 
-class MatchingConfig(ComponentConfig):
+class MatchingConfig(AdvantageConfig):
     """Options of every matching objective."""
 
     timesteps: int = Field(4, ge=1, le=1000, description="Noise levels of every video, each at another step.")
@@ -34,15 +30,6 @@ class MatchingConfig(ComponentConfig):
         le=1e6,
         description="Weight of the mean squared distance of the model's output to that of the model before training.",
     )
-    advantage_clip: float = manifest_field("objective.advantage_clip")
-    aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
-    credit: Literal["video", "spatial"] = manifest_field("objective.credit")
-
-    @model_validator(mode="after")
-    def _spatial_credit_needs_gdpo(self) -> Self:
-        aggregation = OPTIONS["multi_objective_aggregation"].to_argument(self.aggregation)
-        check_credit(Spelling.MANIFEST, self.credit, aggregation)
-        return self
 
 
 class MatchingObjective(Objective):
@@ -59,8 +46,7 @@ class MatchingObjective(Objective):
     @property
     def advantage_options(self) -> AdvantageOptions:
         """See `Objective.advantage_options`."""
-        config = self.config
-        return AdvantageOptions(config.aggregation, config.advantage_clip, config.credit)
+        return self.config.advantage_options()
 
     def num_items(self, num_steps: int) -> int:
         """See `Objective.num_items`: one item a noise level."""
