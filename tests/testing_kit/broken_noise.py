@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from testing_kit import broken_components
 from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import TrajectoryError
@@ -56,35 +57,26 @@ class PlainConfig(Good):
 class Undescribed(Good):
     """Gaussian noise."""
 
-    class Config(Good.Config):
-        bias: float = Field(0.0, ge=0, le=1)
+    class Config(broken_components.UndescribedConfig, Good.Config):
+        pass
 
 
 class Unbounded(Good):
     """Gaussian noise."""
 
-    class Config(Good.Config):
-        count: int = Field(1, ge=0, description="Has no upper bound.")
+    class Config(broken_components.UnboundedConfig, Good.Config):
+        pass
 
 
 class NoRoundTrip(Good):
     """Gaussian noise."""
 
-    class Config(Good.Config):
-        scale: float = Field(1.0, ge=0, le=10, description="Grows on its way.")
-
-        @field_validator("scale")
-        @classmethod
-        def _grow(cls, scale):
-            return scale + 1
+    class Config(broken_components.GrowingConfig, Good.Config):
+        pass
 
 
-class SwallowsOptions(Good):
+class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Gaussian noise."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        known = {name: options[name] for name in options if name in self.Config.model_fields}
-        super().__init__(config, device=device, **known)
 
 
 class Undocumented(Good):

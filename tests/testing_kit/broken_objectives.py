@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from testing_kit import broken_components
 from worldr1_core.component import ComponentConfig
 from worldr1_core.objective import AdvantageOptions, Objective, RolloutPlan
 
@@ -97,47 +98,34 @@ class PlainConfig(Good):
 class Undescribed(Good):
     """Advantage times matching error."""
 
-    class Config(Good.Config):
-        bias: float = Field(0.0, ge=0, le=1)
+    class Config(broken_components.UndescribedConfig, Good.Config):
+        pass
 
 
 class Unbounded(Good):
     """Advantage times matching error."""
 
-    class Config(Good.Config):
-        bias: float = Field(0.0, ge=0, description="Has no upper bound.")
+    class Config(broken_components.UnboundedConfig, Good.Config):
+        pass
 
 
 class NoRoundTrip(Good):
     """Advantage times matching error."""
 
-    class Config(Good.Config):
-        bias: float = Field(1.0, ge=0, le=10, description="Grows on its way.")
-
-        @field_validator("bias")
-        @classmethod
-        def _grow(cls, bias):
-            return bias + 1
+    class Config(broken_components.GrowingConfig, Good.Config):
+        pass
 
 
-class SwallowsOptions(Good):
+class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Advantage times matching error."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        known = {name: options[name] for name in options if name in self.Config.model_fields}
-        super().__init__(config, device=device, **known)
 
 
 class Undocumented(Good):
     pass
 
 
-class Unpicklable(Good):
+class Unpicklable(broken_components.Unpicklable, Good):
     """Advantage times matching error."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        super().__init__(config, device=device, **options)
-        self.rule = lambda level: level
 
 
 class UnknownSteps(GoodGradient):

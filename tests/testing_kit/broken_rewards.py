@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from testing_kit import broken_components
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
 from worldr1_core.judge import JudgeRequest
@@ -75,15 +76,15 @@ class Mutable(Good):
 class Undescribed(Good):
     """Brightness, in [0, 1]."""
 
-    class Config(Good.Config):
-        bias: float = Field(0.0, ge=0, le=1)
+    class Config(broken_components.UndescribedConfig, Good.Config):
+        pass
 
 
 class Unbounded(Good):
     """Brightness, in [0, 1]."""
 
-    class Config(Good.Config):
-        biases: list[float] | None = Field(None, description="Added.")
+    class Config(broken_components.UnboundedConfig, Good.Config):
+        pass
 
 
 class HalfBounded(Good):
@@ -96,21 +97,12 @@ class HalfBounded(Good):
 class NoRoundTrip(Good):
     """Brightness, in [0, 1]."""
 
-    class Config(Good.Config):
-        scale: float = Field(1.0, ge=0, le=10, description="Grows on its way.")
-
-        @field_validator("scale")
-        @classmethod
-        def _grow(cls, scale):
-            return scale + 1
+    class Config(broken_components.GrowingConfig, Good.Config):
+        pass
 
 
-class SwallowsOptions(Good):
+class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Brightness, in [0, 1]."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        known = {name: options[name] for name in options if name in self.Config.model_fields}
-        super().__init__(config, device=device, **known)
 
 
 class BareTypeError(Good):
@@ -128,12 +120,8 @@ class NoRange(Good):
     """How bright a clip is."""
 
 
-class Unpicklable(Good):
+class Unpicklable(broken_components.Unpicklable, Good):
     """Brightness, in [0, 1]."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        super().__init__(config, device=device, **options)
-        self.metric = lambda frames: frames.mean()
 
 
 class ForgetsDevice(Good):

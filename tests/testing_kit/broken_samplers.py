@@ -6,9 +6,10 @@ import copy
 from dataclasses import replace
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict
 
 from samplers.toy import ToyPolicy, ToySampler, ToyScheduler
+from testing_kit import broken_components
 from worldr1_core.policy import PolicyStep, Transition
 from worldr1_core.seeding import draw_normal
 
@@ -44,47 +45,34 @@ class PlainConfig(Good):
 class Undescribed(Good):
     """Noise on top of Euler's step."""
 
-    class Config(Good.Config):
-        bias: float = Field(0.0, ge=0, le=1)
+    class Config(broken_components.UndescribedConfig, Good.Config):
+        pass
 
 
 class Unbounded(Good):
     """Noise on top of Euler's step."""
 
-    class Config(Good.Config):
-        bias: float = Field(0.0, ge=0, description="Has no upper bound.")
+    class Config(broken_components.UnboundedConfig, Good.Config):
+        pass
 
 
 class NoRoundTrip(Good):
     """Noise on top of Euler's step."""
 
-    class Config(Good.Config):
-        scale: float = Field(1.0, ge=0, le=10, description="Grows on its way.")
-
-        @field_validator("scale")
-        @classmethod
-        def _grow(cls, scale):
-            return scale + 1
+    class Config(broken_components.GrowingConfig, Good.Config):
+        pass
 
 
-class SwallowsOptions(Good):
+class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Noise on top of Euler's step."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        known = {name: options[name] for name in options if name in self.Config.model_fields}
-        super().__init__(config, device=device, **known)
 
 
 class Undocumented(Good):
     pass
 
 
-class Unpicklable(Good):
+class Unpicklable(broken_components.Unpicklable, Good):
     """Noise on top of Euler's step."""
-
-    def __init__(self, config=None, *, device="cpu", **options):
-        super().__init__(config, device=device, **options)
-        self.rule = lambda level: level
 
 
 class _OverBase(ToyPolicy):

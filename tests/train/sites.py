@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from train.fake_world import __name__ as fake_world
+
+COMPONENTS = {
+    "backbone": {"fake": f"{fake_world}:FakeBackbone"},
+    "sampler": {"fake-sde": f"{fake_world}:FakeSampler"},
+    "reward": {
+        "brightness": f"{fake_world}:Brightness",
+        "redness": f"{fake_world}:Redness",
+        "shine-accuracy": f"{fake_world}:CameraAccuracy",
+        "gain": f"{fake_world}:Gain",
+    },
+    "noise conditioner": {"fake-noise": f"{fake_world}:NegatedNoise"},
+    "manifest section": {"train": "worldr1_train.section:TrainSection"},
+}
+"""Components of the manifest, for a registry of their own: kind -> name -> target."""
+
 MANIFEST = """\
 version: 1
 device: cpu

@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from train.fake_world import FakePolicy
-from train.fake_world import __name__ as fake_world
 from train.runs import logged, make_stage, make_trainer, reward
-from train.sites import MANIFEST, add_fake_world, write_prompts
+from train.sites import COMPONENTS, MANIFEST, add_fake_world, write_prompts
 from train.test_processes import start_two
 from train.test_resume import result_of, start
 from worldr1_backbones.samplers.ddim_sde import DDIMSDEScheduler
@@ -341,18 +340,7 @@ def test_manifest_names_the_objective_and_its_options(tmp_path, make_registry):
     write_prompts(tmp_path)
     path = tmp_path / "run.yaml"
     path.write_text(MANIFEST.replace("train:\n", "train:\n  objective: {name: nft, beta: 0.5}\n"), encoding="utf-8")
-    components = {
-        "backbone": {"fake": f"{fake_world}:FakeBackbone"},
-        "sampler": {"fake-sde": f"{fake_world}:FakeSampler"},
-        "reward": {
-            "brightness": f"{fake_world}:Brightness",
-            "redness": f"{fake_world}:Redness",
-            "shine-accuracy": f"{fake_world}:CameraAccuracy",
-        },
-        "noise conditioner": {"fake-noise": f"{fake_world}:NegatedNoise"},
-        "manifest section": {"train": "worldr1_train.section:TrainSection"},
-        "objective": {"nft": "worldr1_train.objectives.nft:NFTObjective"},
-    }
+    components = {**COMPONENTS, "objective": {"nft": "worldr1_train.objectives.nft:NFTObjective"}}
     trainer = FlowGRPOTrainer.from_manifest(path, registry=make_registry(components), output_dir=tmp_path / "out")
     objectives = [weighted.objective for stage in trainer.components.stages for weighted in stage.objectives]
     assert {type(objective) for objective in objectives} == {NFTObjective}

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from train.fake_world import __name__ as fake_world
-from train.sites import MANIFEST, write_prompts
+from train.sites import COMPONENTS, MANIFEST, write_prompts
 from worldr1_core.errors import ManifestError
 from worldr1_core.registry import Alias
 from worldr1_train.config import FlowGRPOConfig
@@ -21,18 +20,7 @@ OLD = OLD.replace("{name: brightness}", "{name: shine}").replace("[brightness", 
 
 @pytest.fixture
 def registry(make_registry):
-    registry = make_registry(
-        {
-            "backbone": {"fake": f"{fake_world}:FakeBackbone"},
-            "sampler": {"fake-sde": f"{fake_world}:FakeSampler"},
-            "reward": {
-                "brightness": f"{fake_world}:Brightness",
-                "redness": f"{fake_world}:Redness",
-                "shine-accuracy": f"{fake_world}:CameraAccuracy",
-            },
-            "manifest section": {"train": "worldr1_train.section:TrainSection"},
-        }
-    )
+    registry = make_registry(COMPONENTS)
     registry.add_alias(Alias("reward", "shine", "brightness", registry.find("reward", "brightness").owner))
     return registry
 

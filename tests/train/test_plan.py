@@ -8,22 +8,9 @@ import json
 import pytest
 
 from train.fake_world import __name__ as fake_world
-from train.sites import MANIFEST, write_prompts
+from train.sites import COMPONENTS, MANIFEST, write_prompts
 from worldr1_core.errors import ManifestError, OutputError, UnknownNameError, UserError
 from worldr1_train.plan import plan_run, read_manifest, record_run
-
-COMPONENTS = {
-    "backbone": {"fake": f"{fake_world}:FakeBackbone"},
-    "sampler": {"fake-sde": f"{fake_world}:FakeSampler"},
-    "reward": {
-        "brightness": f"{fake_world}:Brightness",
-        "redness": f"{fake_world}:Redness",
-        "shine-accuracy": f"{fake_world}:CameraAccuracy",
-        "gain": f"{fake_world}:Gain",
-    },
-    "noise conditioner": {"fake-noise": f"{fake_world}:NegatedNoise"},
-    "manifest section": {"train": "worldr1_train.section:TrainSection"},
-}
 
 
 @pytest.fixture

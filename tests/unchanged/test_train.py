@@ -9,8 +9,7 @@ import json
 
 from click.testing import CliRunner
 
-from train import fake_world
-from train.sites import write_prompts
+from train.sites import COMPONENTS, write_prompts
 from unchanged.records import check_record
 from worldr1_core.plugins import Installed
 from worldr1_train.cli import train
@@ -109,20 +108,7 @@ def test_four_steps_of_the_tiny_model(tmp_path):
 
 def test_four_steps_of_the_fake_world(tmp_path, make_registry, monkeypatch):
     """With references, a stage without noise, several updates of a rollout batch and evaluations on the way."""
-    where = fake_world.__name__
-    registry = make_registry(
-        {
-            "backbone": {"fake": f"{where}:FakeBackbone"},
-            "sampler": {"fake-sde": f"{where}:FakeSampler"},
-            "reward": {
-                "brightness": f"{where}:Brightness",
-                "redness": f"{where}:Redness",
-                "gain": f"{where}:Gain",
-            },
-            "noise conditioner": {"fake-noise": f"{where}:NegatedNoise"},
-            "manifest section": {"train": "worldr1_train.section:TrainSection"},
-        }
-    )
+    registry = make_registry(COMPONENTS)
     monkeypatch.setattr("worldr1_core.plugins.installed", lambda: Installed(registry))
     write_prompts(tmp_path)
     check_record("train-fake", run(tmp_path, FAKE), relative=1e-5, absolute=1e-7)

@@ -9,7 +9,7 @@ from worldr1_core.backbone import AdapterSpec
 from worldr1_core.sampler import Sampler
 from worldr1_core.testing.backbone_contracts import BACKBONE_CONTRACTS
 from worldr1_core.testing.backbone_subject import PROMPTS, BackboneSubject
-from worldr1_core.testing.report import Check, Report, bind, run_checks
+from worldr1_core.testing.report import Check, Report, bind, report_on
 
 
 def backbone_checks(
@@ -66,7 +66,4 @@ def check_backbone(backbone: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = backbone_checks(backbone, **arguments)
-    report = run_checks(getattr(backbone, "__name__", type(backbone).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(backbone, backbone_checks(backbone, **arguments))

@@ -14,7 +14,7 @@ from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import make_clip
-from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, run_checks
+from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, report_on
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
 
 QUESTION = "Does the picture show a room? Answer with one digit from 0 (no) to 9 (yes)."
@@ -270,7 +270,4 @@ def check_judge(judge: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = judge_checks(judge, **arguments)
-    report = run_checks(getattr(judge, "__name__", type(judge).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(judge, judge_checks(judge, **arguments))

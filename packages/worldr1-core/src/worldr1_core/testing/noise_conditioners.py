@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worldr1_core.testing.noise_contracts import NOISE_CONTRACTS, NoiseSubject
-from worldr1_core.testing.report import Check, Report, bind, run_checks
+from worldr1_core.testing.report import Check, Report, bind, report_on
 
 
 def noise_checks(
@@ -39,7 +39,4 @@ def check_noise_conditioner(conditioner: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = noise_checks(conditioner, **arguments)
-    report = run_checks(getattr(conditioner, "__name__", type(conditioner).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(conditioner, noise_checks(conditioner, **arguments))

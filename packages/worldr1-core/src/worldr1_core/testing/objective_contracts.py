@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -166,14 +166,7 @@ def _zero_advantage(subject: ObjectiveSubject) -> None:
 
 def _follows_advantages(subject: ObjectiveSubject) -> None:
     _require_scores(subject, True)
-    run = subject.run()
-    before = _weighted_likelihood(run)
-    run.move(_mean_gradient(run), STEP)
-    gain = _weighted_likelihood(run) - before
-    if not gain > 0:
-        raise CheckFailed(
-            f"a step against the gradient changes the mean of advantage times likelihood by {gain:.3g}; it must rise"
-        )
+    _check_rises(subject.run(), _weighted_likelihood, "mean of advantage times likelihood")
 
 
 @torch.no_grad()
@@ -200,18 +193,22 @@ def _weighted_likelihood(run: ObjectiveRun) -> float:
 
 def _raises_reward(subject: ObjectiveSubject) -> None:
     _require_scores(subject, False)
-    run = subject.run()
-    before = _mean_reward(run)
-    run.move(_mean_gradient(run), STEP)
-    gain = _mean_reward(run) - before
-    if not gain > 0:
-        raise CheckFailed(f"a step against the gradient changes the mean reward by {gain:.3g}; it must rise")
+    _check_rises(subject.run(), _mean_reward, "mean reward")
 
 
 @torch.no_grad()
 def _mean_reward(run: ObjectiveRun) -> float:
     frames = run.policy.decode(run.policy.denoise(run.rollouts.steps).latents)
     return float(run.policy.score_frames(frames, run.rollouts.clips)[REWARD].mean())
+
+
+def _check_rises(run: ObjectiveRun, measure: Callable[[ObjectiveRun], float], name: str) -> None:
+    """Check that a small step against the gradient raises what is measured."""
+    before = measure(run)
+    run.move(_mean_gradient(run), STEP)
+    gain = measure(run) - before
+    if not gain > 0:
+        raise CheckFailed(f"a step against the gradient changes the {name} by {gain:.3g}; it must rise")
 
 
 def _mean_gradient(run: ObjectiveRun) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from worldr1_core.testing.objective_contracts import OBJECTIVE_CONTRACTS
 from worldr1_core.testing.objective_subject import ObjectiveSubject
-from worldr1_core.testing.report import Check, Report, bind, run_checks
+from worldr1_core.testing.report import Check, Report, bind, report_on
 
 
 def objective_checks(
@@ -50,7 +50,4 @@ def check_objective(objective: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = objective_checks(objective, **arguments)
-    report = run_checks(getattr(objective, "__name__", type(objective).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(objective, objective_checks(objective, **arguments))

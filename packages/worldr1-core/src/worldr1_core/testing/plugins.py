@@ -21,7 +21,7 @@ from worldr1_core.plugins import Installed, discover
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Entry
 from worldr1_core.reward import Reward
-from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, run_checks
+from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, report_on
 
 HEAVY = ("torch", "transformers", "diffusers", "tensorflow", "jax", "scipy", "cv2", "matplotlib", "pandas")
 """Modules that must not be imported when a plugin registers: each costs every `worldr1` command a second or so."""
@@ -172,6 +172,4 @@ def check_plugin(module: str, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    report = run_checks(module, plugin_checks(module, **arguments))
-    report.raise_if_failed()
-    return report
+    return report_on(module, plugin_checks(module, **arguments))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worldr1_core.testing.reconstructor_contracts import RECONSTRUCTOR_CONTRACTS, ReconstructorSubject
-from worldr1_core.testing.report import Check, Report, bind, run_checks
+from worldr1_core.testing.report import Check, Report, bind, report_on
 
 
 def reconstructor_checks(
@@ -57,7 +57,4 @@ def check_reconstructor(reconstructor: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = reconstructor_checks(reconstructor, **arguments)
-    report = run_checks(getattr(reconstructor, "__name__", type(reconstructor).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(reconstructor, reconstructor_checks(reconstructor, **arguments))

@@ -154,14 +154,20 @@ def bind(
     return [Check(contract, subject, skip.get(contract.name)) for contract in contracts]
 
 
-def run_checks(component: str, checks: Iterable[Check[Any]]) -> Report:
-    """Run every check, whatever the others do.
+def report_on(component: Any, checks: Iterable[Check[Any]]) -> Report:
+    """Run every check of a component, whatever the others do.
 
     Args:
-        component: What reports call the subject.
+        component: The component, or the name that reports call it.
         checks: From `bind`.
+
+    Raises:
+        ConformanceError: A check failed.
     """
-    return Report(component, [_run(check) for check in checks])
+    name = component if isinstance(component, str) else getattr(component, "__name__", type(component).__name__)
+    report = Report(name, [_run(check) for check in checks])
+    report.raise_if_failed()
+    return report
 
 
 def _run(check: Check[Any]) -> Outcome:

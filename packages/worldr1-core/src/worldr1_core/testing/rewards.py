@@ -8,7 +8,7 @@ from typing import Any
 
 from worldr1_core.clip import Clip
 from worldr1_core.reconstructor import Reconstruction
-from worldr1_core.testing.report import Check, Report, bind, run_checks
+from worldr1_core.testing.report import Check, Report, bind, report_on
 from worldr1_core.testing.reward_contracts import REWARD_CONTRACTS, RewardSubject, Sample
 from worldr1_core.testing.reward_gradients import GRADIENT_CONTRACTS
 from worldr1_core.testing.stand_ins import StubJudge
@@ -69,7 +69,4 @@ def check_reward(reward: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = reward_checks(reward, **arguments)
-    report = run_checks(getattr(reward, "__name__", type(reward).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(reward, reward_checks(reward, **arguments))

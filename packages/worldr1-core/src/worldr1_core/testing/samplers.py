@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worldr1_core.testing.report import Check, Report, bind, run_checks
+from worldr1_core.testing.report import Check, Report, bind, report_on
 from worldr1_core.testing.sampler_contracts import SAMPLER_CONTRACTS
 from worldr1_core.testing.sampler_subject import SamplerSubject
 
@@ -49,7 +49,4 @@ def check_sampler(sampler: Any, **arguments: Any) -> Report:
     Raises:
         ConformanceError: A check failed; the message lists each with what was seen, why it matters and how to fix it.
     """
-    checks = sampler_checks(sampler, **arguments)
-    report = run_checks(getattr(sampler, "__name__", type(sampler).__name__), checks)
-    report.raise_if_failed()
-    return report
+    return report_on(sampler, sampler_checks(sampler, **arguments))
