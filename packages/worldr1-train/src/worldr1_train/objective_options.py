@@ -7,14 +7,14 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from worldr1_core.component import ComponentConfig
-from worldr1_core.objective import AdvantageOptions
 from worldr1_train.option_checks import Spelling, check_credit
 from worldr1_train.options import OPTIONS, manifest_field
 
 
 class AdvantageConfig(ComponentConfig):
-    """Options of objectives that read advantages."""
+    """Options of objectives that read advantages, and may be held to the model before training."""
 
+    kl: float = manifest_field("objective.kl")
     advantage_clip: float = manifest_field("objective.advantage_clip")
     aggregation: Literal["weighted-sum", "gdpo"] = manifest_field("objective.aggregation")
     credit: Literal["video", "spatial"] = manifest_field("objective.credit")
@@ -25,14 +25,9 @@ class AdvantageConfig(ComponentConfig):
         check_credit(Spelling.MANIFEST, self.credit, aggregation)
         return self
 
-    def advantage_options(self) -> AdvantageOptions:
-        """The options as `Objective.advantage_options` gives them."""
-        return AdvantageOptions(self.aggregation, self.advantage_clip, self.credit)
-
 
 class FlowGRPOOptions(AdvantageConfig):
     """Options of `flow-grpo` (paper, section 3)."""
 
     clip: float = manifest_field("objective.clip")
     clip_high: float | None = manifest_field("objective.clip_high")
-    kl: float = manifest_field("objective.kl")

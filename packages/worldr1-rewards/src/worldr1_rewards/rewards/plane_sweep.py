@@ -65,9 +65,8 @@ def sweep_error_maps(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tens
         VideoError: The images do not have this form.
         TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
     """
-    check_images(images, trajectory)
-    batch, _, _, height, width = images.shape
     grid, inside = _grid_on(images, trajectory)
+    batch, _, _, height, width = images.shape
     errors = _plane_errors(images, grid)
     total = images.new_zeros(batch, height, width)
     count = images.new_zeros(batch, height, width)
@@ -94,9 +93,8 @@ def choose_planes(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tensor,
         VideoError: The images do not have this form.
         TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
     """
-    check_images(images, trajectory)
-    batch, _, _, height, width = images.shape
     grid, inside = _grid_on(images, trajectory)
+    batch, _, _, height, width = images.shape
     if grid.shape[1] == 1:
         return grid[:, 0].expand(batch, -1, -1, -1, -1), inside[:, 0].bool().expand(batch, -1, -1, -1)
     plane = torch.empty(len(grid), batch, height * width, dtype=torch.long, device=images.device)
@@ -106,22 +104,6 @@ def choose_planes(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tensor,
     places = torch.view_as_complex(grid).flatten(2).gather(1, plane).view(shape)
     known = inside.flatten(2).gather(1, plane).view(shape)
     return torch.view_as_real(places.transpose(0, 1)), known.bool().transpose(0, 1)
-
-
-def check_images(images: Tensor, trajectory: CameraTrajectory) -> None:
-    """Refuse what cannot be swept.
-
-    Raises:
-        VideoError: The images are not `(B, T, C, H, W)` with T >= 3.
-        TrajectoryError: The trajectory has another number of poses.
-    """
-    if images.ndim != 5 or images.shape[1] < 3:
-        raise VideoError(f"A sweep needs images (B, T, C, H, W) with T >= 3, received shape {tuple(images.shape)!r}.")
-    if trajectory.num_frames != images.shape[1]:
-        raise TrajectoryError(
-            f"The trajectory has {trajectory.num_frames} poses, the clips {images.shape[1]} frames. "
-            "Give one pose per frame."
-        )
 
 
 def other_frames(num_frames: int) -> list[int]:
@@ -179,7 +161,19 @@ def to_psnr(error: Tensor) -> Tensor:
 
 
 def _grid_on(images: Tensor, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
-    """Grids and a float mask of what is inside, on the device of the images."""
+    """Grids and a float mask of what is inside, on the device of the images.
+
+    Raises:
+        VideoError: The images are not `(B, T, C, H, W)` with T >= 3.
+        TrajectoryError: The trajectory has another number of poses, or no `scene_depth`.
+    """
+    if images.ndim != 5 or images.shape[1] < 3:
+        raise VideoError(f"A sweep needs images (B, T, C, H, W) with T >= 3, received shape {tuple(images.shape)!r}.")
+    if trajectory.num_frames != images.shape[1]:
+        raise TrajectoryError(
+            f"The trajectory has {trajectory.num_frames} poses, the clips {images.shape[1]} frames. "
+            "Give one pose per frame."
+        )
     grid, inside = sweep_grid(trajectory, (images.shape[-2], images.shape[-1]))
     return grid.to(images.device), inside.to(images.device).float()
 

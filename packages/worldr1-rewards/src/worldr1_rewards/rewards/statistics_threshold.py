@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import Field
-from torch import Tensor
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Reward, RewardInputs, Score, score_each
-from worldr1_rewards.rewards.frame_statistics import STATISTICS
+from worldr1_core.reward import RewardInputs
+from worldr1_rewards.rewards.statistics_floors import StatisticsFloorsReward
 
 
-class StatisticsThresholdReward(Reward):
+class StatisticsThresholdReward(StatisticsFloorsReward):
     """Mean over `mean-gradient`, `contrast` and `motion` of how much of its floor each reaches, in [0, 1].
 
     A model without an aesthetic judge still must not buy consistency with blur, fading or stillness. Floors are figures
@@ -31,29 +28,8 @@ class StatisticsThresholdReward(Reward):
 
     config: Config
 
-    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
-        """Score one clip.
-
-        Raises:
-            ScoreUnavailable: A statistic cannot be computed, or every floor is 0.
-            ScoreNotApplicable: Only motion has a floor, and the commanded camera rests.
-        """
-        shares = {}
-        for name, floor in self._floors(clip).items():
-            shares[name] = min(1.0, STATISTICS[name]().score(clip, inputs).value / floor)
-        return Score(sum(shares.values()) / len(shares), details=shares)
-
-    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
-        """Score many clips with a gradient in their frames; see `Reward.score_frames`."""
-        return score_each(self._value, frames, clips, inputs)
-
-    def _value(self, frames: Tensor, clip: Clip, inputs: RewardInputs) -> Tensor:
-        floors = self._floors(clip)
-        shares = [(STATISTICS[name]().measure(frames) / floor).clamp(max=1) for name, floor in floors.items()]
-        return sum(shares[1:], shares[0]) / len(shares)
-
-    def _floors(self, clip: Clip) -> dict[str, float]:
-        """Floors above 0 that the clip should reach.
+    def floors(self, clip: Clip, inputs: RewardInputs) -> dict[str, float]:
+        """See `StatisticsFloorsReward.floors`.
 
         Raises:
             ScoreUnavailable: Every floor is 0.

@@ -6,7 +6,6 @@ ones. Here every prompt has floors of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -15,14 +14,14 @@ from torch import Tensor
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
-from worldr1_rewards.rewards.frame_statistics import STATISTICS
+from worldr1_core.reward import Requirement, RewardInputs
+from worldr1_rewards.rewards.statistics_floors import StatisticsFloorsReward
 
 MIN_STATISTIC = 1e-4
 """A reference below this shows nothing that could be kept."""
 
 
-class StatisticsVsReferenceReward(Reward):
+class StatisticsVsReferenceReward(StatisticsFloorsReward):
     """Share of the reference's `mean-gradient`, `contrast` and `motion` that a clip has, in [0, 1].
 
     score = mean over the three of min(1, statistic of the clip / (share x statistic of the reference)).
@@ -42,34 +41,20 @@ class StatisticsVsReferenceReward(Reward):
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.REFERENCE})
     config: Config
 
-    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
-        """Score one clip.
+    def measure(self, name: str, frames: Tensor) -> Tensor:
+        """A statistic; 0 where there is nothing to measure, which is nothing to keep, or nothing kept."""
+        try:
+            return super().measure(name, frames)
+        except ScoreUnavailable:
+            return frames.new_zeros(())
+
+    def floors(self, clip: Clip, inputs: RewardInputs) -> dict[str, float]:
+        """See `StatisticsFloorsReward.floors`.
 
         Raises:
-            ScoreUnavailable: There is no reference, or one of another size; or no statistic can be had.
+            ScoreUnavailable: There is no reference, or one of another size; or every share is 0.
             ScoreNotApplicable: Only motion is asked for, and the commanded camera rests; or the reference has nothing
                 that could be kept.
-        """
-        kept = {}
-        for name, floor in self._floors(clip, inputs).items():
-            kept[name] = min(1.0, float(_measure(name, clip.video.frames)) / floor)
-        return Score(sum(kept.values()) / len(kept), details=kept)
-
-    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
-        """Score many clips with a gradient in their frames; see `Reward.score_frames`."""
-        return score_each(self._value, frames, clips, inputs)
-
-    def _value(self, frames: Tensor, clip: Clip, inputs: RewardInputs) -> Tensor:
-        floors = self._floors(clip, inputs)
-        kept = [(_measure(name, frames) / floor).clamp(max=1) for name, floor in floors.items()]
-        return sum(kept[1:], kept[0]) / len(kept)
-
-    def _floors(self, clip: Clip, inputs: RewardInputs) -> dict[str, float]:
-        """What each compared statistic must reach.
-
-        Raises:
-            ScoreUnavailable: See `score`.
-            ScoreNotApplicable: See `score`.
         """
         reference = inputs.reference
         if reference is None:
@@ -84,16 +69,8 @@ class StatisticsVsReferenceReward(Reward):
             shares.pop("motion", None)
             if not shares:
                 raise ScoreNotApplicable("the commanded camera rests, and only motion is compared")
-        floors = {name: share * float(_measure(name, reference.frames)) for name, share in shares.items()}
+        floors = {name: share * float(self.measure(name, reference.frames)) for name, share in shares.items()}
         floors = {name: floor for name, floor in floors.items() if floor >= MIN_STATISTIC}
         if not floors:
             raise ScoreNotApplicable("the reference has neither detail nor motion that could be kept")
         return floors
-
-
-def _measure(name: str, frames: Tensor) -> Tensor:
-    """A statistic; 0 where the metric finds nothing to measure, which is nothing to keep, or nothing kept."""
-    try:
-        return STATISTICS[name]().measure(frames)
-    except ScoreUnavailable:
-        return frames.new_zeros(())

@@ -175,7 +175,6 @@ class CameraMoveLikelihoodReward(_SweptReward):
     """Likelihood of the commanded path against the nine single moves, in [0, 1].
 
     Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
-    Every path is tried by plane sweep; the score is the logarithm of the commanded one's share in a softmax of their
     PSNR, scaled from [`lowest_log`, 0] to [0, 1]: 1 where no rival comes near, about 0.83 by default against one that
     explains the clip as well. Depth takes up how far a camera travels, but not how far it turns: a pan, commanded or a
     rival, counts as the one of several angles that explains the clip best. It is smooth where the metric

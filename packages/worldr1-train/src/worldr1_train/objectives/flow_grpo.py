@@ -11,28 +11,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from worldr1_core.objective import AdvantageOptions, Objective, Policy, RolloutPlan, UpdateBatch
+from worldr1_core.objective import Policy, RolloutPlan, UpdateBatch
 from worldr1_core.policy import Transition
 from worldr1_train.advantages import clipped_surrogate
 from worldr1_train.objective_options import FlowGRPOOptions
+from worldr1_train.objectives.advantage_objective import AdvantageObjective
 
 
-class FlowGRPOObjective(Objective):
+class FlowGRPOObjective(AdvantageObjective):
     """Clipped surrogate of every (video, timestep) pair of the window, plus the KL divergence to the reference."""
 
     Config: ClassVar[type[FlowGRPOOptions]] = FlowGRPOOptions
     plan: ClassVar[RolloutPlan] = RolloutPlan(steps="window")
     config: FlowGRPOOptions
-
-    @property
-    def needs_reference(self) -> bool:
-        """See `Objective.needs_reference`."""
-        return self.config.kl > 0
-
-    @property
-    def advantage_options(self) -> AdvantageOptions:
-        """See `Objective.advantage_options`."""
-        return self.config.advantage_options()
 
     def num_items(self, num_steps: int) -> int:
         """See `Objective.num_items`: one item a stochastic step."""

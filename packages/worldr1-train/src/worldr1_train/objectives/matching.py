@@ -15,9 +15,10 @@ from pydantic import Field
 from torch import Tensor
 
 from worldr1_core.errors import UserError
-from worldr1_core.objective import AdvantageOptions, Objective, Policy, UpdateBatch
+from worldr1_core.objective import Policy, UpdateBatch
 from worldr1_train.noising import NoisedLatents, add_noise
 from worldr1_train.objective_options import AdvantageConfig
+from worldr1_train.objectives.advantage_objective import AdvantageObjective
 
 
 class MatchingConfig(AdvantageConfig):
@@ -32,21 +33,11 @@ class MatchingConfig(AdvantageConfig):
     )
 
 
-class MatchingObjective(Objective):
+class MatchingObjective(AdvantageObjective):
     """Base of the objectives on noised videos; a subclass gives `prepare` and `loss`."""
 
     Config = MatchingConfig
     config: MatchingConfig
-
-    @property
-    def needs_reference(self) -> bool:
-        """See `Objective.needs_reference`."""
-        return self.config.kl > 0
-
-    @property
-    def advantage_options(self) -> AdvantageOptions:
-        """See `Objective.advantage_options`."""
-        return self.config.advantage_options()
 
     def num_items(self, num_steps: int) -> int:
         """See `Objective.num_items`: one item a noise level."""
