@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from worldr1_core.deprecation import warn_renamed
 from worldr1_core.manifest import ComponentSpec
@@ -30,6 +30,21 @@ class ObjectiveSpec(ComponentSpec):
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor in the loss.")
 
 
+def _read_objective(value: Any) -> Any:
+    """Objectives by their names, so that mistakes are told by the keys that the manifest has.
+
+    Raises:
+        ValueError: The value has another form.
+    """
+    if isinstance(value, list) and value:
+        return TypeAdapter(list[ObjectiveSpec]).validate_python(value, strict=True)
+    if isinstance(value, Mapping):
+        return ObjectiveSpec.model_validate(dict(value), strict=True)
+    if isinstance(value, BaseModel):
+        return value
+    raise ValueError("an objective is a mapping of options, with its name unless it is flow-grpo, or a list of these")
+
+
 class StageSection(_Part):
     """One phase of the training cycle (paper, section 4)."""
 
@@ -42,7 +57,7 @@ class StageSection(_Part):
         default=True,
         description="The manifest's noise conditioner: on, off (white noise), or another one with its options.",
     )
-    objective: ObjectiveSpec | list[ObjectiveSpec] | None = Field(
+    objective: Annotated[ObjectiveSpec | list[ObjectiveSpec], BeforeValidator(_read_objective)] | None = Field(
         default=None, description="Objective of this stage, or several; `train.objective` if left out."
     )
 
@@ -89,15 +104,12 @@ class ObjectiveSection(FlowGRPOOptions):
         return "spatial"
 
 
-def _kind_of_objective(value: Any) -> str:
-    """Tag of the form that an objective is given in."""
-    if isinstance(value, list | tuple):
-        return "objectives"
-    if isinstance(value, ObjectiveSpec):
-        return "objective"
-    if isinstance(value, Mapping) and ("weight" in value or value.get("name", "flow-grpo") != "flow-grpo"):
-        return "objective"
-    return "flow-grpo"
+def _read_main_objective(value: Any) -> Any:
+    """Likewise, or by the options of `flow-grpo` alone."""
+    is_mapping = isinstance(value, Mapping)
+    if is_mapping and "weight" not in value and value.get("name", "flow-grpo") == "flow-grpo":
+        return ObjectiveSection.model_validate(dict(value), strict=True)
+    return _read_objective(value)
 
 
 class EMASection(_Part):
@@ -198,14 +210,11 @@ class TrainSection(_Part):
     )
     optimiser: OptimiserSection = Field(default_factory=OptimiserSection, description="Optimiser.")
     objective: Annotated[
-        Annotated[ObjectiveSection, Tag("flow-grpo")]
-        | Annotated[ObjectiveSpec, Tag("objective")]
-        | Annotated[list[ObjectiveSpec], Tag("objectives")],
-        Discriminator(_kind_of_objective),
+        ObjectiveSection | ObjectiveSpec | list[ObjectiveSpec], BeforeValidator(_read_main_objective)
     ] = Field(
         default_factory=ObjectiveSection,
-        description="Objective: the options of `flow-grpo`, or the `name` of a registered one with its options, or a "
-        "list of these with their `weight`.",
+        description="Objective: the options of `flow-grpo`, or the `name` of a registered one with its options, or "
+        "a list of these with their `weight`.",
     )
     ema: EMASection | None = Field(
         default_factory=EMASection, description="Moving average of the weights; null for none."
