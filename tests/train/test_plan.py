@@ -11,6 +11,8 @@ from train.fake_world import __name__ as fake_world
 from train.sites import COMPONENTS, MANIFEST, write_prompts
 from worldr1_core.errors import ManifestError, OutputError, UnknownNameError, UserError
 from worldr1_train.plan import plan_run, read_manifest, record_run
+from worldr1_train.plan_arguments import trainer_arguments
+from worldr1_train.trainer import FlowGRPOTrainer
 
 
 @pytest.fixture
@@ -68,11 +70,31 @@ def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
         ("group_size: 4", "objective: []", r"'objective': .*a mapping of options.*received \[\]"),
         ("group_size: 4", "group_size: 0", r"group_size.*greater than or equal to 1"),
         ("learning_rate: 0.01", "learning_rate: -1", r"learning_rate.*greater than 0"),
+        ("{learning_rate: 0.01}", "{decay_steps: 4}", r"optimiser.*decay_steps belongs to schedule warmup_stable_decay"),
+        (
+            "{learning_rate: 0.01}",
+            "{schedule: warmup_stable_decay, warmup_steps: 4, decay_steps: 13}",
+            r"warmup_steps \(4\) and decay_steps \(13\) exceed the 16 steps",
+        ),
     ],
 )
 def test_mistakes_in_the_manifest(manifest, registry, tmp_path, old, new, message):
     with pytest.raises(ManifestError, match=message):
         plan_run(manifest((old, new)), registry, output_dir=tmp_path / "out")
+
+
+def test_learning_rate_that_rises_rests_and_falls(manifest, registry, tmp_path):
+    schedule = "{learning_rate: 0.01, schedule: warmup_stable_decay, warmup_steps: 2}"
+    plan = plan_run(manifest(("{learning_rate: 0.01}", schedule)), registry, output_dir=tmp_path / "out")
+    trainer = FlowGRPOTrainer(**trainer_arguments(plan))
+    trainer.create_optimizer_and_scheduler(plan.section.total_steps)
+    rates = []
+    for _ in range(16):
+        rates.append(trainer.lr_scheduler.get_last_lr()[0] / 0.01)
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert rates[:9] == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1, 1])
+    assert rates[9:] == pytest.approx([7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
 
 
 def test_stage_whose_rewards_all_weigh_nothing(manifest, registry, tmp_path):

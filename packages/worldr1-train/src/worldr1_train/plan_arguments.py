@@ -46,9 +46,17 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
         max_steps=section.total_steps,
         adam_beta1=section.optimiser.betas[0],
         adam_beta2=section.optimiser.betas[1],
+        lr_scheduler_kwargs=_schedule_options(section),
         full_finetuning=section.adapter is None,
         save_strategy="steps",
         report_to=list(section.report_to) or "none",
         use_cpu=resolve_device(plan.manifest.device) == "cpu",
         dataloader_pin_memory=False,
     )
+
+
+def _schedule_options(section: TrainSection) -> dict[str, Any] | None:
+    """Options of the learning rate's schedule beside the steps of its warm-up."""
+    if section.optimiser.schedule != "warmup_stable_decay":
+        return None
+    return {"num_decay_steps": section.decay_steps, "decay_type": "linear"}

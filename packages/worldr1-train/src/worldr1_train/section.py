@@ -86,8 +86,26 @@ class OptimiserSection(_Part):
         default=(0.9, 0.999), description="Decay of the two moments, in [0, 1)."
     )
     max_grad_norm: float = manifest_field("optimiser.max_grad_norm")
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = manifest_field("optimiser.schedule")
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = manifest_field(
+        "optimiser.schedule"
+    )
     warmup_steps: int = manifest_field("optimiser.warmup_steps")
+    decay_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="Last optimiser steps, in which `warmup_stable_decay` lets the learning rate fall linearly to 0; "
+        "half of all if left out.",
+    )
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.decay_steps is not None and self.schedule != "warmup_stable_decay":
+            raise ValueError(
+                f"decay_steps belongs to schedule warmup_stable_decay, received schedule {self.schedule}; "
+                "change one of the two"
+            )
+        return self
 
 
 class ObjectiveSection(FlowGRPOOptions):
@@ -257,9 +275,20 @@ class TrainSection(_Part):
             check_steps(f"stages.{index}.steps", stage.steps, self.updates_per_rollout_batch)
         check_steps("max_steps", self.max_steps or 0, self.updates_per_rollout_batch)
         check_average(Spelling.MANIFEST, self.total_steps, None if self.ema is None else self.ema.every)
+        schedule_steps = self.optimiser.warmup_steps + self.decay_steps
+        if self.optimiser.schedule == "warmup_stable_decay" and schedule_steps > self.total_steps:
+            raise ValueError(
+                f"optimiser.warmup_steps ({self.optimiser.warmup_steps}) and decay_steps ({self.decay_steps}) exceed "
+                f"the {self.total_steps} steps of the run; lower one of them"
+            )
         return self
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the run."""
         return self.max_steps or sum(stage.steps for stage in self.stages)
+
+    @property
+    def decay_steps(self) -> int:
+        """Last optimiser steps, in which `warmup_stable_decay` lets the learning rate fall."""
+        return self.optimiser.decay_steps or max(1, self.total_steps // 2)
