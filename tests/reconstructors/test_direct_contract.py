@@ -10,7 +10,10 @@ from worldr1_core.errors import ScoreUnavailable, TrajectoryError, UserError
 from worldr1_core.reward import RewardInputs
 from worldr1_core.video import Video
 from worldr1_rewards.probes.world import render_world
-from worldr1_rewards.reconstructors.direct import DirectReconstruction, DirectReconstructor
+from worldr1_rewards.reconstructors.cameras import Cameras
+from worldr1_rewards.reconstructors.direct import DirectReconstruction, DirectReconstructor, check_agreement
+from worldr1_rewards.reconstructors.motion import MotionEvidence
+from worldr1_rewards.reconstructors.points import Points
 from worldr1_rewards.rewards.reconstruction import ReconstructionReward
 
 SIZE, FRAMES = (64, 64), 9
@@ -74,6 +77,28 @@ def test_a_cut_between_two_scenes_is_refused_or_not_explained(seed):
     clean = bare.score(clip_of(whole), RewardInputs(DirectReconstructor().reconstruct(clip_of(whole)))).value
     found = DirectReconstructor(min_agreement=0.0).reconstruct(clip_of(cut))
     assert bare.score(clip_of(cut), RewardInputs(found)).value < 0.5 * clean
+
+
+@pytest.mark.parametrize(
+    ("agreement", "is_refused"),
+    [
+        ([0.46] + 8 * [0.9], False),  # an object melts for one frame
+        ([0.56, 0.55] + 7 * [0.9], False),
+        ([0.56, 0.55, 0.57] + 6 * [0.9], True),  # after a cut
+        ([0.38] + 8 * [0.9], True),  # one frame is noise
+        ([0.38] + 15 * [0.9], False),  # of many
+    ],
+)
+def test_frames_that_agree_too_little(agreement, is_refused):
+    evidence = MotionEvidence("moving", 1.0, 1.0, 1.0, 1.0, torch.tensor(agreement))
+    nothing = torch.zeros(0)
+    cameras = Cameras(nothing, evidence, Points([0], nothing, nothing), nothing, nothing)
+    if is_refused:
+        with pytest.raises(ScoreUnavailable, match=f"best correlation {min(agreement)}, at least 0.6 is needed"):
+            check_agreement("a clip", cameras, 0.6)
+    else:
+        check_agreement("a clip", cameras, 0.6)
+    check_agreement("a clip", cameras, 0.0)
 
 
 def test_no_clip_is_refused_where_no_agreement_is_asked_for():

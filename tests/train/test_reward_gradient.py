@@ -160,13 +160,35 @@ def test_multiplier_settles_where_the_constraint_is_met():
     one = torch.ones(1)
     for _ in range(200):
         values = {"motion": torch.tensor([motion], requires_grad=True), "text": torch.tensor([text])}
-        loss = constraints.loss(values, {"motion": one, "text": one}, {"motion": one[0], "text": one[0]})
+        loss = constraints.loss(values, {"motion": one, "text": one}, {"motion": one[0], "text": one[0]}, lambda x: x)
         loss.sum().backward()
         motion = 0.8 - 0.5 * float(values["motion"].grad)
-        found = constraints.update(lambda part: part, torch.device("cpu"))
+        found = constraints.update()
     assert motion == pytest.approx(1.05, abs=1e-3)
     assert found["motion"][1] == pytest.approx(0.5, abs=1e-2)
     assert found["text"][1] == 0.0, "a floor that is met does not push"
+
+
+def test_penalty_pushes_against_the_residual_of_the_same_videos():
+    """The gradient is that of the augmented Lagrangian, over the videos of all processes."""
+    constraints = RatioConstraints({"motion": 1.1}, {}, rate=0.5, penalty=4.0)
+    references = torch.tensor([0.5, 1.5, 1.0])
+    other = torch.tensor([2.0, 2.0], dtype=torch.float64)  # sums of values and references on another process
+    for multiplier in (0.0, 0.5 * (1.1 - 6.5 / 5)):
+        values = torch.tensor([1.0, 2.0, 1.5], requires_grad=True)
+        loss = constraints.loss(
+            {"motion": values},
+            {"motion": references},
+            {"motion": torch.tensor(1.0)},
+            lambda own: torch.cat([own, other]),
+        )
+        loss.mean().backward()
+        again = torch.tensor([1.0, 2.0, 1.5], requires_grad=True)
+        ratio = again.mean()
+        factor = multiplier + 4.0 * (1.1 - 6.5 / 5)
+        (factor * (1.1 - ratio)).backward()
+        torch.testing.assert_close(values.grad, again.grad)
+        assert constraints.update()["motion"][0] == pytest.approx(6.5 / 5)
 
 
 def test_rewards_that_do_not_apply_add_nothing(tmp_path):

@@ -89,8 +89,9 @@ class AutoReconstructor(Reconstructor):
             default=MIN_AGREEMENT,
             ge=0,
             le=1,
-            description="Correlation with other frames below which a frame counts as lost; a clip that loses more than "
-            "a tenth is refused. 0 refuses none. At least twice as much is asked where features found no cameras.",
+            description="Correlation with other frames that nine tenths of the frames must reach; other clips are "
+            "refused. 0 refuses none. Where features found no cameras, three quarters must reach twice as much, and nine "
+            "tenths 0.4.",
         )
 
     config: Config

@@ -27,8 +27,12 @@ from worldr1_rewards.reconstructors.pyramid import limit_size, luma
 
 MIN_AGREEMENT = 0.6
 """By default, the least correlation of a frame's patches with those of other frames for it to show the same scene."""
+MAX_SHORT_SHARE = 0.25
+"""Share of frames that may fall short of it, as those do in which something melts."""
+CHANCE = 0.4
+"""Correlation that the patches of noise stay below, however their cameras and depths are chosen (0.37 was reached)."""
 MAX_LOST_SHARE = 0.1
-"""Share of frames that may fall short of it."""
+"""Share of frames that may stay below chance."""
 DEPTH_SIDE = 128
 """Longest side of dense depth maps."""
 
@@ -89,8 +93,9 @@ class DirectReconstructor(Reconstructor):
             default=MIN_AGREEMENT,
             ge=0,
             le=1,
-            description="Correlation with other frames below which a frame counts as lost; a clip that loses more than "
-            "a tenth is refused. 0 refuses none, and the re-render shows how little holds together.",
+            description="Correlation with other frames that at least three quarters of the frames must reach; nine "
+            "tenths must reach 0.4, or this if it is less. Other clips are refused. 0 refuses none, and the re-render "
+            "shows how little holds together.",
         )
 
     config: Config
@@ -128,7 +133,7 @@ def _check_video(name: str, frames: Tensor) -> None:
 
 
 def check_agreement(name: str, cameras: Cameras, least: float) -> None:
-    """Refuse a clip more than a tenth of whose frames do not correlate with the others along the cameras.
+    """Refuse a clip whose frames do not correlate with each other along the cameras.
 
     Args:
         name: How the reason calls the clip.
@@ -136,13 +141,15 @@ def check_agreement(name: str, cameras: Cameras, least: float) -> None:
         least: Least correlation of a frame's patches with those of other frames.
 
     Raises:
-        ScoreUnavailable: Too many frames fall short of it.
+        ScoreUnavailable: More than a quarter of the frames fall short of it, or more than a tenth agree no better than
+            noise would.
     """
     agreement = cameras.evidence.agreement
-    lost = (agreement < least).nonzero()[:, 0].tolist()
-    if len(lost) > MAX_LOST_SHARE * len(agreement):
+    short = (agreement < least).nonzero()[:, 0].tolist()
+    lost = (agreement < min(least, CHANCE)).nonzero()[:, 0].tolist()
+    if len(short) > MAX_SHORT_SHARE * len(agreement) or len(lost) > MAX_LOST_SHARE * len(agreement):
         raise ScoreUnavailable(
-            f"{name}: frames {lost} do not show the same scene as the others (best correlation "
+            f"{name}: frames {short} do not show the same scene as the others (best correlation "
             f"{float(agreement.min()):.2f}, at least {least} is needed): noise, or a cut."
         )
 

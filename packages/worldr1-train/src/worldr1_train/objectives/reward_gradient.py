@@ -114,6 +114,7 @@ class RewardGradientObjective(Objective):
                 policy.measure(frames, batch.clips),
                 {name: data[f"{name}/reference"] for name in self.statistics},
                 {name: data[f"{name}/mean"] for name in self.statistics},
+                policy.gather,
             )
         if self.config.first_frame_anchor:
             drift = (policy.unpack(made.latents) - policy.unpack(batch.latents))[:, :, 0].square().flatten(1).mean(1)
@@ -132,9 +133,8 @@ class RewardGradientObjective(Objective):
         """Let the multipliers follow."""
         if not self.statistics:
             return
-        device = next(iter(policy.parameters().values())).device
         one = torch.ones(1, dtype=torch.bool)
-        for name, (ratio, multiplier) in self._constraints.update(policy.gather, device).items():
+        for name, (ratio, multiplier) in self._constraints.update().items():
             policy.note(f"keep/{name}/ratio", torch.tensor([ratio]), one)
             policy.note(f"keep/{name}/multiplier", torch.tensor([multiplier]), one)
 
