@@ -39,6 +39,7 @@ TURN_SHARES = (0.5, 0.0)
 """Shares of the mapper's turn that are tried beside the whole."""
 CLEARLY_BETTER = 1.03
 MAX_TRACKS = 400
+RIVAL_TRACKS = 150
 TRACKS_PER_FRAME = 40
 
 
@@ -178,7 +179,7 @@ def _mapped_scene(name: str, matches: FeatureMatches, matrix: Tensor, focal_know
     placed = 0 if model is None else len(model.poses)
     if model is None or placed < MIN_FRAMES_PLACED * matches.num_frames:
         raise ScoreUnavailable(f"{name}: the mapper placed {placed} of {matches.num_frames} frames")
-    scene = adjust(_best_of(_rivals(_long_tracks(_to_scene(model, matrix, matches.num_frames)))))
+    scene = adjust(_best_start(_long_tracks(_to_scene(model, matrix, matches.num_frames))))
     if prior is not None:
         free = adjust(scene, focal=prior, num_rounds=2)
         better = soft_inliers(residuals(free)) > soft_inliers(residuals(scene))
@@ -214,12 +215,17 @@ def _rivals(scene: SparseScene) -> list[SparseScene]:
     return [scene, *(triangulated(replace(scene, poses=poses)) for poses in starts)]
 
 
-def _best_of(rivals: list[SparseScene]) -> SparseScene:
-    """The rival that explains most observations after a short refinement; it must be clearly better than the first."""
+def _best_start(scene: SparseScene) -> SparseScene:
+    """The scene from the poses of the rival that explains most observations after a short refinement.
+
+    It must be clearly better than the scene itself. A part of the tracks is enough to tell.
+    """
+    rivals = _rivals(_long_tracks(scene, RIVAL_TRACKS))
     refined = [adjust(rival, num_rounds=2, num_iterations=12) for rival in rivals]
     support = [soft_inliers(residuals(rival)) for rival in refined]
     best = support.index(max(support))
-    return refined[best] if support[best] > CLEARLY_BETTER * support[0] else refined[0]
+    chosen = refined[best] if support[best] > CLEARLY_BETTER * support[0] else refined[0]
+    return triangulated(replace(scene, poses=chosen.poses))
 
 
 def _long_tracks(scene: SparseScene, count: int = MAX_TRACKS) -> SparseScene:
