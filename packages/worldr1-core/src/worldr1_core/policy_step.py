@@ -41,6 +41,10 @@ class Transition:
         """KL divergence to a Gaussian of the same std, |mean - mean_ref|^2 / (2 std^2), averaged likewise: `(B,)`."""
         return ((self.mean - reference.mean) ** 2).flatten(1).mean(1) / (2 * self.std**2)
 
+    def kl_map(self, reference: Transition) -> Tensor:
+        """The same at every place, averaged over the dimensions between: `(B, h, w)`; its mean is `kl`."""
+        return ((self.mean - reference.mean) ** 2).flatten(1, -3).mean(1) / (2 * self.std**2)
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulePoint:

@@ -60,6 +60,8 @@ class FlowGRPOConfig(GRPOConfig):
     updates_per_rollout_batch: int = argument_field("updates_per_rollout_batch")
     groups_per_rollout: int = argument_field("groups_per_rollout")
     credit: str = argument_field("credit")
+    ratio_normalisation: bool = argument_field("ratio_normalisation")
+    rectification: bool = argument_field("rectification")
     advantage_clip: float = argument_field("advantage_clip")
     ema_decay: float | None = argument_field("ema_decay")
     ema_every: int = argument_field("ema_every")

@@ -68,6 +68,8 @@ def default_objective(args: FlowGRPOConfig, device: str = "cpu") -> FlowGRPOObje
         advantage_clip=args.advantage_clip,
         aggregation=aggregation[args.multi_objective_aggregation],
         credit=args.credit,
+        ratio_normalisation=args.ratio_normalisation,
+        rectification=args.rectification,
         device=device,
     )
 

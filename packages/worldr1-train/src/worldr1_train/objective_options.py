@@ -31,3 +31,5 @@ class FlowGRPOOptions(AdvantageConfig):
 
     clip: float = manifest_field("objective.clip")
     clip_high: float | None = manifest_field("objective.clip_high")
+    ratio_normalisation: bool = manifest_field("objective.ratio_normalisation")
+    rectification: bool = manifest_field("objective.rectification")

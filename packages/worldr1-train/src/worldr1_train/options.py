@@ -170,6 +170,20 @@ OBJECTIVE = (
         above_low=True,
         inherited=True,
     ),
+    Option(
+        "ratio_normalisation",
+        "objective.ratio_normalisation",
+        False,
+        "Take the bias of drifted means out of the log-ratio and measure it in the unit of the sample, so that `clip` "
+        "means the same at every step (GRPO-Guard).",
+    ),
+    Option(
+        "rectification",
+        "objective.rectification",
+        False,
+        "Divide the loss of a step by the scale of its gradient in the model's output, so that every step of the "
+        "schedule weighs the same (Flash-GRPO).",
+    ),
     Option("beta", "objective.kl", 0.004, "Weight of the KL divergence to the model before training.", 0, 1e6),
     Option(
         "advantage_clip", "objective.advantage_clip", 5.0, "Bound of the absolute advantage.", 0, 1e3, above_low=True

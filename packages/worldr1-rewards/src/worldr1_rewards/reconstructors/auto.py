@@ -90,8 +90,8 @@ class AutoReconstructor(Reconstructor):
             ge=0,
             le=1,
             description="Correlation with other frames that nine tenths of the frames must reach; other clips are "
-            "refused. 0 refuses none. Where features found no cameras, three quarters must reach twice as much, and nine "
-            "tenths 0.4.",
+            "refused. 0 refuses none. Where features found no cameras, three quarters must reach twice as much, and "
+            "nine tenths 0.4.",
         )
 
     config: Config

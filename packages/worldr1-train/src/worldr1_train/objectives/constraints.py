@@ -1,10 +1,11 @@
 """Constraints on statistics of the policy's videos, relative to the model before training, held by dual ascent.
 
-For a constraint r = t on the ratio r of a statistic's mean over videos to its mean over the reference videos of the same
-noise, the loss gains (lambda + rho (t - r)) (t - r_i) for every video i, where lambda follows the residual t - r from
-update to update. Its gradient is that of lambda (t - r) + rho / 2 (t - r)^2, the augmented Lagrangian. r is taken over the
-videos of the update that have been seen so far, on all processes: the residual of an earlier update would push the wrong
-way as often as not, because r differs from batch to batch. A constraint r >= t is the same, with a factor of at least 0.
+For a constraint r = t on the ratio r of a statistic's mean over videos to its mean over the reference videos of the
+same noise, the loss gains (lambda + rho (t - r)) (t - r_i) for every video i, where lambda follows the residual t - r
+from update to update. Its gradient is that of lambda (t - r) + rho / 2 (t - r)^2, the augmented Lagrangian. r is taken
+over the videos of the update that have been seen so far, on all processes: the residual of an earlier update would push
+the wrong way as often as not, because r differs from batch to batch. A constraint r >= t is the same, with a factor of
+at least 0.
 """
 
 from __future__ import annotations

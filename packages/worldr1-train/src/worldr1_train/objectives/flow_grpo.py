@@ -1,10 +1,16 @@
 """The objective `flow-grpo`: a clipped policy gradient on the stochastic steps of the sampler's window.
 
-Flow-GRPO (arXiv 2505.05470) as World-R1 uses it (paper, section 3).
+Flow-GRPO (arXiv 2505.05470) as World-R1 uses it (paper, section 3), with two options of later work. The gradient of a
+step's log-density in the model's output is noise times d mean / d output / std, which differs many times over between
+the steps of a schedule. Flash-GRPO (He et al., 2026, arXiv 2605.15980) divides the loss by this scale. GRPO-Guard (Wang
+et al., 2025, arXiv 2510.22319) looks at the ratio: its logarithm is noise times the shift of the mean over std, minus
+half the squared shift over the variance, so that it lies below 0 on average and spreads as the step's std wants;
+normalised, it is noise times shift, whose mean is 0.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,7 +18,7 @@ import torch
 from torch import Tensor
 
 from worldr1_core.objective import Policy, RolloutPlan, UpdateBatch
-from worldr1_core.policy import Transition
+from worldr1_core.policy import PolicyScheduler, Transition
 from worldr1_train.advantages import clipped_surrogate
 from worldr1_train.objective_options import FlowGRPOOptions
 from worldr1_train.objectives.advantage_objective import AdvantageObjective
@@ -37,7 +43,15 @@ class FlowGRPOObjective(AdvantageObjective):
         data: list[dict[str, Tensor]] = [{} for _ in batches]
         if policy.updates_per_rollout > 1:
             for batch, found in zip(batches, data, strict=True):
-                found["old_log_prob"] = self._log_prob(*self._transition(batch, policy))
+                transition, next_sample = self._transition(batch, policy)
+                found["old_log_prob"] = self._log_prob(transition, next_sample)
+                if self.config.ratio_normalisation:
+                    found["old_mean"] = transition.mean
+        if self.config.rectification:
+            weights = rectification_weights(policy.scheduler, normalised=self.config.ratio_normalisation)
+            for batch, found in zip(batches, data, strict=True):
+                index = batch.step(batch.item).point.index
+                found["weight"] = torch.full_like(batch.valid, weights[index], dtype=torch.float32)
         if self.config.kl > 0:
             with policy.reference():
                 for batch, found in zip(batches, data, strict=True):
@@ -50,15 +64,26 @@ class FlowGRPOObjective(AdvantageObjective):
         log_prob = self._log_prob(transition, next_sample)
         old = batch.data.get("old_log_prob", log_prob.detach())
         high = self.config.clip if self.config.clip_high is None else self.config.clip_high
+        if self.config.ratio_normalisation:
+            log_prob = self._normalise(log_prob - old, transition, batch.data.get("old_mean"))
+            old = torch.zeros_like(old)
         surrogate, ratio = clipped_surrogate(log_prob, old, batch.advantages, clip_low=self.config.clip, clip_high=high)
         per_pair = surrogate.flatten(1).mean(1) if surrogate.ndim > 1 else surrogate
+        if "weight" in batch.data:
+            per_pair = batch.data["weight"] * per_pair
         if "reference_mean" in batch.data:
             kl = transition.kl(Transition(batch.data["reference_mean"], transition.std))
             per_pair = per_pair + self.config.kl * kl
             policy.note("kl", kl.detach(), batch.valid)
-        whole = log_prob.detach() if log_prob.ndim == 1 else transition.log_prob(next_sample).detach()
+        whole = transition.log_prob(next_sample).detach()
         self._note_ratios(batch, policy, ratio.detach() - 1, whole - batch.step(batch.item).log_prob, high)
         return per_pair
+
+    def _normalise(self, log_ratio: Tensor, transition: Transition, old_mean: Tensor | None) -> Tensor:
+        """Log-ratio without its bias, in the unit of the sample."""
+        old = Transition(transition.mean.detach() if old_mean is None else old_mean, transition.std)
+        bias = transition.kl_map(old) if log_ratio.ndim > 1 else transition.kl(old)
+        return (log_ratio + bias) * transition.std
 
     def _transition(self, batch: UpdateBatch, policy: Policy) -> tuple[Transition, Tensor]:
         """Density at the recorded pairs under the model as it is, and what was drawn."""
@@ -74,3 +99,26 @@ class FlowGRPOObjective(AdvantageObjective):
         policy.note("ratio/max_deviation", deviation.abs(), batch.valid)
         policy.note("ratio/rollout_max_deviation", torch.expm1(drift).abs(), batch.valid)
         policy.note("clip_ratio/region_mean", clipped.float(), batch.valid)
+
+
+def rectification_weights(scheduler: PolicyScheduler, *, normalised: bool) -> list[float]:
+    """One over the scale of the log-ratio's gradient in the model's output, for every step; the mean is 1.
+
+    Args:
+        scheduler: With its schedule set.
+        normalised: Whether the ratio is normalised: then the scale is not divided by the step's std.
+
+    Returns:
+        Weights; 0 for steps that cannot be drawn or do not depend on the output.
+    """
+    nothing, one = torch.zeros(1, 1), torch.ones(1, 1)
+    weights = []
+    for index in range(scheduler.num_steps):
+        point = scheduler.point(index)
+        transition = scheduler.transition(point, nothing, nothing)
+        change = abs(float(scheduler.transition(point, nothing, one).mean - transition.mean))
+        std = transition.std
+        is_drawn = change > 0 and 0 < std < math.inf
+        weights.append((1.0 if normalised else std) / change if is_drawn else 0.0)
+    counted = [weight for weight in weights if weight]
+    return [weight * len(counted) / sum(counted) for weight in weights]

@@ -20,7 +20,9 @@ from torch import Tensor
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError
 from worldr1_core.objective import Denoised, Objective, Policy, RolloutPlan, UpdateBatch
+from worldr1_train.noising import add_noise
 from worldr1_train.objectives.constraints import RatioConstraints
+from worldr1_train.objectives.matching import mean_square
 
 Ratio = Annotated[float, Field(gt=0, le=100)]
 
@@ -50,6 +52,13 @@ class RewardGradientObjective(Objective):
             le=1e6,
             description="Weight of the mean squared distance of the model's output to that of the model before "
             "training, at a random one of the steps with gradients.",
+        )
+        noised_kl: float = Field(
+            0.0,
+            ge=0,
+            le=1e6,
+            description="The same, on the videos of the model before training with fresh noise of a random level, as "
+            "in pretraining: it keeps what the model has learnt without holding the videos themselves.",
         )
         keep: dict[str, Ratio] = Field(
             default_factory=dict,
@@ -123,9 +132,13 @@ class RewardGradientObjective(Objective):
         if self.config.kl:
             with torch.no_grad(), policy.reference():
                 before = policy.predict(steps[made.first + step], made.samples[step])
-            distance = (made.outputs[step] - before).square().flatten(1).mean(1)
+            distance = mean_square(made.outputs[step] - before)
             loss = loss + self.config.kl * distance
             policy.note("kl", distance, batch.valid)
+        if self.config.noised_kl:
+            distance = self._noised_distance(batch, policy)
+            loss = loss + self.config.noised_kl * distance
+            policy.note("noised_kl", distance, batch.valid)
         policy.show(frames, batch.clips)
         return loss
 
@@ -158,6 +171,15 @@ class RewardGradientObjective(Objective):
         output = policy.predict(steps[index], sample)
         to_data = replace(steps[index].point, next_level=steps[-1].point.next_level)
         return Denoised(policy.scheduler.ode_step(to_data, sample, output), [sample], [output], index), 0
+
+    def _noised_distance(self, batch: UpdateBatch, policy: Policy) -> Tensor:
+        """Mean squared distance of the outputs on noised videos of the model before training, `(b,)`."""
+        step = batch.step(int(torch.randint(batch.num_steps, (1,), generator=batch.generator)))
+        noise = torch.randn(batch.latents.shape, generator=batch.generator).to(batch.latents.device)
+        noised = add_noise(policy.scheduler, step, batch.latents, noise)
+        with torch.no_grad(), policy.reference():
+            before = policy.predict(noised.step, noised.sample)
+        return mean_square(policy.predict(noised.step, noised.sample) - before)
 
     def _reward(self, frames: Tensor, batch: UpdateBatch, policy: Policy) -> Tensor:
         """Weighted sum of the rewards that apply, `(b,)`; logged also as the gain over the reference video."""
