@@ -7,15 +7,19 @@ import io
 import json
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
+import structlog
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from train.sites import MANIFEST, write_prompts
 from train.test_plan import COMPONENTS
+from worldr1_core.clip import Clip
 from worldr1_core.errors import OutputError, UserError
 from worldr1_core.plugins import Installed
+from worldr1_core.video import Video
 from worldr1_train.cli import train
 from worldr1_train.cli_compare_videos import compare_videos
 from worldr1_train.contact_sheet import (
@@ -24,11 +28,14 @@ from worldr1_train.contact_sheet import (
     MOST_FRAMES,
     NOISE_ONLY,
     Comparison,
+    ShownVideos,
     draw_comparisons,
     generate_comparisons,
+    read_comparisons,
     strip,
 )
 from worldr1_train.plan import read_manifest
+from worldr1_train.run_pictures import draw_run
 
 
 @pytest.fixture
@@ -54,6 +61,44 @@ def test_videos_are_of_the_same_prompts_with_and_without_the_adapter(trained):
         assert not torch.equal(one.rows[BEFORE], one.rows[AFTER])
     again = generate_comparisons(read_manifest(manifest, registry), registry, manifest.parent, adapter, 2)
     assert torch.equal(again[0].rows[AFTER], made[0].rows[AFTER])
+
+
+def test_a_run_leaves_its_curves_and_its_test_videos_before_and_after(trained):
+    manifest, registry, adapter = trained
+    run = adapter.parent
+    shown = read_comparisons(run / "videos")
+    made = generate_comparisons(read_manifest(manifest, registry), registry, manifest.parent, adapter, 6)
+    assert [one.prompt for one in shown] == [one.prompt for one in made]
+    for written, one in zip(shown, made, strict=True):
+        assert written.rows.keys() == one.rows.keys()
+        for way, frames in one.rows.items():
+            assert float((written.rows[way] - frames).abs().mean()) < 0.1, "videos are compressed, nothing else"
+    assert {path.name for path in run.glob("*.png")} == {"curves.png", "before-after.png"}
+    sheet = np.asarray(Image.open(run / "before-after.png").convert("L"), dtype=float)
+    assert sheet.std() > 10
+
+
+def test_videos_that_a_run_has_not_made_every_way_are_left_out(tmp_path):
+    clip = Clip(Video(torch.rand(3, 3, 16, 16)), "a cat")
+    for way, count in ((BEFORE, 3), (AFTER, 2)):
+        keep = ShownVideos(tmp_path / way, total=9, count=count)
+        for index in range(9):
+            keep(index, clip)
+    assert [path.stem for path in sorted((tmp_path / BEFORE).glob("*.mp4"))] == ["0000", "0004", "0008"]
+    assert len(read_comparisons(tmp_path)) == 2
+    assert read_comparisons(tmp_path / "nothing") == []
+
+
+def test_a_picture_that_cannot_be_drawn_loses_nothing(tmp_path, monkeypatch):
+    def cannot(*_):
+        raise UserError("matplotlib is not installed")
+
+    monkeypatch.setattr("worldr1_train.run_pictures.plot_curves", cannot)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n', encoding="utf-8")
+    with structlog.testing.capture_logs() as logs:
+        draw_run(tmp_path)
+    assert [entry["reason"] for entry in logs] == ["matplotlib is not installed"]
+    assert list(tmp_path.glob("*.png")) == []
 
 
 def test_the_manifests_noise_has_a_row_of_its_own(trained):

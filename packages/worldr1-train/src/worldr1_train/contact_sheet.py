@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
 from worldr1_core.figures import check_figure_suffix, save_picture
+from worldr1_core.files import atomic_write_text
 from worldr1_core.frame_grid import frame_grid, pick_frames
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.manifest import Manifest
 from worldr1_core.registry import Registry
+from worldr1_core.video_io import read_video, write_video
 from worldr1_train.standalone_evaluation import make_evaluation_videos
 
 MOST_FRAMES = 9
@@ -69,6 +72,51 @@ def generate_comparisons(
         Comparison(videos.prompts[index], {name: clips[i].video.frames for name, clips in made.items()})
         for i, index in enumerate(chosen)
     ]
+
+
+def read_comparisons(folder: Path) -> list[Comparison]:
+    """Test videos that a run has written, one folder for each way in which they were made; see `ShownVideos`.
+
+    Videos that were not made in every way are left out.
+
+    Raises:
+        UserError: A video cannot be read.
+    """
+    ways = [way for way in (BEFORE, NOISE_ONLY, AFTER) if (folder / folder_name(way)).is_dir()]
+    written = [{path.stem: path for path in (folder / folder_name(way)).glob("*.mp4")} for way in ways]
+    stems = sorted(set.intersection(*(set(paths) for paths in written))) if written else []
+    return [
+        Comparison(
+            written[0][stem].with_suffix(".txt").read_text(encoding="utf-8").strip(),
+            {way: read_video(paths[stem]).frames for way, paths in zip(ways, written, strict=True)},
+        )
+        for stem in stems
+    ]
+
+
+def folder_name(way: str) -> str:
+    """Folder of the videos that were made in one way."""
+    return way.replace(" ", "-")
+
+
+class ShownVideos:
+    """Writes some videos of an evaluation: a video and its prompt each, for people and for `read_comparisons`.
+
+    Args:
+        folder: Folder of one way of making them.
+        total: Number of videos of the evaluation.
+        count: How many of them are written, evenly spaced.
+    """
+
+    def __init__(self, folder: Path, total: int, count: int) -> None:
+        self._folder, self._chosen = folder, frozenset(pick_frames(total, count)) if count else frozenset()
+
+    def __call__(self, index: int, clip: Clip) -> None:
+        """Write a video if it was chosen."""
+        if index in self._chosen:
+            path = self._folder / f"{index:04d}.mp4"
+            write_video(clip.video, path)
+            atomic_write_text(path.with_suffix(".txt"), clip.prompt + "\n")
 
 
 def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:

@@ -17,13 +17,16 @@ SMOOTHING = 8
 """Logged steps over which a curve is averaged."""
 _PER_ROW = 3
 _COLOUR, _PALE = "#0072B2", "#9ecae1"
-_TAIL = ("reward_std", "kl", "masked_samples")
+_HEAD = ("reward", "reward_gain")
+_TAIL = ("reward_std", "kl", "noised_kl", "masked_samples")
 
 Curve = tuple[list[int], list[float]]
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Curves of a run folder: `reward`, the mean of every reward, `reward_std`, `kl` and `masked_samples`.
+    """Curves of a run folder: the reward, its gain over the reference videos, the mean of every reward, and others.
+
+    These are `reward_std`, `kl`, `noised_kl` and `masked_samples`, as far as they were logged.
 
     An incomplete last line, as a running or killed training leaves it, is ignored.
 
@@ -51,8 +54,8 @@ def read_curves(run: Path) -> dict[str, Curve]:
             values.append(value)
     if not curves:
         raise UserError(f"{str(path)!r} holds no logged step yet. Wait for the first one.")
-    rewards = sorted(name for name in curves if name not in ("reward", *_TAIL))
-    return {name: curves[name] for name in ("reward", *rewards, *_TAIL) if name in curves}
+    rewards = sorted(name for name in curves if name not in (*_HEAD, *_TAIL))
+    return {name: curves[name] for name in (*_HEAD, *rewards, *_TAIL) if name in curves}
 
 
 def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
@@ -103,7 +106,7 @@ def _points(line: str, path: Path, number: int) -> dict[str, tuple[int, float]]:
     found = {}
     for key, value in logged.items():
         name = key.removeprefix("rewards/").removesuffix("/mean") if key.endswith("/mean") else key
-        chosen = (key.startswith("rewards/") and key.endswith("/mean")) or key in ("reward", *_TAIL)
+        chosen = (key.startswith("rewards/") and key.endswith("/mean")) or key in (*_HEAD, *_TAIL)
         if chosen and isinstance(value, int | float) and math.isfinite(value):
             found[name] = (step, float(value))
     return found

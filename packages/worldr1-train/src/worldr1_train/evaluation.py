@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
+from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
 from worldr1_core.files import atomic_write_text
 from worldr1_core.progress import Progress
@@ -111,6 +112,10 @@ class HeldOutFigure(Protocol):
         """Measure the policy as it is: number of a label -> value, of this process's share."""
 
 
+Keep = Callable[[int, Clip], object]
+"""Is given every video of an evaluation with its number, in the process that made it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluator:
     """Scores the videos of an evaluation.
@@ -127,8 +132,16 @@ class Evaluator:
     batch_size: int
     held_out: Sequence[HeldOutFigure] = ()
 
-    def __call__(self, *, rank: int = 0, num_processes: int = 1, show_progress: bool = False) -> Evaluation:
+    def __call__(
+        self, *, rank: int = 0, num_processes: int = 1, show_progress: bool = False, keep: Keep | None = None
+    ) -> Evaluation:
         """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched.
+
+        Args:
+            rank: Number of this process.
+            num_processes: Number of all.
+            show_progress: Show how far it is on stderr.
+            keep: Is given the videos.
 
         Raises:
             UserError: A metric has the name of a figure.
@@ -146,8 +159,10 @@ class Evaluator:
                     bar.begin(f"videos {indices[0]} to {indices[-1]}")
                 clips = self.videos.generate(indices)
                 results = self.scorer.score(clips, batch_size=len(clips))
-                for index, result in zip(indices, results, strict=True):
+                for index, clip, result in zip(indices, clips, results, strict=True):
                     rows.append((index, {name: score.value for name, score in result.scores.items()}))
+                    if keep is not None:
+                        keep(index, clip)
                 if bar is not None:
                     bar.advance()
             held_out = {}

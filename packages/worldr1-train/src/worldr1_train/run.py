@@ -13,11 +13,13 @@ from worldr1_train.alarm_log import AlarmWatch
 from worldr1_train.alarms import Alarm
 from worldr1_train.callbacks import MetricsFile, PeriodicEvaluation, SampleVideos
 from worldr1_train.checkpoints import check_free_space, remove_unfinished
-from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, compare, metric_name, summarise
+from worldr1_train.contact_sheet import ShownVideos, folder_name
+from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, Keep, compare, metric_name, summarise
 from worldr1_train.held_out import with_held_out
 from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
+from worldr1_train.run_pictures import SHOWN_AS, VIDEOS, draw_run
 from worldr1_train.trainer import FlowGRPOTrainer
 
 log = get_logger(__name__)
@@ -56,17 +58,21 @@ class TrainingRun:
             remove_unfinished(plan.output_dir)
             record_run(plan)
         trainer.accelerator.wait_for_everyone()
-        before = self._evaluate_once(BEFORE, lambda: self._evaluate_reference(GaussianNoise()))
+        before = self._evaluate_once(BEFORE, lambda keep: self._evaluate_reference(GaussianNoise(), keep))
         noise_only = None
         if plan.manifest.noise is not None:
-            noise_only = self._evaluate_once(NOISE_ONLY, lambda: self._evaluate_reference(self.components.conditioner))
+            noise_only = self._evaluate_once(
+                NOISE_ONLY, lambda keep: self._evaluate_reference(self.components.conditioner, keep)
+            )
         watch = self._watch(before if noise_only is None else noise_only)
         self._train(watch)
         with trainer.averaged():
-            after = self._evaluate_once(AFTER, lambda: trainer.evaluate_policy(show_progress=True))
+            after = self._evaluate_once(AFTER, lambda keep: trainer.evaluate_policy(show_progress=True, keep=keep))
             alarms = self._check_alarms(watch, after)
             exported = trainer.export(plan.output_dir)
             trainer.create_model_card()
+        if main:
+            draw_run(plan.output_dir)
         trainer.accelerator.wait_for_everyone()
         return {
             "before": None if before is None else before.means(),
@@ -128,11 +134,11 @@ class TrainingRun:
 
     # Evaluation and export
 
-    def _evaluate_reference(self, conditioner: NoiseConditioner) -> Evaluation:
+    def _evaluate_reference(self, conditioner: NoiseConditioner, keep: Keep) -> Evaluation:
         with self.trainer.model.reference():
-            return self.trainer.evaluate_policy(conditioner, show_progress=True)
+            return self.trainer.evaluate_policy(conditioner, show_progress=True, keep=keep)
 
-    def _evaluate_once(self, name: str, evaluate: Callable[[], Evaluation]) -> Evaluation | None:
+    def _evaluate_once(self, name: str, evaluate: Callable[[Keep], Evaluation]) -> Evaluation | None:
         """An evaluation that a resumed run has made already is read instead."""
         evaluator = self.trainer.evaluator
         if evaluator is None:
@@ -141,12 +147,18 @@ class TrainingRun:
         if path.exists():
             return Evaluation.load(path)
         log.info("evaluating", videos=len(evaluator.videos), metrics=self.plan.metrics)
-        found = evaluate()
+        found = evaluate(self._shown(name, len(evaluator.videos)))
         if self.trainer.accelerator.is_main_process:
             found.save(path)
         self.trainer.accelerator.wait_for_everyone()
         log.info("evaluated", **{name: value for name, value in found.means().items() if value is not None})
         return found
+
+    def _shown(self, name: str, total: int) -> Keep:
+        """What writes the videos of an evaluation that people look at."""
+        evaluation = self.plan.evaluation
+        count = 0 if evaluation is None else min(total, evaluation.num_shown)
+        return ShownVideos(self.plan.output_dir / VIDEOS / folder_name(SHOWN_AS[name]), total, count)
 
     # Alarms
 

@@ -153,6 +153,12 @@ class EvaluationSection(_Part):
         "`gradient-x`, `gradient-y`, `row-variance` and `column-variance` where they are installed.",
     )
     batch_size: int = Field(default=8, ge=1, le=1024, description="Videos made together.")
+    num_shown: int = Field(
+        default=6,
+        ge=0,
+        le=64,
+        description="Videos, evenly spaced, that are written to `videos/` and drawn in `before-after.png`.",
+    )
     num_inference_steps: int | None = Field(
         default=None,
         ge=1,

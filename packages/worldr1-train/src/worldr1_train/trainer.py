@@ -45,7 +45,7 @@ from worldr1_train.composition import (
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.ema import ExponentialMovingAverage
 from worldr1_train.errors import TrainingStopped
-from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, Evaluator
+from worldr1_train.evaluation import AFTER, BEFORE, Evaluation, Evaluator, Keep
 from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.export import ADAPTER, WEIGHTS, export, unshard
 from worldr1_train.hub import write_adapter_config, write_card
@@ -434,13 +434,14 @@ class FlowGRPOTrainer(_BaseTrainer):
     # Evaluation
 
     def evaluate_policy(
-        self, conditioner: NoiseConditioner | None = None, *, show_progress: bool = False
+        self, conditioner: NoiseConditioner | None = None, *, show_progress: bool = False, keep: Keep | None = None
     ) -> Evaluation:
         """Measure the policy as it is, on the prompts of the evaluation with fixed seeds; all processes together.
 
         Args:
             conditioner: Draws the initial noise, instead of the run's noise conditioner.
             show_progress: Show how far it is on stderr.
+            keep: Is given every video with its number, in the process that made it.
 
         Raises:
             UserError: The trainer was given no `evaluation`.
@@ -451,7 +452,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         if conditioner is not None:
             evaluator = replace(evaluator, videos=evaluator.videos.with_noise(conditioner))
         rank, num_processes = self.accelerator.process_index, self.accelerator.num_processes
-        return evaluator(rank=rank, num_processes=num_processes, show_progress=show_progress and rank == 0)
+        return evaluator(rank=rank, num_processes=num_processes, show_progress=show_progress and rank == 0, keep=keep)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the averaged policy and log the means under `eval/`; takes no arguments, unlike `Trainer.evaluate`.
