@@ -403,6 +403,10 @@ class DiffusersBackbone(Backbone):
         """See `Backbone.select_step`."""
         return step.select(rows, self.shared_arguments)
 
+    def replace_rows(self, step: PolicyStep, other: PolicyStep, rows: Sequence[int]) -> PolicyStep:
+        """See `Backbone.replace_rows`."""
+        return step.with_rows(other, rows, self.shared_arguments)
+
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """See `Backbone.set_gradient_checkpointing`."""
         adapters.set_gradient_checkpointing(self.denoisers, enabled)

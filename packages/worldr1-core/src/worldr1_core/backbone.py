@@ -195,6 +195,13 @@ class Backbone(Component, abc.ABC):
     def select_step(self, step: PolicyStep, rows: Sequence[int]) -> PolicyStep:
         """Some samples of a recorded step, denoiser arguments included."""
 
+    def replace_rows(self, step: PolicyStep, other: PolicyStep, rows: Sequence[int]) -> PolicyStep:
+        """A recorded step with some samples of another run of the same prompts, denoiser arguments included.
+
+        Tensors whose first dimension is a multiple of the batch belong to the samples; override it where others do not.
+        """
+        return step.with_rows(other, rows)
+
     @abc.abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `(B, C, T, H, W)` to videos `(B, T, 3, H, W)` float32 RGB in [0, 1] on the CPU, without gradients."""

@@ -103,6 +103,27 @@ class DenoiserCall:
         args = tuple(_select(value, rows, batch_size, f"argument {i}") for i, value in enumerate(self.args))
         return DenoiserCall(self.module, args, kwargs)
 
+    def with_rows(
+        self, other: DenoiserCall, rows: Sequence[int], batch_size: int, shared: frozenset[str]
+    ) -> DenoiserCall:
+        """The same call with some samples of another run of the same batch (arguments as for `select`)."""
+        kwargs = {
+            name: value if name in shared else _replaced(value, other.kwargs[name], rows, batch_size)
+            for name, value in self.kwargs.items()
+        }
+        pairs = zip(self.args, other.args, strict=True)
+        return DenoiserCall(self.module, tuple(_replaced(*pair, rows, batch_size) for pair in pairs), kwargs)
+
+
+def _replaced(value: Any, other: Any, rows: Sequence[int], batch_size: int) -> Any:
+    """The rows of another run in a tensor of k blocks of the batch; everything else as it is."""
+    if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] % batch_size:
+        return value
+    index = [block * batch_size + row for block in range(value.shape[0] // batch_size) for row in rows]
+    result = value.clone()
+    result[index] = other[index]
+    return result
+
 
 def _select(value: Any, rows: Sequence[int], batch_size: int, name: str) -> Any:
     if not isinstance(value, Tensor) or value.ndim == 0:
@@ -154,4 +175,19 @@ class PolicyStep:
             self.std,
             self.log_prob[index],
             tuple(call.select(index, self.batch_size, shared) for call in self.calls),
+        )
+
+    def with_rows(self, other: PolicyStep, rows: Sequence[int], shared: frozenset[str] = frozenset()) -> PolicyStep:
+        """The same step with some samples of another run of the same batch, at the same point of the schedule."""
+        pairs = ((self.sample, other.sample), (self.next_sample, other.next_sample), (self.mean, other.mean))
+        sample, next_sample, mean = (_replaced(*pair, rows, self.batch_size) for pair in pairs)
+        calls = zip(self.calls, other.calls, strict=True)
+        return PolicyStep(
+            self.point,
+            sample,
+            next_sample,
+            mean,
+            self.std,
+            _replaced(self.log_prob, other.log_prob, rows, self.batch_size),
+            tuple(own.with_rows(new, rows, self.batch_size, shared) for own, new in calls),
         )

@@ -70,6 +70,7 @@ class FlowGRPOConfig(GRPOConfig):
     )
     async_rewards: bool = argument_field("async_rewards")
     max_failed_share: float = argument_field("max_failed_share")
+    max_refills: int = argument_field("max_refills")
     max_loss: float = argument_field("max_loss")
     num_sample_videos: int = argument_field("num_sample_videos")
     sample_videos_every: int = argument_field("sample_videos_every")

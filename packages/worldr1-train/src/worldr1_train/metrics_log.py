@@ -56,6 +56,8 @@ class MetricsProcessor:
         """Record the durations of the phases of a rollout batch."""
         for phase, seconds in rollouts.seconds.items():
             self.note_phase(phase, seconds)
+        if rollouts.num_refilled:
+            self._values["refilled_samples"].append(rollouts.num_refilled)
 
     def note_phase(self, phase: str, seconds: float) -> None:
         """Record the duration of a phase, and the samples per second."""

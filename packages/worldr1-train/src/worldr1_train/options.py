@@ -233,6 +233,14 @@ RUN = (
         1,
     ),
     Option(
+        "max_refills",
+        "failures.refills",
+        0,
+        "How often videos whose rewards failed are sampled and scored again, so that their groups are whole.",
+        0,
+        100,
+    ),
+    Option(
         "max_loss",
         "failures.max_loss",
         100.0,

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from worldr1_core.backbone import Rollout
@@ -100,6 +101,7 @@ class RolloutBatch:
         latents: Finished latents of every chunk in the pipeline's layout, for plans that record all steps.
         scores: One entry a sample, group by group; none for plans without scores.
         clips: The first clips, for the logs; all of them for plans without scores.
+        num_refilled: Videos that replace others whose rewards had failed.
         seconds: Phase -> seconds: `sampling`, `decoding`, `rewards` (worked in the background), `waiting` (for them).
     """
 
@@ -108,6 +110,7 @@ class RolloutBatch:
     latents: list[Tensor] = field(default_factory=list)
     scores: list[SampleScore] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
+    num_refilled: int = 0
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("sampling", "decoding", "rewards", "waiting"), 0.0)
     )
@@ -125,6 +128,7 @@ class RolloutCollector:
         group_size: G.
         groups_per_chunk: Groups that are denoised together.
         asynchronous: Score a chunk in a thread while the next is sampled; the policy does not change meanwhile.
+        max_refills: How often videos whose rewards failed are sampled again, from other random numbers.
     """
 
     model: PolicyModel
@@ -132,6 +136,7 @@ class RolloutCollector:
     group_size: int
     groups_per_chunk: int
     asynchronous: bool = True
+    max_refills: int = 0
 
     def collect(self, request: RolloutRequest) -> RolloutBatch:
         """Sample, decode and score one rollout batch."""
@@ -154,10 +159,48 @@ class RolloutCollector:
                     scores, seconds = future.result()
                     result.scores += scores
                     result.seconds["rewards"] += seconds
+        for attempt in range(1, self.max_refills + 1):
+            self._refill(request, result, attempt)
         return result
 
-    def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch) -> list[Clip]:
-        chunk = _Chunk(request, start, self.groups_per_chunk, self.group_size)
+    def _refill(self, request: RolloutRequest, result: RolloutBatch, attempt: int) -> None:
+        """Sample and score again what failed; a chunk is sampled by all processes or by none, as sharding needs."""
+        size = result.chunk_size
+        chunks = range(len(result.scores) // size)
+        failed = [[row for row in range(size) if result.scores[chunk * size + row].failed] for chunk in chunks]
+        anywhere = gather_object([[bool(rows) for rows in failed]])
+        for chunk, rows in enumerate(failed):
+            if not any(flags[chunk] for flags in anywhere):
+                continue
+            again = RolloutBatch(chunk_size=size, seconds=result.seconds)
+            clips = self._sample_chunk(request, chunk * self.groups_per_chunk, again, attempt)
+            if not rows:
+                continue
+            scores, seconds = _score(request.stage, [clips[row] for row in rows])
+            result.seconds["rewards"] += seconds
+            result.seconds["waiting"] += seconds
+            better = [(row, score) for row, score in zip(rows, scores, strict=True) if not score.failed]
+            self._replace(result, chunk, again, [row for row, _ in better])
+            for row, score in better:
+                sample = chunk * size + row
+                result.scores[sample] = score
+                if sample < len(result.clips):
+                    result.clips[sample] = clips[row]
+
+    def _replace(self, result: RolloutBatch, chunk: int, again: RolloutBatch, rows: list[int]) -> None:
+        """Put rows of a chunk that was sampled again in their places."""
+        backbone = self.pipeline.backbone
+        first = chunk * len(again.steps)
+        for offset, step in enumerate(again.steps):
+            result.steps[first + offset] = backbone.replace_rows(result.steps[first + offset], step, rows)
+        if again.latents:
+            result.latents[chunk] = result.latents[chunk].index_copy(
+                0, torch.tensor(rows, device=again.latents[0].device, dtype=torch.long), again.latents[0][rows]
+            )
+        result.num_refilled += len(rows)
+
+    def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch, attempt: int = 0) -> list[Clip]:
+        chunk = _Chunk(request, start, self.groups_per_chunk, self.group_size, attempt)
         pipeline = self.pipeline.with_noise(request.stage.conditioner)
         with _timed(result, "sampling"):
             batch = pipeline.prepare(chunk.video_requests())
@@ -200,10 +243,11 @@ class _Chunk:
         start: Their first prompt among the request's.
         num_groups: Groups at most.
         group_size: G.
+        attempt: How often they have been sampled before: their streams are others each time.
     """
 
-    def __init__(self, request: RolloutRequest, start: int, num_groups: int, group_size: int) -> None:
-        self._request = request
+    def __init__(self, request: RolloutRequest, start: int, num_groups: int, group_size: int, attempt: int = 0) -> None:
+        self._request, self._again = request, (attempt,) if attempt else ()
         self._prompts = request.prompts[start : start + num_groups]
         first = request.first_group + start
         self._groups = range(first, first + len(self._prompts))
@@ -214,18 +258,20 @@ class _Chunk:
         seed, rollout_batch = self._request.seed, self._request.rollout_batch
         if self._request.plan.steps == "window":
             stream, numbers, prompts = "noise", self._groups, list(self._prompts)
+            again: tuple[int, ...] = ()  # the group's noise stays
         else:
             group_size = len(self.samples) // len(self._groups)
-            stream, numbers = "sample noise", self.samples
+            stream, numbers, again = "sample noise", self.samples, self._again
             prompts = [prompt for prompt in self._prompts for _ in range(group_size)]
         return [
-            VideoRequest(prompt, derive_seed(seed, stream, rollout_batch, number))
+            VideoRequest(prompt, derive_seed(seed, stream, rollout_batch, number, *again))
             for prompt, number in zip(prompts, numbers, strict=True)
         ]
 
     def generators(self) -> list[torch.Generator]:
         """Of the stochastic steps, one per sample."""
-        return [generator(self._request.seed, "rollout", self._request.rollout_batch, n) for n in self.samples]
+        seed, rollout_batch = self._request.seed, self._request.rollout_batch
+        return [generator(seed, "rollout", rollout_batch, n, *self._again) for n in self.samples]
 
     def reference_generators(self) -> list[torch.Generator]:
         """Of the stochastic steps of the model before training, one per group."""

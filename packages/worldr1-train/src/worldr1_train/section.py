@@ -193,8 +193,9 @@ class CheckpointSection(_Part):
 
 
 class FailureSection(_Part):
-    """When a run stops instead of training on nothing."""
+    """What is done about rewards that fail, and when a run stops instead of training on nothing."""
 
+    refills: int = manifest_field("failures.refills")
     max_share: float = manifest_field("failures.max_share")
     max_loss: float = manifest_field("failures.max_loss")
 

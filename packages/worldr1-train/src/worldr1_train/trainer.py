@@ -262,6 +262,7 @@ class FlowGRPOTrainer(_BaseTrainer):
             group_size=self.args.num_generations,
             groups_per_chunk=self.args.groups_per_rollout,
             asynchronous=self.args.async_rewards,
+            max_refills=self.args.max_refills,
         )
 
     def _make_evaluator(self, model: PolicyModel) -> Evaluator | None:
