@@ -70,7 +70,7 @@ class RatioConstraints:
         """
         known = {name: values[name].isfinite() & references[name].isfinite() for name in self._constraints}
         sums = [
-            part[known[name]].detach().double().sum()
+            part[known[name]].detach().float().sum()
             for name in self._constraints
             for part in (values[name], references[name])
         ]
