@@ -24,7 +24,8 @@ from worldr1_rewards.rewards.frame_statistics import ContrastReward, MeanGradien
 from worldr1_rewards.rewards.rerender_psnr import NormalisedPSNRReward, PSNRReward
 from worlds.truth import true_reconstruction
 
-STATISTICS = ["mean-gradient", "gradient-x", "gradient-y", "row-variance", "column-variance", "contrast", "motion"]
+GRADIENTS = ["mean-gradient", "gradient-x", "gradient-y", "typical-gradient-x", "typical-gradient-y"]
+STATISTICS = [*GRADIENTS, "row-variance", "column-variance", "contrast", "motion"]
 NAMES = ["psnr", "psnr-normalised", "camera-accuracy", *STATISTICS]
 
 
@@ -149,6 +150,17 @@ def test_stripes_are_told_by_their_direction():
         assert value(statistic(lying), stripes) == pytest.approx(expected) == value(statistic(standing), upright)
         assert value(statistic(standing), stripes) == pytest.approx(0, abs=1e-9)
         assert value(statistic(lying), upright) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_line_makes_a_mean_gradient_but_no_typical_one():
+    """Detail of 0.02 everywhere, or a flat picture with one line across it of as much gradient in the mean."""
+    detail = 0.5 + 0.02 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2).float().expand(2, 3, 64, 64)
+    line = torch.full((2, 3, 64, 64), 0.2)
+    line[:, :, 32] += 0.02 * 63 / 2
+    assert value(statistic("gradient-y"), line) == pytest.approx(value(statistic("gradient-y"), detail), rel=1e-3)
+    for name in ("typical-gradient-x", "typical-gradient-y"):
+        assert value(statistic(name), detail) == pytest.approx(0.02, rel=1e-3)
+        assert value(statistic(name), line) < 0.002
 
 
 def test_row_and_column_variance_are_those_of_mean_luminance():

@@ -24,6 +24,8 @@ def worldr1_register_rewards() -> dict[str, str]:
         "mean-gradient": "worldr1_rewards.rewards.frame_statistics:MeanGradientReward",
         "gradient-x": "worldr1_rewards.rewards.frame_statistics:GradientXReward",
         "gradient-y": "worldr1_rewards.rewards.frame_statistics:GradientYReward",
+        "typical-gradient-x": "worldr1_rewards.rewards.frame_statistics:TypicalGradientXReward",
+        "typical-gradient-y": "worldr1_rewards.rewards.frame_statistics:TypicalGradientYReward",
         "row-variance": "worldr1_rewards.rewards.frame_statistics:RowVarianceReward",
         "column-variance": "worldr1_rewards.rewards.frame_statistics:ColumnVarianceReward",
         "contrast": "worldr1_rewards.rewards.frame_statistics:ContrastReward",

@@ -18,6 +18,8 @@ from worldr1_rewards import metrics
 from worldr1_rewards.reconstructors.pyramid import luma
 
 MOTION_SIDE = 16
+FAINT = 0.01
+"""Difference of RGB in [0, 1] below which detail hardly counts as such: the offset of logarithms."""
 
 
 class FrameStatistic(Reward):
@@ -80,6 +82,33 @@ class GradientYReward(FrameStatistic):
             ScoreUnavailable: The frames are one pixel high.
         """
         return _mean_difference(frames, -2)
+
+
+class TypicalGradientXReward(FrameStatistic):
+    """Geometric mean of the absolute differences of horizontally neighbouring pixels, over channels and frames.
+
+    In [0, 1]; where `gradient-x` can be made by a few strong edges, this asks for detail almost everywhere.
+    """
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """exp(mean(log(|I(t, c, y, x + 1) - I(t, c, y, x)| + e))) - e with e = 0.01.
+
+        Raises:
+            ScoreUnavailable: The frames are one pixel wide.
+        """
+        return _typical_difference(frames, -1)
+
+
+class TypicalGradientYReward(FrameStatistic):
+    """The same of vertically neighbouring pixels, in [0, 1]; see `typical-gradient-x`."""
+
+    def measure(self, frames: Tensor) -> Tensor:
+        """exp(mean(log(|I(t, c, y + 1, x) - I(t, c, y, x)| + e))) - e with e = 0.01.
+
+        Raises:
+            ScoreUnavailable: The frames are one pixel high.
+        """
+        return _typical_difference(frames, -2)
 
 
 class RowVarianceReward(FrameStatistic):
@@ -146,6 +175,15 @@ def _mean_difference(frames: Tensor, dim: int) -> Tensor:
     Raises:
         ScoreUnavailable: There is one pixel along it.
     """
+    return _differences(frames, dim).mean()
+
+
+def _typical_difference(frames: Tensor, dim: int) -> Tensor:
+    """Likewise, their geometric mean above `FAINT`."""
+    return (_differences(frames, dim) + FAINT).log().mean().exp() - FAINT
+
+
+def _differences(frames: Tensor, dim: int) -> Tensor:
     if frames.shape[dim] < 2:
         raise ScoreUnavailable(f"needs 2 pixels side by side, received frames of {tuple(frames.shape[-2:])}")
-    return frames.diff(dim=dim).abs().mean()
+    return frames.diff(dim=dim).abs()
