@@ -1,6 +1,6 @@
 """What does each objective learn on the tiny world, from as many videos and in as much time?
 
-    python benchmarks/objectives.py --quick                        # under a minute: one step each, to see that it runs
+    python benchmarks/objectives.py --quick                        # under a minute: one step of two, to see that it runs
     python benchmarks/objectives.py --out runs/objectives          # an hour or more; goes on where it stopped
 
 Every objective trains twice from the same model: on `--videos` videos, and for `--seconds` of training, by a rate that
@@ -62,6 +62,9 @@ RECIPES = {
     "awm": _matching("awm"),
 }
 QUICK = (
+    "train.prompts_per_rollout_batch=1",
+    "train.groups_per_rollout=1",
+    "train.micro_batch_size=1",
     "train.evaluation.num_prompts=2",
     "train.evaluation.metrics=[motion]",
     "train.evaluation.diversity=null",
@@ -133,7 +136,7 @@ def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Run what is missing, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one step of each objective, under a minute")
+    parser.add_argument("--quick", action="store_true", help="one step of the first two objectives, under a minute")
     parser.add_argument("--out", type=Path, help="folder of the runs; a temporary one if left out")
     parser.add_argument("--objectives", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--videos", type=int, default=1920)
@@ -142,22 +145,23 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
     args = parser.parse_args()
     extra = [*args.overrides, *(QUICK if args.quick else ())]
+    objectives, processes = (args.objectives[:2], 1) if args.quick else (args.objectives, args.processes)
     by_videos, by_seconds = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) if args.out is None else args.out
-        untrained = out / f"{args.objectives[0]}-videos"
-        for objective in args.objectives:
+        untrained = out / f"{objectives[0]}-videos"
+        for objective in objectives:
             recipe = RECIPES[objective]
             videos = recipe.videos_per_step if args.quick else args.videos
             steps = max(1, videos // recipe.videos_per_step)
             first = out / f"{objective}-videos"
-            train(first, recipe, steps, extra, args.processes, untrained)
+            train(first, recipe, steps, extra, processes, untrained)
             by_videos[objective] = summarise(first, recipe, steps)
             if args.quick:
                 continue
             steps = max(1, round(args.seconds / seconds_per_step(first)))
             second = out / f"{objective}-seconds"
-            train(second, recipe, steps, extra, args.processes, untrained)
+            train(second, recipe, steps, extra, processes, untrained)
             by_seconds[objective] = summarise(second, recipe, steps)
         print_table("As many videos", by_videos)
         if by_seconds:
