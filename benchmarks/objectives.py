@@ -1,6 +1,6 @@
 """What does each objective learn on the tiny world, from as many videos and in as much time?
 
-    python benchmarks/objectives.py --quick                        # under a minute: one step of two, to see that it runs
+    python benchmarks/objectives.py --quick                        # under a minute: one step of the first
     python benchmarks/objectives.py --out runs/objectives          # an hour or more; goes on where it stopped
 
 Every objective trains twice from the same model: on `--videos` videos, and for `--seconds` of training, by a rate that
@@ -66,6 +66,7 @@ QUICK = (
     "train.groups_per_rollout=1",
     "train.micro_batch_size=1",
     "train.evaluation.num_prompts=2",
+    "train.evaluation.num_inference_steps=2",
     "train.evaluation.metrics=[motion]",
     "train.evaluation.diversity=null",
     "train.evaluation.reference_clips=null",
@@ -136,7 +137,7 @@ def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Run what is missing, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one step of the first two objectives, under a minute")
+    parser.add_argument("--quick", action="store_true", help="one step of the first objective, under a minute")
     parser.add_argument("--out", type=Path, help="folder of the runs; a temporary one if left out")
     parser.add_argument("--objectives", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--videos", type=int, default=1920)
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
     args = parser.parse_args()
     extra = [*args.overrides, *(QUICK if args.quick else ())]
-    objectives, processes = (args.objectives[:2], 1) if args.quick else (args.objectives, args.processes)
+    objectives, processes = (args.objectives[:1], 1) if args.quick else (args.objectives, args.processes)
     by_videos, by_seconds = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) if args.out is None else args.out
