@@ -14,21 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import tiny_runs
 
-from worldr1_train.evaluation import Evaluation, compare
-from worldr1_train.plan import RECORD
-from worldr1_train.run import AFTER, BEFORE, NOISE_ONLY
+from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, compare
 
-ROOT = Path(__file__).resolve().parent.parent
 _ONE_STAGE = "train.stages=[{steps: 1000, prompts: main}]"
 _COMMON: dict[str, list[str]] = {
     "full": [],
@@ -54,86 +47,33 @@ RECIPES: dict[str, dict[str, list[str]]] = {
     },
 }
 """Recipe -> variant -> what it changes in `examples/RECIPE.yaml`."""
-COLUMNS = (
-    *("psnr", "psnr_normalised", "camera_accuracy", "trajectory", "tiny_text_alignment", "tiny_object_pixels"),
-    *("mean_gradient", "gradient_x", "gradient_y", "contrast", "motion", "diversity", "flow_matching_loss"),
-)
 QUICK = [
+    *tiny_runs.QUICK,
     "train.max_steps=2",
-    "train.optimiser={learning_rate: 1.0e-4}",
     "train.prompts_per_rollout_batch=2",
-    "train.groups_per_rollout=1",
-    "train.micro_batch_size=1",
     "train.evaluation.num_prompts=4",
     "train.evaluation.metrics=[camera-accuracy, motion]",
 ]
 
 
-def manifest_of(recipe: str) -> Path:
-    """File of a recipe."""
-    return ROOT / "examples" / f"{recipe}.yaml"
-
-
-def run(folder: Path, recipe: str, overrides: list[str], processes: int, untrained: Path) -> None:
-    """Train into a folder, unless it was done before; an interrupted run goes on.
-
-    The untrained model is evaluated once a seed: variants take its figures from `untrained`, the run of `full`.
-    """
-    if (folder / AFTER).exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    other_noise = any(override.startswith("noise") for override in overrides)
-    for name in (BEFORE,) if other_noise else (BEFORE, NOISE_ONLY):
-        if (untrained / name).exists() and not (folder / name).exists():
-            shutil.copyfile(untrained / name, folder / name)
-    command = ["worldr1", "train", str(manifest_of(recipe)), "--output-dir", str(folder)]
-    if processes > 1:
-        command = ["torchrun", "--nproc-per-node", str(processes), "--no-python", *command]
-    if (folder / RECORD).exists():
-        command.append("--resume")
-    for override in overrides:
-        command += ["--set", override]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-
-
 def summarise_variant(folders: list[Path], after: str = AFTER) -> dict[str, Any]:
     """Metric -> before, after, and the paired change over the videos of all runs with its interval and range."""
     runs = [(Evaluation.load(folder / BEFORE), Evaluation.load(folder / after)) for folder in folders]
-    prompts = [prompt for before, _ in runs for prompt in before.prompts]
-    pooled = [
-        Evaluation(prompts, {name: [v for pair in runs for v in pair[k].values[name]] for name in runs[0][k].values})
-        for k in (0, 1)
-    ]
-    changes = compare(*pooled)
+    first, last = (tiny_runs.pool([pair[k] for pair in runs]) for k in (0, 1))
+    by_seed = [compare(*pair) for pair in runs]
+    means_before, means_after = first.means(), last.means()
     found = {}
-    for name, change in changes.items():
-        first, last = (float(np.nanmean(part.values[name])) for part in pooled)
-        by_seed = [compare(*pair)[name].mean for pair in runs]
+    for name, change in compare(first, last).items():
+        old, new = means_before[name], means_after[name]
         found[name] = {
-            "before": round(first, 4),
-            "after": round(last, 4),
-            "change": round(change.mean, 4),
-            "low": round(change.low, 4),
-            "high": round(change.high, 4),
-            "ratio": round(last / first, 4) if first else None,
-            "by_seed": [round(value, 4) for value in by_seed],
+            **tiny_runs.as_data(change),
+            "before": old and round(old, 4),
+            "after": new and round(new, 4),
+            "ratio": round(new / old, 4) if old and new is not None else None,
+            "by_seed": [round(changes[name].mean, 4) for changes in by_seed],
             "num_pairs": change.num_pairs,
         }
     return found
-
-
-def print_table(table: dict[str, dict[str, Any]]) -> None:
-    """The changes as a Markdown table."""
-    names = [name for name in COLUMNS if any(name in row for row in table.values())]
-    print("| variant |", " | ".join(names), "|", file=sys.stderr)
-    print("|---" * (len(names) + 1) + "|", file=sys.stderr)
-    for variant, row in table.items():
-        cells = [
-            f"{row[n]['change']:+.3f} ({row[n]['low']:+.3f} to {row[n]['high']:+.3f})" if n in row else ""
-            for n in names
-        ]
-        print(f"| {variant} |", " | ".join(cells), "|", file=sys.stderr)
 
 
 def main() -> None:
@@ -160,11 +100,11 @@ def main() -> None:
             folders = [out / f"{variant.replace(' ', '-')}-{seed}" for seed in seeds]
             for folder, seed in zip(folders, seeds, strict=True):
                 overrides = [f"seed={seed}", *known[variant], *extra]
-                run(folder, args.recipe, overrides, args.processes, out / f"full-{seed}")
+                tiny_runs.train(folder, args.recipe, overrides, args.processes, out / f"full-{seed}")
             if variant == "full":
                 table["warped noise, no training"] = summarise_variant(folders, NOISE_ONLY)
             table[variant] = summarise_variant(folders)
-        print_table(table)
+        tiny_runs.print_table(["variant"], {(variant,): row for variant, row in table.items()})
     print(json.dumps({"recipe": args.recipe, "variants": table, "seeds": seeds}))
 
 

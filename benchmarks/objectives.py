@@ -12,23 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, compare
-from worldr1_train.plan import RECORD
+import tiny_runs
 
-ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = (
-    *("psnr", "psnr_normalised", "camera_accuracy", "trajectory", "tiny_text_alignment", "tiny_object_pixels"),
-    *("gradient_x", "gradient_y", "contrast", "motion", "diversity", "flow_matching_loss"),
-)
+from worldr1_core.plugins import installed
+from worldr1_train.evaluation import AFTER, NOISE_ONLY, Evaluation, compare
+from worldr1_train.plan import read_manifest
+
 WARM_UP = 3
 """Steps that the rate leaves out."""
 
@@ -39,12 +34,10 @@ class Recipe:
 
     Attributes:
         manifest: Its manifest in `examples/`.
-        videos_per_step: Videos of an optimiser step.
         overrides: What is changed in the manifest.
     """
 
     manifest: str
-    videos_per_step: int
     overrides: tuple[str, ...] = ()
 
 
@@ -52,49 +45,38 @@ def _matching(name: str) -> Recipe:
     """An objective that reads finished videos alone, with the rewards and groups of Flow-GRPO."""
     options = f"train.objective={{name: {name}, aggregation: gdpo, credit: spatial}}"
     optimiser = "train.optimiser={learning_rate: 6.0e-4, max_grad_norm: 1.0}"
-    return Recipe("tiny-flow-grpo", 64, ("sampler.window=0", optimiser, options))
+    return Recipe("tiny-flow-grpo", ("sampler.window=0", optimiser, options))
 
 
 RECIPES = {
-    "reward-gradient": Recipe("tiny", 8),
-    "flow-grpo": Recipe("tiny-flow-grpo", 64),
+    "reward-gradient": Recipe("tiny"),
+    "flow-grpo": Recipe("tiny-flow-grpo"),
     "nft": _matching("nft"),
     "awm": _matching("awm"),
 }
 QUICK = (
+    *tiny_runs.QUICK,
     "train.prompts_per_rollout_batch=1",
-    "train.groups_per_rollout=1",
-    "train.micro_batch_size=1",
     "train.evaluation.num_prompts=2",
-    "train.evaluation.num_inference_steps=2",
     "train.evaluation.metrics=[motion]",
-    "train.evaluation.diversity=null",
-    "train.evaluation.reference_clips=null",
-    "train.evaluation.num_shown=0",
 )
 
 
+def videos_per_step(recipe: Recipe, overrides: list[str]) -> int:
+    """Videos of an optimiser step."""
+    manifest = tiny_runs.manifest_of(recipe.manifest)
+    section = read_manifest(manifest, installed().registry, [*recipe.overrides, *overrides]).sections["train"]
+    return int(section.prompts_per_rollout_batch * section.group_size // section.updates_per_rollout_batch)
+
+
 def train(folder: Path, recipe: Recipe, steps: int, overrides: list[str], processes: int, untrained: Path) -> None:
-    """Train into a folder, unless it was done before; the untrained model is evaluated once."""
-    if (folder / AFTER).exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (BEFORE, NOISE_ONLY):
-        if (untrained / name).exists() and not (folder / name).exists():
-            shutil.copyfile(untrained / name, folder / name)
-    command = ["worldr1", "train", str(ROOT / "examples" / f"{recipe.manifest}.yaml"), "--output-dir", str(folder)]
-    if processes > 1:
-        command = ["torchrun", "--nproc-per-node", str(processes), "--no-python", *command]
-    if (folder / RECORD).exists():
-        command.append("--resume")
-    changes = [*recipe.overrides, f"train.max_steps={steps}", *overrides]
+    """Train for so many steps, see `tiny_runs.train`."""
+    changes = [*recipe.overrides, *overrides, f"train.max_steps={steps}"]
     if recipe.manifest == "tiny":  # the same course of the learning rate for every length
+        changes.append("train.optimiser.schedule=warmup_stable_decay")
         changes.append(f"train.optimiser.decay_steps={max(1, round(0.42 * steps))}")
         changes.append(f"train.optimiser.warmup_steps={min(4, steps // 2)}")
-    for change in changes:
-        command += ["--set", change]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    tiny_runs.train(folder, recipe.manifest, changes, processes, untrained)
 
 
 def seconds_per_step(folder: Path) -> float:
@@ -105,33 +87,22 @@ def seconds_per_step(folder: Path) -> float:
     return sum(counted) / len(counted)
 
 
-def summarise(folder: Path, recipe: Recipe, steps: int) -> dict[str, Any]:
+def summarise(folder: Path, steps: int, videos: int) -> dict[str, Any]:
     """What a run took and changed."""
-    rate = seconds_per_step(folder)
     changes = compare(Evaluation.load(folder / NOISE_ONLY), Evaluation.load(folder / AFTER))
     return {
         "steps": steps,
-        "videos": steps * recipe.videos_per_step,
-        "seconds": round(steps * rate, 1),
-        "change": {
-            name: {"mean": round(c.mean, 4), "low": round(c.low, 4), "high": round(c.high, 4)}
-            for name, c in changes.items()
-            if name in COLUMNS
-        },
+        "videos": videos,
+        "seconds": round(steps * seconds_per_step(folder), 1),
+        "change": {name: tiny_runs.as_data(change) for name, change in changes.items()},
     }
 
 
 def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
-    """Changes by training as a Markdown table."""
-    names = [name for name in COLUMNS if any(name in row["change"] for row in rows.values())]
-    print(f"\n{title}\n\n| objective | videos | seconds |", " | ".join(names), "|", file=sys.stderr)
-    print("|---" * (len(names) + 3) + "|", file=sys.stderr)
-    for objective, row in rows.items():
-        cells = [
-            f"{c['mean']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f})" if (c := row["change"].get(name)) else ""
-            for name in names
-        ]
-        print(f"| {objective} | {row['videos']} | {row['seconds']} |", " | ".join(cells), "|", file=sys.stderr)
+    """Changes by training."""
+    print(f"\n{title}\n", file=sys.stderr)
+    table = {(name, str(row["videos"]), str(row["seconds"])): row["change"] for name, row in rows.items()}
+    tiny_runs.print_table(["objective", "videos", "seconds"], table)
 
 
 def main() -> None:
@@ -153,17 +124,17 @@ def main() -> None:
         untrained = out / f"{objectives[0]}-videos"
         for objective in objectives:
             recipe = RECIPES[objective]
-            videos = recipe.videos_per_step if args.quick else args.videos
-            steps = max(1, videos // recipe.videos_per_step)
+            batch = videos_per_step(recipe, extra)
+            steps = 1 if args.quick else max(1, args.videos // batch)
             first = out / f"{objective}-videos"
             train(first, recipe, steps, extra, processes, untrained)
-            by_videos[objective] = summarise(first, recipe, steps)
+            by_videos[objective] = summarise(first, steps, steps * batch)
             if args.quick:
                 continue
             steps = max(1, round(args.seconds / seconds_per_step(first)))
             second = out / f"{objective}-seconds"
             train(second, recipe, steps, extra, processes, untrained)
-            by_seconds[objective] = summarise(second, recipe, steps)
+            by_seconds[objective] = summarise(second, steps, steps * batch)
         print_table("As many videos", by_videos)
         if by_seconds:
             print_table("As many seconds", by_seconds)

@@ -84,7 +84,9 @@ def test_rectified_gradients_are_equally_large_at_every_step(normalised):
         policy.values = {"weight": torch.tensor(0.6), "bias": torch.zeros(LATENTS.shape, requires_grad=True) + 0.1}
         bias = policy.values["bias"]
         bias.retain_grad()
-        objective.loss(policy.batch(item, torch.ones(3), data={"weight": data["weight"]}), policy).sum().backward()
+        objective.loss(
+            policy.batch(item, torch.ones(3), data={"step_weights": data["step_weights"]}), policy
+        ).sum().backward()
         step = policy.steps()[item]
         noise = (step.next_sample - step.mean) / step.std
         scales.append(bias.grad / noise)

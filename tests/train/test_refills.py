@@ -8,7 +8,7 @@ import torch
 from train.runs import logged, make_stage, make_trainer, reward
 from worldr1_core.compose import WeightedReward
 from worldr1_core.errors import ScoreUnavailable
-from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint
+from worldr1_core.policy_step import DenoiserCall, PolicyStep, SchedulePoint, Transition
 from worldr1_core.reward import Reward
 
 
@@ -76,19 +76,15 @@ def test_replaced_rows_are_what_the_policy_would_have_drawn(tmp_path):
     trainer, _, (steps, *_) = run(tmp_path, failing=(0, 3), max_refills=1)
     assert max(logged(trainer, "ratio/rollout_max_deviation")) < 1e-4
     for step in steps:
-        torch.testing.assert_close(step.log_prob, type_log_prob(step), rtol=1e-5, atol=1e-5)
-
-
-def type_log_prob(step):
-    """Log-density of the drawn sample under the recorded mean and std."""
-    squares = ((step.next_sample - step.mean) ** 2).flatten(1).mean(1)
-    return -squares / (2 * step.std**2) - torch.tensor(step.std).log() - 0.5 * torch.tensor(2 * torch.pi).log()
+        expected = Transition(step.mean, step.std).log_prob(step.next_sample)
+        torch.testing.assert_close(step.log_prob, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_fails_again_stays_masked(tmp_path):
     trainer, _, (_, _, scores, advantages) = run(tmp_path, failing=(2,), times=3, max_refills=2)
     assert [bool(v) for v in advantages.valid].count(False) == 1
-    assert scores[2].failures == {"judge": "rollout_batch 0 sample 2: the reward server is gone"} or scores[2].failed
+    assert scores[2].failed
+    assert "the reward server is gone" in scores[2].failures["judge"]
     assert "refilled_samples" not in trainer.state.log_history[0]
 
 

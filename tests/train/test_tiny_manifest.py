@@ -7,9 +7,10 @@ import math
 
 import pytest
 import torch
-from ablations import QUICK, RECIPES, manifest_of
+from ablations import QUICK, RECIPES
 from click.testing import CliRunner
 from diffusers import WanPipeline
+from tiny_runs import manifest_of
 
 from worldr1_backbones.tiny import CHECKPOINT
 from worldr1_core.plugins import installed

@@ -198,7 +198,7 @@ class Backbone(Component, abc.ABC):
     def replace_rows(self, step: PolicyStep, other: PolicyStep, rows: Sequence[int]) -> PolicyStep:
         """A recorded step with some samples of another run of the same prompts, denoiser arguments included.
 
-        Tensors whose first dimension is a multiple of the batch belong to the samples; override it where others do not.
+        Override it together with `select_step` where some denoiser arguments belong to no single sample.
         """
         return step.with_rows(other, rows)
 

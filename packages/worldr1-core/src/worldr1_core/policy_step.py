@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -108,18 +108,18 @@ class DenoiserCall:
     ) -> DenoiserCall:
         """The same call with some samples of another run of the same batch (arguments as for `select`)."""
         kwargs = {
-            name: value if name in shared else _replaced(value, other.kwargs[name], rows, batch_size)
+            name: value if name in shared else _with_rows(value, other.kwargs[name], rows, batch_size, name)
             for name, value in self.kwargs.items()
         }
-        pairs = zip(self.args, other.args, strict=True)
-        return DenoiserCall(self.module, tuple(_replaced(*pair, rows, batch_size) for pair in pairs), kwargs)
+        pairs = enumerate(zip(self.args, other.args, strict=True))
+        args = tuple(_with_rows(own, new, rows, batch_size, f"argument {i}") for i, (own, new) in pairs)
+        return DenoiserCall(self.module, args, kwargs)
 
 
-def _replaced(value: Any, other: Any, rows: Sequence[int], batch_size: int) -> Any:
-    """The rows of another run in a tensor of k blocks of the batch; everything else as it is."""
-    if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] % batch_size:
+def _with_rows(value: Any, other: Any, rows: Sequence[int], batch_size: int, name: str) -> Any:
+    if not isinstance(value, Tensor) or value.ndim == 0:
         return value
-    index = [block * batch_size + row for block in range(value.shape[0] // batch_size) for row in rows]
+    index = _rows_of_blocks(value, rows, batch_size, name)
     result = value.clone()
     result[index] = other[index]
     return result
@@ -128,13 +128,17 @@ def _replaced(value: Any, other: Any, rows: Sequence[int], batch_size: int) -> A
 def _select(value: Any, rows: Sequence[int], batch_size: int, name: str) -> Any:
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
+    return value[_rows_of_blocks(value, rows, batch_size, name)]
+
+
+def _rows_of_blocks(value: Tensor, rows: Sequence[int], batch_size: int, name: str) -> list[int]:
+    """Where some samples stand in a tensor that holds k blocks of the batch."""
     if value.shape[0] % batch_size:
         raise ValueError(
             f"Denoiser argument {name!r} has shape {tuple(value.shape)}, no multiple of the batch of {batch_size}. "
             "Name it in the backbone's shared_arguments if it belongs to no single sample."
         )
-    index = [block * batch_size + row for block in range(value.shape[0] // batch_size) for row in rows]
-    return value[index]
+    return [block * batch_size + row for block in range(value.shape[0] // batch_size) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +183,11 @@ class PolicyStep:
 
     def with_rows(self, other: PolicyStep, rows: Sequence[int], shared: frozenset[str] = frozenset()) -> PolicyStep:
         """The same step with some samples of another run of the same batch, at the same point of the schedule."""
-        pairs = ((self.sample, other.sample), (self.next_sample, other.next_sample), (self.mean, other.mean))
-        sample, next_sample, mean = (_replaced(*pair, rows, self.batch_size) for pair in pairs)
+        parts = {
+            name: _with_rows(getattr(self, name), getattr(other, name), rows, self.batch_size, name)
+            for name in ("sample", "next_sample", "mean", "log_prob")
+        }
         calls = zip(self.calls, other.calls, strict=True)
-        return PolicyStep(
-            self.point,
-            sample,
-            next_sample,
-            mean,
-            self.std,
-            _replaced(self.log_prob, other.log_prob, rows, self.batch_size),
-            tuple(own.with_rows(new, rows, self.batch_size, shared) for own, new in calls),
+        return replace(
+            self, **parts, calls=tuple(own.with_rows(new, rows, self.batch_size, shared) for own, new in calls)
         )

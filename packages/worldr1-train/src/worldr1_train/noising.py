@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worldr1_core.errors import UserError
+from worldr1_core.objective import UpdateBatch
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import PolicyStep, SchedulePoint
 
@@ -75,6 +76,22 @@ def add_noise(scheduler: PolicyScheduler, step: PolicyStep, latents: Tensor, noi
     scale = output_factor(scheduler, to_data)
     target = (latents - scheduler.ode_step(to_data, sample, torch.zeros_like(sample))) / scale
     return NoisedLatents(step, sample, target, scale, noise_share(point))
+
+
+def draw_noised(
+    scheduler: PolicyScheduler, batch: UpdateBatch, steps: tuple[int, int], random: torch.Generator | None
+) -> NoisedLatents:
+    """The finished videos of a micro-batch with fresh noise at the level of one random step.
+
+    Args:
+        scheduler: See `add_noise`.
+        batch: Micro-batch with latents.
+        steps: Recorded steps `[begin, end)` that the step is drawn from.
+        random: Draws the step and then the noise.
+    """
+    index = int(torch.randint(*steps, (1,), generator=random))
+    noise = torch.randn(batch.latents.shape, generator=random)
+    return add_noise(scheduler, batch.step(index), batch.latents, noise.to(batch.latents.device))
 
 
 def output_factor(scheduler: PolicyScheduler, point: SchedulePoint) -> float:

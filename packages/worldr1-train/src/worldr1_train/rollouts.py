@@ -179,24 +179,23 @@ class RolloutCollector:
             scores, seconds = _score(request.stage, [clips[row] for row in rows])
             result.seconds["rewards"] += seconds
             result.seconds["waiting"] += seconds
-            better = [(row, score) for row, score in zip(rows, scores, strict=True) if not score.failed]
-            self._replace(result, chunk, again, [row for row, _ in better])
-            for row, score in better:
+            better = {row: score for row, score in zip(rows, scores, strict=True) if not score.failed}
+            if better:
+                self._replace_videos(result, chunk, again, list(better))
+            for row, score in better.items():
                 sample = chunk * size + row
                 result.scores[sample] = score
                 if sample < len(result.clips):
                     result.clips[sample] = clips[row]
 
-    def _replace(self, result: RolloutBatch, chunk: int, again: RolloutBatch, rows: list[int]) -> None:
+    def _replace_videos(self, result: RolloutBatch, chunk: int, again: RolloutBatch, rows: list[int]) -> None:
         """Put rows of a chunk that was sampled again in their places."""
         backbone = self.pipeline.backbone
         first = chunk * len(again.steps)
         for offset, step in enumerate(again.steps):
             result.steps[first + offset] = backbone.replace_rows(result.steps[first + offset], step, rows)
         if again.latents:
-            result.latents[chunk] = result.latents[chunk].index_copy(
-                0, torch.tensor(rows, device=again.latents[0].device, dtype=torch.long), again.latents[0][rows]
-            )
+            result.latents[chunk][rows] = again.latents[0][rows]
         result.num_refilled += len(rows)
 
     def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch, attempt: int = 0) -> list[Clip]:

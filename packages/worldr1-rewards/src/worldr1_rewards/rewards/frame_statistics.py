@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -60,55 +61,58 @@ class MeanGradientReward(FrameStatistic):
         return _mean_difference(frames, -1) + _mean_difference(frames, -2)
 
 
-class GradientXReward(FrameStatistic):
+class _DirectedStatistic(FrameStatistic):
+    """A statistic of neighbouring pixels along one dimension of the frames."""
+
+    dim: ClassVar[int]
+    """-1: beside each other; -2: above each other."""
+
+
+class _MeanGradient(_DirectedStatistic):
+    def measure(self, frames: Tensor) -> Tensor:
+        """Mean of |I(t, c, p') - I(t, c, p)| over pixels p and their neighbours p'.
+
+        Raises:
+            ScoreUnavailable: There is one pixel along the dimension.
+        """
+        return _mean_difference(frames, self.dim)
+
+
+class GradientXReward(_MeanGradient):
     """Mean absolute difference of horizontally neighbouring pixels, over channels and frames, in [0, 1]."""
 
-    def measure(self, frames: Tensor) -> Tensor:
-        """Mean of |I(t, c, y, x + 1) - I(t, c, y, x)|.
-
-        Raises:
-            ScoreUnavailable: The frames are one pixel wide.
-        """
-        return _mean_difference(frames, -1)
+    dim = -1
 
 
-class GradientYReward(FrameStatistic):
+class GradientYReward(_MeanGradient):
     """Mean absolute difference of vertically neighbouring pixels, over channels and frames, in [0, 1]."""
 
+    dim = -2
+
+
+class _TypicalGradient(_DirectedStatistic):
     def measure(self, frames: Tensor) -> Tensor:
-        """Mean of |I(t, c, y + 1, x) - I(t, c, y, x)|.
+        """exp(mean(log(|I(t, c, p') - I(t, c, p)| + e))) - e with e = 0.01, over pixels p and their neighbours p'.
 
         Raises:
-            ScoreUnavailable: The frames are one pixel high.
+            ScoreUnavailable: There is one pixel along the dimension.
         """
-        return _mean_difference(frames, -2)
+        return (_differences(frames, self.dim) + FAINT).log().mean().exp() - FAINT
 
 
-class TypicalGradientXReward(FrameStatistic):
+class TypicalGradientXReward(_TypicalGradient):
     """Geometric mean of the absolute differences of horizontally neighbouring pixels, over channels and frames.
 
     In [0, 1]; where `gradient-x` can be made by a few strong edges, this asks for detail almost everywhere.
     """
 
-    def measure(self, frames: Tensor) -> Tensor:
-        """exp(mean(log(|I(t, c, y, x + 1) - I(t, c, y, x)| + e))) - e with e = 0.01.
-
-        Raises:
-            ScoreUnavailable: The frames are one pixel wide.
-        """
-        return _typical_difference(frames, -1)
+    dim = -1
 
 
-class TypicalGradientYReward(FrameStatistic):
+class TypicalGradientYReward(_TypicalGradient):
     """The same of vertically neighbouring pixels, in [0, 1]; see `typical-gradient-x`."""
 
-    def measure(self, frames: Tensor) -> Tensor:
-        """exp(mean(log(|I(t, c, y + 1, x) - I(t, c, y, x)| + e))) - e with e = 0.01.
-
-        Raises:
-            ScoreUnavailable: The frames are one pixel high.
-        """
-        return _typical_difference(frames, -2)
+    dim = -2
 
 
 class RowVarianceReward(FrameStatistic):
@@ -170,20 +174,15 @@ STATISTICS: dict[str, type[FrameStatistic]] = {
 
 
 def _mean_difference(frames: Tensor, dim: int) -> Tensor:
-    """Mean absolute difference of neighbours along a dimension.
+    return _differences(frames, dim).mean()
+
+
+def _differences(frames: Tensor, dim: int) -> Tensor:
+    """Absolute differences of neighbours along a dimension.
 
     Raises:
         ScoreUnavailable: There is one pixel along it.
     """
-    return _differences(frames, dim).mean()
-
-
-def _typical_difference(frames: Tensor, dim: int) -> Tensor:
-    """Likewise, their geometric mean above `FAINT`."""
-    return (_differences(frames, dim) + FAINT).log().mean().exp() - FAINT
-
-
-def _differences(frames: Tensor, dim: int) -> Tensor:
     if frames.shape[dim] < 2:
         raise ScoreUnavailable(f"needs 2 pixels side by side, received frames of {tuple(frames.shape[-2:])}")
     return frames.diff(dim=dim).abs()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from worldr1_core.objective import Policy, RolloutPlan, UpdateBatch
-from worldr1_core.policy import PolicyScheduler, Transition
+from worldr1_core.policy import PolicyScheduler, PolicyStep, Transition
 from worldr1_train.advantages import clipped_surrogate
 from worldr1_train.objective_options import FlowGRPOOptions
 from worldr1_train.objectives.advantage_objective import AdvantageObjective
@@ -43,25 +43,27 @@ class FlowGRPOObjective(AdvantageObjective):
         data: list[dict[str, Tensor]] = [{} for _ in batches]
         if policy.updates_per_rollout > 1:
             for batch, found in zip(batches, data, strict=True):
-                transition, next_sample = self._transition(batch, policy)
-                found["old_log_prob"] = self._log_prob(transition, next_sample)
+                step = batch.step(batch.item)
+                transition = _transition(step, policy)
+                found["old_log_prob"] = self._log_prob(transition, step.next_sample)
                 if self.config.ratio_normalisation:
                     found["old_mean"] = transition.mean
         if self.config.rectification:
             weights = rectification_weights(policy.scheduler, normalised=self.config.ratio_normalisation)
-            for batch, found in zip(batches, data, strict=True):
-                index = batch.step(batch.item).point.index
-                found["weight"] = torch.full_like(batch.valid, weights[index], dtype=torch.float32)
+            for found in data:
+                found["step_weights"] = torch.tensor(weights)
         if self.config.kl > 0:
             with policy.reference():
                 for batch, found in zip(batches, data, strict=True):
-                    found["reference_mean"] = self._transition(batch, policy)[0].mean
+                    found["reference_mean"] = _transition(batch.step(batch.item), policy).mean
         return data
 
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
         """Clipped surrogate plus KL of every pair `(b,)`."""
-        transition, next_sample = self._transition(batch, policy)
-        log_prob = self._log_prob(transition, next_sample)
+        step = batch.step(batch.item)
+        transition = _transition(step, policy)
+        log_prob = self._log_prob(transition, step.next_sample)
+        whole = log_prob.detach() if log_prob.ndim == 1 else transition.log_prob(step.next_sample).detach()
         old = batch.data.get("old_log_prob", log_prob.detach())
         high = self.config.clip if self.config.clip_high is None else self.config.clip_high
         if self.config.ratio_normalisation:
@@ -69,14 +71,13 @@ class FlowGRPOObjective(AdvantageObjective):
             old = torch.zeros_like(old)
         surrogate, ratio = clipped_surrogate(log_prob, old, batch.advantages, clip_low=self.config.clip, clip_high=high)
         per_pair = surrogate.flatten(1).mean(1) if surrogate.ndim > 1 else surrogate
-        if "weight" in batch.data:
-            per_pair = batch.data["weight"] * per_pair
+        if "step_weights" in batch.data:
+            per_pair = float(batch.data["step_weights"][step.point.index]) * per_pair
         if "reference_mean" in batch.data:
             kl = transition.kl(Transition(batch.data["reference_mean"], transition.std))
             per_pair = per_pair + self.config.kl * kl
             policy.note("kl", kl.detach(), batch.valid)
-        whole = transition.log_prob(next_sample).detach()
-        self._note_ratios(batch, policy, ratio.detach() - 1, whole - batch.step(batch.item).log_prob, high)
+        self._note_ratios(batch, policy, ratio.detach() - 1, whole - step.log_prob, high)
         return per_pair
 
     def _normalise(self, log_ratio: Tensor, transition: Transition, old_mean: Tensor | None) -> Tensor:
@@ -84,11 +85,6 @@ class FlowGRPOObjective(AdvantageObjective):
         old = Transition(transition.mean.detach() if old_mean is None else old_mean, transition.std)
         bias = transition.kl_map(old) if log_ratio.ndim > 1 else transition.kl(old)
         return (log_ratio + bias) * transition.std
-
-    def _transition(self, batch: UpdateBatch, policy: Policy) -> tuple[Transition, Tensor]:
-        """Density at the recorded pairs under the model as it is, and what was drawn."""
-        step = batch.step(batch.item)
-        return policy.scheduler.transition(step.point, step.sample, policy.predict(step)), step.next_sample
 
     def _log_prob(self, transition: Transition, sample: Tensor) -> Tensor:
         return transition.log_prob_map(sample) if self.config.credit == "spatial" else transition.log_prob(sample)
@@ -99,6 +95,11 @@ class FlowGRPOObjective(AdvantageObjective):
         policy.note("ratio/max_deviation", deviation.abs(), batch.valid)
         policy.note("ratio/rollout_max_deviation", torch.expm1(drift).abs(), batch.valid)
         policy.note("clip_ratio/region_mean", clipped.float(), batch.valid)
+
+
+def _transition(step: PolicyStep, policy: Policy) -> Transition:
+    """Density at recorded pairs under the model as it is."""
+    return policy.scheduler.transition(step.point, step.sample, policy.predict(step))
 
 
 def rectification_weights(scheduler: PolicyScheduler, *, normalised: bool) -> list[float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worldr1_core.errors import UserError
 from worldr1_core.objective import Policy, UpdateBatch
-from worldr1_train.noising import NoisedLatents, add_noise
+from worldr1_train.noising import NoisedLatents, draw_noised
 from worldr1_train.objective_options import AdvantageConfig
 from worldr1_train.objectives.advantage_objective import AdvantageObjective
 
@@ -53,9 +53,7 @@ class MatchingObjective(AdvantageObjective):
         assert batch.generator is not None, "the trainer gives every micro-batch random numbers"
         random = torch.Generator().manual_seed(batch.generator.initial_seed())  # `prepare` comes here several times
         begin, end = (part * batch.num_steps // self.config.timesteps for part in (batch.item, batch.item + 1))
-        index = int(torch.randint(begin, end, (1,), generator=random))
-        noise = torch.randn(batch.latents.shape, generator=random)
-        return add_noise(policy.scheduler, batch.step(index), batch.latents, noise.to(batch.latents.device))
+        return draw_noised(policy.scheduler, batch, (begin, end), random)
 
     def predict(self, batch: UpdateBatch, policy: Policy) -> Tensor:
         """The model's output on `noised`, with the weights as they are."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError
 from worldr1_core.objective import Denoised, Objective, Policy, RolloutPlan, UpdateBatch
-from worldr1_train.noising import add_noise
+from worldr1_train.noising import draw_noised
 from worldr1_train.objectives.constraints import RatioConstraints
 from worldr1_train.objectives.matching import mean_square
 
@@ -126,7 +126,7 @@ class RewardGradientObjective(Objective):
                 policy.gather,
             )
         if self.config.first_frame_anchor:
-            drift = (policy.unpack(made.latents) - policy.unpack(batch.latents))[:, :, 0].square().flatten(1).mean(1)
+            drift = mean_square((policy.unpack(made.latents) - policy.unpack(batch.latents))[:, :, 0])
             loss = loss + self.config.first_frame_anchor * drift
             policy.note("anchor/first_frame", drift, batch.valid)
         if self.config.kl:
@@ -174,9 +174,7 @@ class RewardGradientObjective(Objective):
 
     def _noised_distance(self, batch: UpdateBatch, policy: Policy) -> Tensor:
         """Mean squared distance of the outputs on noised videos of the model before training, `(b,)`."""
-        step = batch.step(int(torch.randint(batch.num_steps, (1,), generator=batch.generator)))
-        noise = torch.randn(batch.latents.shape, generator=batch.generator).to(batch.latents.device)
-        noised = add_noise(policy.scheduler, step, batch.latents, noise)
+        noised = draw_noised(policy.scheduler, batch, (0, batch.num_steps), batch.generator)
         with torch.no_grad(), policy.reference():
             before = policy.predict(noised.step, noised.sample)
         return mean_square(policy.predict(noised.step, noised.sample) - before)
