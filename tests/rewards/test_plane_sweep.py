@@ -7,17 +7,21 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
+from worldr1_core.camera import trajectory_from_prompt
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.errors import TrajectoryError, VideoError
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.rewards.plane_sweep import (
+    line_mean,
     match_paths,
     normalise_local_contrast,
     sweep_error,
     sweep_error_maps,
     to_psnr,
 )
+from worldr1_rewards.rewards.sweep_grids import horizontal_shares
 
 CLIP = render_world("rich", "move right", seed=3, size=(48, 64), num_frames=9)
 TRUE = CameraTrajectory(CLIP.c2w, CLIP.intrinsics, (48, 64), CLIP.scene_depth)
@@ -78,6 +82,41 @@ def test_local_normalisation_ignores_brightness_and_contrast():
     textured = plain.abs() > 0.5
     assert float((plain - changed)[textured].abs().mean()) < 0.1
     assert float(plain.square().mean()) < 1.0
+
+
+def test_a_share_of_one_removes_what_is_uniform_along_rows():
+    stripes = torch.rand(1, 9, 1, 48, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, 3, -1, 64)
+    ones, zeros = torch.ones(1, 48, 64), torch.zeros(1, 48, 64)
+    assert normalise_local_contrast(stripes, horizontal_share=ones).abs().max() < 1e-4
+    assert normalise_local_contrast(stripes, horizontal_share=zeros).square().mean() > 0.5
+    upright = stripes.transpose(-1, -2)
+    assert normalise_local_contrast(upright, horizontal_share=zeros.mT).abs().max() < 1e-4
+
+
+def test_line_means_are_means_over_windows_of_one_line():
+    images = torch.rand(2, 1, 12, 15, generator=torch.Generator().manual_seed(0))
+    for dim, kernel, pad in ((-1, (1, 9), (4, 4, 0, 0)), (-2, (9, 1), (0, 0, 4, 4))):
+        expected = functional.avg_pool2d(functional.pad(images, pad, mode="reflect"), kernel, 1)
+        torch.testing.assert_close(line_mean(images, 9, dim), expected)
+
+
+@pytest.mark.parametrize(
+    ("move", "middle", "beside", "above"),
+    [
+        ("push in", 0.5, 1.0, 0.0),
+        ("move left", 1.0, 1.0, 1.0),
+        ("pan right", 1.0, 1.0, 1.0),
+        ("orbit left", 1.0, 1.0, 1.0),
+        ("fixed", 0.5, 0.5, 0.5),
+    ],
+)
+def test_horizontal_shares_follow_the_displacement(move, middle, beside, above):
+    """In the middle of a 65 x 65 picture, left of it and above it."""
+    shares = horizontal_shares(trajectory_from_prompt(f"Camera {move}.", 9), (65, 65))
+    assert shares.shape == (65, 65)
+    assert [float(shares[32, 32]), float(shares[32, 8]), float(shares[8, 32])] == pytest.approx(
+        [middle, beside, above], abs=0.06
+    )
 
 
 @pytest.mark.parametrize("shape", [(9, 3, 48, 64), (1, 2, 3, 48, 64)])

@@ -53,7 +53,7 @@ def graded(reward, clips: list[Clip]) -> tuple[torch.Tensor, torch.Tensor]:
     return values.detach(), gradient
 
 
-@pytest.mark.parametrize("options", [{}, {"gain_power": 0.0}, {"side": 32}])
+@pytest.mark.parametrize("options", [{}, {"gain_power": 0.0}, {"side": 32}, {"contrast": "along-path"}])
 def test_values_of_path_rerender_are_those_of_score(options):
     reward = PathRerenderReward(**options)
     clips = [clip_of(frames_of(move), f"Camera {move}.") for move in MOVES]
@@ -61,9 +61,10 @@ def test_values_of_path_rerender_are_those_of_score(options):
     assert graded(reward, clips)[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_values_of_camera_move_likelihood_are_those_of_score():
+@pytest.mark.parametrize("contrast", ["any-direction", "along-path"])
+def test_values_of_camera_move_likelihood_are_those_of_score(contrast):
     """Moves that are obeyed and not, a composite that is none of the nine, and pans at the best of several angles."""
-    reward = CameraMoveLikelihoodReward(temperature=5.0)
+    reward = CameraMoveLikelihoodReward(temperature=5.0, contrast=contrast)
     clips = [clip_of(frames_of(move), f"Camera {other}.") for move in MOVES[:3] for other in ("push in", "pan right")]
     clips += [clip_of(frames_of(MOVES[4]), f"Camera {MOVES[4]}."), clip_of(frames_of(MOVES[3]), f"Camera {MOVES[3]}.")]
     expected = [reward.score(clip, RewardInputs()).value for clip in clips]

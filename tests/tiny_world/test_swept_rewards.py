@@ -103,6 +103,32 @@ def test_blur_does_not_pay_much_and_a_bent_world_costs():
     assert value(reward, bent, "Camera move right.") < value(reward, straight, "Camera move right.")
 
 
+@pytest.mark.parametrize("move", [move for move in SINGLE_MOVES if move is not Move.FIXED], ids=str)
+def test_a_line_that_the_path_leaves_in_place_earns_nothing_along_the_path(move):
+    """A horizontal line at half height lies along the displacement there: it raises the local contrast for nothing."""
+    prompt, grain = f"Camera {move.phrase}.", torch.randn(9, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    frames = 0.2 + 0.6 * (frames_of(move.phrase) + 0.06 * grain).clamp(0, 1)
+    lined = frames.clone()
+    lined[..., 31, :] += 0.2
+    lined[..., 32, :] -= 0.2
+    options = {"gain_power": 0.0, "normalised_error": 3.0}
+    gains = []
+    for contrast in ("any-direction", "along-path"):
+        reward = PathRerenderReward(contrast=contrast, **options)
+        gains.append(value(reward, lined, prompt) - value(reward, frames, prompt))
+    assert gains[0] > 0.003
+    assert gains[1] < 0.2 * gains[0]
+
+
+@pytest.mark.parametrize("move", SINGLE_MOVES, ids=str)
+def test_the_commanded_move_earns_more_along_the_path_too(move):
+    prompt = f"Camera {move.phrase}."
+    other = SINGLE_MOVES[(SINGLE_MOVES.index(move) + 1) % len(SINGLE_MOVES)]
+    for reward in (PathRerenderReward(contrast="along-path"), CameraMoveLikelihoodReward(contrast="along-path")):
+        own, wrong = value(reward, frames_of(move.phrase), prompt), value(reward, frames_of(other.phrase), prompt)
+        assert own > wrong + 0.05
+
+
 def test_a_place_that_does_not_hold_together_loses_there():
     reward, prompt = PathRerenderReward, "Camera move right. A room."
     frames = frames_of("move right")

@@ -130,11 +130,16 @@ def match_paths(frames: Tensor, candidates: Sequence[CameraTrajectory]) -> Tenso
     return torch.stack([to_psnr(sweep_error(normal, path)) for path in candidates], dim=1)
 
 
-def normalise_local_contrast(frames: Tensor, *, box: BoxMean | None = None) -> Tensor:
+def normalise_local_contrast(
+    frames: Tensor, *, horizontal_share: Tensor | None = None, box: BoxMean | None = None
+) -> Tensor:
     """Luminance minus its local mean, over its local standard deviation: neither blur nor brightness decides.
 
     Args:
         frames: `(B, T, 3, H, W)` RGB in [0, 1].
+        horizontal_share: `(B, H, W)` in [0, 1]: how much of each pixel's local mean is that of its row; the rest is
+            that of its column. At 1, structure that is uniform along rows is removed. If `None`, the mean is that of a
+            square window.
         box: Averages windows: `box_mean` if `None`, or `fast_box_mean`.
 
     Returns:
@@ -150,7 +155,11 @@ def normalise_local_contrast(frames: Tensor, *, box: BoxMean | None = None) -> T
     luma = (frames.float() * torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(3, 1, 1)).sum(2)
     flat = luma.flatten(0, 1)[:, None]
     mean = box or box_mean
-    centred = flat - mean(flat, WINDOW, "reflect")
+    if horizontal_share is None:
+        centred = flat - mean(flat, WINDOW, "reflect")
+    else:
+        share = horizontal_share.to(flat).repeat_interleave(frames.shape[1], 0)[:, None]
+        centred = flat - share * line_mean(flat, WINDOW, -1) - (1 - share) * line_mean(flat, WINDOW, -2)
     normal = centred / (mean(centred.square(), WINDOW, "reflect") + CONTRAST_FLOOR**2).sqrt()
     return normal.unflatten(0, luma.shape[:2])
 
@@ -220,6 +229,23 @@ def box_mean(images: Tensor, side: int, mode: str) -> Tensor:
     """
     pad = side // 2
     return functional.avg_pool2d(functional.pad(images, (pad,) * 4, mode=mode), side, 1)
+
+
+def line_mean(images: Tensor, side: int, dim: int) -> Tensor:
+    """Means over windows along one dimension, of the same size as the images, reflected at the borders.
+
+    Args:
+        images: `(N, C, H, W)`.
+        side: Length of the windows in pixels, odd.
+        dim: -1 for windows along rows, -2 along columns.
+    """
+    pad = side // 2
+    padded = functional.pad(images, (pad, pad, 0, 0) if dim == -1 else (0, 0, pad, pad), mode="reflect")
+    size = images.shape[dim]
+    total = padded.narrow(dim, 0, size).clone()
+    for shift in range(1, side):
+        total += padded.narrow(dim, shift, size)
+    return total / side
 
 
 def fast_box_mean(images: Tensor, side: int, mode: str) -> Tensor:

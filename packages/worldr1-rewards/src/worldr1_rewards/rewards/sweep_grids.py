@@ -19,6 +19,8 @@ from worldr1_core.errors import TrajectoryError
 NUM_PLANES = 16
 NEAREST, FARTHEST = 0.3, 2.4
 """Depths that are swept, in scene depths, evenly in inverse depth."""
+LEAST_DISPLACEMENT = 0.1
+"""Root mean square displacement in pixels below which its direction hardly counts."""
 CACHE_BYTES = 256 * 2**20
 """Memory that the kept grids may take, about 55 moving paths of 9 frames at 64 x 64."""
 
@@ -90,3 +92,30 @@ def _intrinsics(trajectory: CameraTrajectory, size: tuple[int, int]) -> Tensor:
     if trajectory.intrinsics is None or trajectory.image_size is None:
         return default_intrinsics(*size)
     return scale_intrinsics(trajectory.intrinsics, trajectory.image_size, size)
+
+
+def horizontal_shares(trajectory: CameraTrajectory, size: tuple[int, int]) -> Tensor:
+    """How much of the displacement that a path causes is horizontal, for each pixel of the middle frame.
+
+    It is dx^2 / (dx^2 + dy^2), where the squared displacements in pixels from the middle frame to the others are summed
+    over these frames, at the middle plane of the sweep.
+
+    Args:
+        trajectory: As `sweep_grid` takes it.
+        size: `(H, W)` of the frames.
+
+    Returns:
+        `(H, W)` in [0, 1], on the CPU; 0.5 where nothing moves.
+
+    Raises:
+        TrajectoryError: The trajectory has no `scene_depth`.
+    """
+    height, width = size
+    grid, _ = sweep_grid(trajectory, size)
+    plane = grid[:, grid.shape[1] // 2]
+    x = (torch.arange(width) + 0.5) * (2 / width) - 1
+    y = (torch.arange(height) + 0.5) * (2 / height) - 1
+    horizontal = ((plane[..., 0] - x) * (width / 2)).square().sum(0)
+    vertical = ((plane[..., 1] - y[:, None]) * (height / 2)).square().sum(0)
+    least = LEAST_DISPLACEMENT**2 * len(plane)
+    return (horizontal + least) / (horizontal + vertical + 2 * least)
