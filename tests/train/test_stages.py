@@ -54,8 +54,8 @@ def test_rollout_batch_larger_than_the_split_draws_prompts_again():
     ("stages", "message"),
     [
         ([], "at least one stage"),
-        ([make_stage(steps=3)], "no multiple of the 2 updates"),
-        ([make_stage(steps=2, prompts=())], "has no prompt"),
+        ([make_stage(steps=3)], r"not a positive multiple of updates_per_rollout_batch \(2\)"),
+        ([make_stage(steps=2, prompts=())], "has no prompts"),
     ],
 )
 def test_schedules_that_cannot_work_are_refused(stages, message):

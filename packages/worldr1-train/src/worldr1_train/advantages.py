@@ -1,6 +1,7 @@
-"""Group advantages and the clipped surrogate as pure functions, and what is left out of both.
+"""Group advantages and the clipped surrogate of Flow-GRPO (arXiv 2505.05470), as pure functions.
 
-Flow-GRPO (arXiv 2505.05470) on groups of videos that share a prompt; the KL term is `Transition.kl` of core.
+A group contains the videos of one prompt. Samples without a reward, and groups with fewer than two rewards, are masked.
+The KL term is `worldr1_core.policy.Transition.kl`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ EPSILON = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """What every sample of a rollout batch is worth against its group.
+    """Advantages of the samples of a rollout batch.
 
     Attributes:
-        values: `(N,)` float32, or `(N, h, w)` with a value for every place of the latents; 0 where `valid` is false.
-        valid: `(N,)` bool: the sample has a reward, and so has at least one other of its group.
-        group_std: `(P,)` standard deviation of the total reward over each group's samples that have one; NaN where a
-            group is skipped.
+        values: `(N,)` float32, or `(N, h, w)` with a value for every spatial position of the latents; 0 where `valid`
+            is false.
+        valid: `(N,)` bool: the sample and at least one other sample of its group have a reward.
+        group_std: `(P,)` standard deviation of the total reward over the samples of each group that have one; NaN for
+            skipped groups.
     """
 
     values: Tensor
@@ -33,20 +35,20 @@ class Advantages:
 
     @property
     def num_skipped_groups(self) -> int:
-        """Groups with fewer than two samples that have a reward."""
+        """Number of groups with fewer than two samples that have a reward."""
         return int(self.group_std.isnan().sum())
 
 
 def weighted_sum_advantages(totals: Tensor, group_size: int, *, clip: float = 5.0) -> Advantages:
-    """A = (R - mean) / (std + 1e-4) over each group, clipped (paper, section 3).
+    """Compute A = (R - mean) / (std + 1e-4) over each group, clipped (paper, section 3).
+
+    Mean and population standard deviation are computed over the samples of the group that have a reward. A group with
+    fewer than two such samples is skipped.
 
     Args:
-        totals: `(P x G,)` total rewards, group by group; NaN for a sample that has none.
-        group_size: G.
+        totals: `(P x G,)` total rewards, group by group; NaN for a sample without a reward.
+        group_size: Videos per group, G.
         clip: Bound of |A|, > 0.
-
-    A group's mean and population standard deviation are those of its samples that have a reward. A group with fewer
-    than two of them tells nothing, and is skipped.
     """
     grouped = totals.float().view(-1, group_size)
     valid, std = _valid_samples(grouped)
@@ -57,17 +59,17 @@ def weighted_sum_advantages(totals: Tensor, group_size: int, *, clip: float = 5.
 def gdpo_advantages(
     components: Tensor, totals: Tensor, weights: Tensor, group_size: int, *, clip: float = 5.0
 ) -> Advantages:
-    """Every reward is normalised within its group before the weighted sum, and the sum over the rollout batch.
+    """Normalise every reward within its group, then their weighted sum over the rollout batch.
 
     GDPO: Liu et al., "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL
-    Optimization", 2026 (arXiv 2601.05242). It keeps apart samples whose different rewards add up to the same total, and
-    no reward dominates by its scale.
+    Optimization", 2026 (arXiv 2601.05242). Samples with different rewards but the same total get different advantages,
+    and the scale of a reward does not affect its influence.
 
     Args:
         components: `(P x G, K)` rewards, group by group; NaN where a reward does not apply or failed.
         totals: `(P x G,)` total rewards; NaN for a sample that is left out.
         weights: `(K,)` factors of the rewards.
-        group_size: G.
+        group_size: Videos per group, G.
         clip: Bound of |A|, > 0.
     """
     valid, std = _valid_samples(totals.float().view(-1, group_size))
@@ -88,25 +90,26 @@ def add_spatial_advantages(
     *,
     clip: float = 5.0,
 ) -> Advantages:
-    """GDPO's advantages, half of each reward that says where it was earned credited to those places.
+    """Compute GDPO's advantages for every spatial position, from the spatial maps of rewards that have one.
 
-    A video has thousands of latents and a group a handful of samples, so most of what a scalar reward tells a latent
-    is the luck of the others. A reward that is a sum over the picture can tell each place its own: with A_k the
-    standardised reward and a_k(p) its standardised map (centred over the group place by place, over the RMS of all
-    places of the group), the advantage is sum_k w_k B_k(p), standardised over the rollout batch, where B_k(p) =
-    (A_k + a_k(p)) / sqrt(2), and A_k for rewards without a map. Ours; neither World-R1 nor Flow-GRPO does it.
+    A video has thousands of latents and a group only a few samples, so a scalar reward is a very noisy signal for a
+    single latent. A reward that is a sum over the picture also provides its contribution at each position p. Let A_k be
+    the standardised reward, and a_k(p) its standardised map: centred over the group at each position, and divided by
+    the RMS over all positions of the group. The advantage is sum_k w_k B_k(p), standardised over the rollout batch,
+    with B_k(p) = (A_k + a_k(p)) / sqrt(2), or B_k(p) = A_k for rewards without a map. This is an extension; neither
+    World-R1 nor Flow-GRPO uses it.
 
     Args:
-        advantages: Of `gdpo_advantages` for the same rewards; says which samples count.
-        components: `(P x G, K)` rewards, NaN where one does not apply or failed.
-        spatial_maps: Index of a reward -> `(P x G, h, w)` on the latents' grid, NaN where nothing can be said.
-        size: h and w.
+        advantages: Result of `gdpo_advantages` for the same rewards; `valid` is used.
+        components: `(P x G, K)` rewards; NaN where a reward does not apply or failed.
+        spatial_maps: Index of a reward -> `(P x G, h, w)` on the grid of the latents; NaN where it is unknown.
+        size: (h, w).
         weights: `(K,)` factors of the rewards.
-        group_size: G.
+        group_size: Videos per group, G.
         clip: Bound of |A|, > 0.
 
     Returns:
-        Advantages with `values` `(P x G, h, w)`.
+        Advantages with `values` of shape `(P x G, h, w)`.
     """
     standard, counted = _standardise_components(components, advantages.valid.view(-1, group_size))
     scalar = standard.flatten(0, 1)  # (P x G, K)
@@ -123,11 +126,11 @@ def add_spatial_advantages(
 
 
 def _standardise_components(components: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Every reward standardised within its groups, and which entries count: both `(P, G, K)`.
+    """Standardise every reward within its groups; return values and mask of valid entries, both `(P, G, K)`.
 
     Args:
-        components: `(P x G, K)` rewards, NaN where one does not apply or failed.
-        valid: `(P, G)` samples that count.
+        components: `(P x G, K)` rewards; NaN where a reward does not apply or failed.
+        valid: `(P, G)` mask of valid samples.
     """
     grouped = components.float().view(*valid.shape, components.shape[-1])
     counted = valid.unsqueeze(-1) & ~grouped.isnan()
@@ -136,7 +139,7 @@ def _standardise_components(components: Tensor, valid: Tensor) -> tuple[Tensor, 
 
 
 def _standardise_maps(maps: Tensor, mask: Tensor) -> Tensor:
-    """Maps `(P, G, h, w)` centred over the group place by place, over the RMS of all places of the group."""
+    """Centre maps `(P, G, h, w)` over the group at each position; divide by the RMS over all positions of the group."""
     known = mask[..., None, None] & ~maps.isnan()
     count = known.sum(1, keepdim=True)
     kept = torch.where(known, maps, torch.zeros_like(maps))
@@ -148,14 +151,17 @@ def _standardise_maps(maps: Tensor, mask: Tensor) -> Tensor:
 def clipped_surrogate(
     log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
 ) -> tuple[Tensor, Tensor]:
-    """PPO's clipped loss, -min(r A, clip(r, 1 - low, 1 + high) A), and the ratio r, of the same shape.
+    """Compute PPO's clipped loss, -min(r A, clip(r, 1 - low, 1 + high) A), and the probability ratio r.
 
     Args:
-        log_prob: `(B,)` log-density of samples under the policy, or `(B, h, w)` of their places.
-        old_log_prob: The same under the policy that sampled.
-        advantages: The same shape.
-        clip_low: How far the ratio may fall below 1.
-        clip_high: How far it may rise above 1.
+        log_prob: `(B,)` log-density of samples under the policy, or `(B, h, w)` per spatial position.
+        old_log_prob: Log-density under the old policy, of the same shape.
+        advantages: Advantages A, of the same shape.
+        clip_low: Clipping range of the ratio below 1.
+        clip_high: Clipping range of the ratio above 1.
+
+    Returns:
+        Loss and ratio, of the same shape as `log_prob`.
     """
     ratio = torch.exp(log_prob - old_log_prob)
     clipped = torch.clamp(ratio, 1 - clip_low, 1 + clip_high)
@@ -163,7 +169,7 @@ def clipped_surrogate(
 
 
 def _valid_samples(grouped: Tensor) -> tuple[Tensor, Tensor]:
-    """`(P, G)` mask of samples that count, and `(P,)` standard deviations, NaN for skipped groups."""
+    """Return the `(P, G)` mask of valid samples, and the `(P,)` standard deviations (NaN for skipped groups)."""
     known = ~grouped.isnan()
     valid = known & (known.sum(1, keepdim=True) >= 2)
     _, std = _moments(grouped, valid)
@@ -172,7 +178,7 @@ def _valid_samples(grouped: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation over dimension 1 of what `mask` marks."""
+    """Return mean and population standard deviation over dimension 1 of the values where `mask` is true."""
     count = mask.sum(1, keepdim=True).clamp(min=1)
     kept = torch.where(mask, values, torch.zeros_like(values))
     mean = kept.sum(1, keepdim=True) / count

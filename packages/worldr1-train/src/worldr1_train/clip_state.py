@@ -1,4 +1,4 @@
-"""Clips as plain containers and tensors, for checkpoints that `torch.load(weights_only=True)` reads."""
+"""Conversion of clips to plain containers and tensors, which `torch.load(weights_only=True)` can read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from worldr1_core.video import Video
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, as they are."""
+    """Return the fields of a dataclass by name, without converting nested dataclasses."""
     return {item.name: getattr(value, item.name) for item in fields(value)}
 
 
 def pack_clip(clip: Clip) -> dict[str, Any]:
-    """The fields of a clip, and of what it holds."""
+    """Convert a clip to a dictionary, its videos and camera trajectory included."""
     parts = {name: getattr(clip, name) for name in ("video", "target", "reference")}
     packed = {name: None if part is None else as_dict(part) for name, part in parts.items()}
     return {**as_dict(clip), **packed, "moves": [str(move.value) for move in clip.moves]}
 
 
 def unpack_clip(packed: dict[str, Any]) -> Clip:
-    """The clip that `pack_clip` packed."""
+    """Restore a clip from the result of `pack_clip`."""
     video, target, reference = (packed[name] for name in ("video", "target", "reference"))
     rest = {name: packed[name] for name in ("prompt", "intrinsics", "name")}
     clip = Clip(

@@ -1,4 +1,4 @@
-"""Who earns a reward: the video as a whole, or also the places of the picture where it was earned."""
+"""Credit assignment: one advantage per video, or one per spatial position for rewards with spatial maps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from worldr1_train.stages import Stage
 def assign_credit(
     options: AdvantageOptions, group_size: int, stage: Stage, scores: Sequence[SampleScore], latents: Tensor
 ) -> Advantages:
-    """Advantages of all processes' samples, group by group.
+    """Compute the advantages of the samples of all processes, group by group.
 
     Args:
-        options: Aggregation of several rewards, bound of the advantages, and who earns them.
-        group_size: Videos of a group.
-        stage: Says which rewards train, and their weights.
-        scores: What the samples earned.
-        latents: `(B, ..., h, w)` of any recorded step.
+        options: Aggregation of rewards, bound of the advantages, and credit assignment.
+        group_size: Videos per group.
+        stage: Stage with the weights of the trained rewards.
+        scores: Scores of the samples.
+        latents: `(B, ..., h, w)` latents of any recorded step; only their shape is used.
 
     Raises:
-        UserError: Credit is spatial, and the latents have no places.
+        UserError: Credit is spatial, but the latents have no spatial dimensions.
     """
     totals = torch.tensor([score.total for score in scores], dtype=torch.float32)
     if options.aggregation == "weighted-sum":
@@ -41,8 +41,8 @@ def assign_credit(
         return whole
     if latents.ndim < 4:
         raise UserError(
-            f"credit 'spatial' needs latents (batch, ..., height, width), and this backbone's are {latents.ndim}-"
-            "dimensional. Set credit to 'video'."
+            "credit 'spatial' needs latents of shape (batch, ..., height, width), received latents of shape "
+            f"{tuple(latents.shape)}. Set credit to 'video'."
         )
     size = (int(latents.shape[-2]), int(latents.shape[-1]))
     components, weights = _components(stage, scores)
@@ -51,14 +51,14 @@ def assign_credit(
 
 
 def _components(stage: Stage, scores: Sequence[SampleScore]) -> tuple[Tensor, Tensor]:
-    """Rewards `(N, K)`, NaN where there is none, and their weights `(K,)`."""
+    """Return the rewards `(N, K)`, NaN where they are missing, and their weights `(K,)`."""
     names = list(stage.weights)
     components = torch.tensor([[score.values.get(name, math.nan) for name in names] for score in scores])
     return components, torch.tensor([stage.weights[name] for name in names])
 
 
 def _spatial_maps(stage: Stage, scores: Sequence[SampleScore], size: tuple[int, int]) -> dict[int, Tensor]:
-    """Index of a reward that says where it was earned -> `(N, h, w)`, NaN for samples that do not say."""
+    """Return reward index -> spatial maps `(N, h, w)`, for rewards that have them; NaN for samples without a map."""
     nothing = torch.full(size, math.nan)
     maps = {}
     for k, name in enumerate(stage.weights):
@@ -69,5 +69,5 @@ def _spatial_maps(stage: Stage, scores: Sequence[SampleScore], size: tuple[int, 
 
 
 def _resize(spatial_map: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map `(h', w')` as `(h, w)`: areas are averaged, NaN where they hold one."""
+    """Resize a map `(h', w')` to `(h, w)` by averaging areas; an area that contains NaN becomes NaN."""
     return adaptive_avg_pool2d(spatial_map[None].float().cpu(), size)[0]

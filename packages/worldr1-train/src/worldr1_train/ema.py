@@ -1,4 +1,4 @@
-"""Exponential moving average of the trained parameters, which is evaluated and exported."""
+"""Exponential moving average (EMA) of the trained parameters, which is evaluated and exported."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from worldr1_train.policy_model import local_tensor, swapped_parameters
 
 
 class ExponentialMovingAverage:
-    """Averages parameters every few optimiser steps; float32, this process's part of sharded ones.
+    """Moving average of parameters in float32, updated every few optimiser steps.
 
-    The decay at step n is min(decay, (1 + n) / (10 + n)), as in Flow-GRPO's code, so that short runs leave their start.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), as in Flow-GRPO's code, so that the initial weights do not
+    dominate the average of a short run. If parameters are sharded, each process averages its own shards.
 
     Args:
-        parameters: Names and parameters, as they are prepared for training.
-        decay: Weight of the average against the new values, in [0, 1).
-        every: Optimiser steps from one update to the next, >= 1.
+        parameters: Name -> parameter, after `accelerator.prepare`.
+        decay: Weight of the old average in an update, in [0, 1).
+        every: Optimiser steps between updates, >= 1.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, decay: float, every: int) -> None:
@@ -31,7 +32,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Update the average after optimiser step `step`, counted from 1, if an update is due."""
+        """Update the average after optimiser step `step`, counted from 1, if it is a multiple of `every`."""
         if step % self.every:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
@@ -53,10 +54,10 @@ class ExponentialMovingAverage:
         """Read an average that `save` wrote.
 
         Raises:
-            ValueError: It holds other parameters.
+            ValueError: The file contains other parameters.
         """
         saved: dict[str, Tensor] = load_file(str(path))
         if saved.keys() != self.values.keys():
-            raise ValueError(f"{path} holds other parameters than those that are trained.")
+            raise ValueError(f"The parameters in {path} differ from the trained parameters.")
         for name, value in saved.items():
             self.values[name].copy_(value)

@@ -1,4 +1,4 @@
-"""Estimate of a run's memory before it starts, and log of the peak as it runs."""
+"""Estimate of a run's memory before it starts, and measurement of its peak memory."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _FLOAT = 4
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeeds:
-    """Bytes that one process holds throughout, or for a rollout batch; a lower bound of what a run needs.
+    """Lower bound of the memory of one process, in bytes.
 
     Attributes:
-        denoisers: Weights of the denoisers, an adapter included.
-        training: Gradients and AdamW's two moments of what is trained, its moving average, and the initial weights
-            that full fine-tuning keeps for a KL term.
-        rollouts: Latents before and after every stochastic step of a rollout batch, and the reference's answers of a KL
-            term.
-        videos: Decoded videos of the groups that are sampled together, and of those that are scored meanwhile.
+        denoisers: Weights of the denoisers, including an adapter.
+        training: Gradients, AdamW's two moments and the moving average of the trained weights, and the copy of the
+            initial weights that full fine-tuning keeps for a KL term.
+        rollouts: Latents before and after every stochastic step of a rollout batch, and the outputs of the reference
+            model for a KL term.
+        videos: Decoded videos of the groups that are sampled together, and of those that are scored at the same time.
     """
 
     denoisers: int
@@ -39,22 +39,22 @@ class MemoryNeeds:
 
     @property
     def total(self) -> int:
-        """Sum of all of them."""
+        """Sum of all parts, in bytes."""
         return self.denoisers + self.training + self.rollouts + self.videos
 
     def in_gib(self) -> dict[str, float]:
-        """Return the parts and the sum in GiB, rounded, for a log."""
+        """Return the parts and their sum (`at_least`) in GiB, rounded, for logging."""
         parts = {**asdict(self), "at_least": self.total}
         return {name: round(value / GIB, 3) for name, value in parts.items()}
 
 
 def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> MemoryNeeds:
-    """Estimate memory before the first step, without activations, text encoder, VAE and the rewards' models.
+    """Estimate the memory of a process, without activations, text encoder, VAE and the models of the rewards.
 
     Args:
-        model: The policy on its device, sharded or whole; its backbone gives the sizes of latents and videos.
-        args: Sizes of groups and rollout batches.
-        window: Recorded steps of a video.
+        model: The policy on its device, sharded or not; its backbone gives the sizes of latents and videos.
+        args: Training arguments with the sizes of groups and rollout batches.
+        window: Number of recorded steps per video.
     """
     trained = _bytes(model.trainable().values(), _FLOAT)
     copies = 3 + (args.ema_decay is not None) + model.has_reference_copy
@@ -72,7 +72,7 @@ def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> Memor
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Return the total bytes of the device; `None` if unknown."""
+    """Return the total memory of the device in bytes, or `None` if it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -82,7 +82,7 @@ def available_memory(device: torch.device) -> int | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process has held so far: allocated tensors on a GPU, resident memory on a CPU."""
+    """Return the peak memory of this process in bytes: allocated tensors on a GPU, resident memory on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Metrics that the trainer collects during a step, and their reduction over all processes to one entry of the log."""
+"""Collection of the metrics of a step, and their reduction over all processes to one log entry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MetricsProcessor:
     """Collects the metrics of a step, and gathers them over all processes.
 
     Args:
-        num_samples: Samples of a rollout batch, over all processes.
+        num_samples: Samples per rollout batch, over all processes.
         device: Device whose peak memory is recorded.
     """
 
@@ -29,18 +29,18 @@ class MetricsProcessor:
         self._values: dict[str, list[float]] = defaultdict(list)
 
     def note(self, name: str, values: Tensor, valid: Tensor) -> None:
-        """Record the mean over the items that count; the maximum for names with `max_`."""
+        """Record the mean over the valid items; the maximum for names with `max_`."""
         if bool(valid.any()):
             counted = values.detach()[valid]
             self._values[name].append(float(counted.max() if "max_" in name else counted.mean()))
 
     def note_stage(self, rollout_batch: int, stage: int) -> None:
-        """Record the number of the rollout batch, and of its stage in the cycle."""
+        """Record the number of the rollout batch, and the number of its stage in the cycle."""
         self._values["rollout_batch"].append(float(rollout_batch))
         self._values["stage"].append(float(stage))
 
     def note_scores(self, scores: list[SampleScore], advantages: Advantages) -> None:
-        """Record the rewards of a rollout batch's samples; `stage` is its number in the cycle."""
+        """Record the rewards, and the numbers of masked samples and skipped groups, of a rollout batch."""
         values = self._values
         totals = np.array([score.total for score in scores])
         values["reward"].append(_nan_mean(totals))
@@ -53,14 +53,14 @@ class MetricsProcessor:
         values["skipped_groups"].append(float(advantages.num_skipped_groups))
 
     def note_rollouts(self, rollouts: RolloutBatch) -> None:
-        """Record the durations of the phases of a rollout batch."""
+        """Record the durations of the phases of a rollout batch, and the number of refilled samples."""
         for phase, seconds in rollouts.seconds.items():
             self.note_phase(phase, seconds)
         if rollouts.num_refilled:
             self._values["refilled_samples"].append(rollouts.num_refilled)
 
     def note_phase(self, phase: str, seconds: float) -> None:
-        """Record the duration of a phase, and the samples per second."""
+        """Record the duration of a phase in seconds, and its samples per second."""
         self._values[f"seconds/{phase}"].append(seconds)
         if seconds > 0:
             self._values[f"samples_per_second/{phase}"].append(self._num_samples / seconds)

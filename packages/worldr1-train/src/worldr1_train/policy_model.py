@@ -1,4 +1,4 @@
-"""The denoisers as one module: what the optimiser, DDP and FSDP see of a backbone."""
+"""The denoisers of a backbone as one module, for the optimiser, DDP and FSDP."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from worldr1_core.policy_step import PolicyStep, SchedulePoint
 
 
 class StepInput:
-    """A recorded step on its way through wrappers that take containers apart (DDP, FSDP); they leave this one whole.
+    """Argument of `PolicyModel.forward` for one recorded step.
+
+    DDP and FSDP rebuild containers that are passed to `forward`, but pass objects of other classes through unchanged.
 
     Args:
-        step: The step.
-        sample: In place of its sample; see `Backbone.predict`.
+        step: The recorded step.
+        sample: Replaces the sample of the step; see `Backbone.predict`.
     """
 
     __slots__ = ("sample", "step")
@@ -34,13 +36,13 @@ class StepInput:
 
 
 class ChainInput:
-    """A whole run of the deterministic sampler, so that a wrapper sees one forward pass.
+    """Argument of `PolicyModel.forward` for several steps of the deterministic sampler in one forward pass.
 
     Args:
-        steps: Recorded steps that are run, in order; the first gives the sample to begin with.
+        steps: Recorded steps to run, in order; the first one provides the initial sample.
         ode_step: The scheduler's deterministic step.
-        first: Index of the first step that has a gradient.
-        recompute: Store the samples alone, and compute each step again in the backward pass.
+        first: Index of the first step with a gradient.
+        recompute: Store only the samples, and recompute each step in the backward pass.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class ChainInput:
         self._steps, self._ode_step, self._first, self._recompute = steps, ode_step, first, recompute
 
     def run(self, backbone: Backbone) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Final sample, and the samples and model outputs of the steps that have a gradient."""
+        """Return the final sample, and the samples and model outputs of the steps with a gradient."""
         sample = self._steps[0].sample
         samples, outputs = [], []
         for index, step in enumerate(self._steps):
@@ -71,7 +73,7 @@ class ChainInput:
         return sample, tuple(samples), tuple(outputs)
 
     def _injected(self, index: int) -> Tensor | float:
-        """The noise conditioner's addition after a step, as it was in the recorded run."""
+        """Return what the noise conditioner added after a step of the recorded run."""
         if index + 1 == len(self._steps):
             return 0.0
         before, after = self._steps[index].next_sample, self._steps[index + 1].sample
@@ -79,13 +81,13 @@ class ChainInput:
 
 
 class PolicyModel(nn.Module):
-    """All denoisers of a backbone behind one `forward`, so that a wrapper knows every parameter.
+    """All denoisers of a backbone behind one `forward`, so that DDP and FSDP wrap every parameter.
 
-    The layers stay in evaluation mode: dropout would make the probability ratio of an unchanged policy differ from 1.
+    The layers stay in evaluation mode: with dropout, the probability ratio of an unchanged policy would differ from 1.
 
     Args:
-        backbone: Model; its trainable parameters are what is trained.
-        full: Every parameter is trained, in float32; else only those that require gradients already (the adapter).
+        backbone: Backbone whose denoisers are trained.
+        full: Train every parameter, in float32; otherwise only those that already require gradients (the adapter).
         keep_reference: With `full`, keep a copy of the initial weights for `reference`.
     """
 
@@ -102,40 +104,43 @@ class PolicyModel(nn.Module):
         self.eval()
 
     def forward(self, call: StepInput | ChainInput) -> Any:
-        """Run one step, or a chain of them, with gradients.
+        """Run one step, or a chain of steps, with gradients.
 
         Returns:
-            The model output `(B, ...)` float32 of a step; see `ChainInput.run` for a chain.
+            For a step, the model output `(B, ...)` in float32. For a chain, see `ChainInput.run`.
         """
         return call.run(self.backbone)
 
     def call_unsharded(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a function that calls the denoisers; FSDP gathers sharded parameters around it once that is set up."""
+        """Call a function that calls the denoisers.
+
+        With FSDP2, sharded parameters are gathered for the call, after `register_rollout_forward`.
+        """
         return function(*args, **kwargs)
 
     def register_rollout_forward(self) -> None:
-        """Let `call_unsharded` gather sharded parameters as `forward` does; call it once after FSDP2 sharding."""
+        """Make `call_unsharded` gather sharded parameters, as `forward` does. Call it once, after FSDP2 sharding."""
         from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
         if isinstance(self, FSDPModule):
             register_fsdp_forward_method(self, "call_unsharded")
 
     def train(self, mode: bool = True) -> PolicyModel:
-        """Stays in evaluation mode; see the class."""
+        """Keep the model in evaluation mode; see the class."""
         return super().train(False)
 
     @property
     def has_reference_copy(self) -> bool:
-        """Whether it holds a second copy of the trained weights, as they were before."""
+        """Whether the model keeps a copy of the initial weights."""
         return bool(self._initial)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Parameters that require gradients, by name."""
+        """Return the parameters that require gradients, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
-        """Within the block the model is the one before post-training."""
+        """Switch to the model before post-training within the block."""
         if not self.full:
             with self.backbone.adapter_disabled():
                 yield
@@ -146,7 +151,7 @@ class PolicyModel(nn.Module):
 
 @contextlib.contextmanager
 def swapped_parameters(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> Iterator[None]:
-    """Within the block the parameters have other values, of the same shapes; the old ones come back bit for bit."""
+    """Replace the values of parameters within the block; the old values are restored exactly."""
     kept = {name: parameters[name].detach().clone() for name in values}
     try:
         copy_parameters(parameters, values)
@@ -156,17 +161,17 @@ def swapped_parameters(parameters: dict[str, nn.Parameter], values: dict[str, Te
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together from all processes, which all must call this; the tensor itself if it is whole."""
+    """Gather a sharded tensor from all processes, which all must call it; return an unsharded tensor unchanged."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """This process's part of a sharded tensor; the tensor itself where it is whole."""
+    """Return this process's shard of a sharded tensor; return an unsharded tensor unchanged."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 @torch.no_grad()
 def copy_parameters(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
-    """Write values into the parameters of the same names, whole ones or this process's part of sharded ones."""
+    """Copy values into the parameters of the same names; if sharded, only this process's shards."""
     for name, value in values.items():
         local_tensor(parameters[name]).copy_(local_tensor(value))

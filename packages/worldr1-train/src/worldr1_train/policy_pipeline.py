@@ -1,4 +1,4 @@
-"""The pipeline of core, run by the policy under training."""
+"""Video pipeline that runs the policy in training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def policy_pipeline(
     *,
     num_inference_steps: int | None = None,
 ) -> VideoPipeline:
-    """A pipeline that runs the denoisers as the update does.
+    """Create a pipeline that runs the denoisers with the same precision and sharding as the update.
 
     Args:
         components: Backbone of the model, sampler, and noise conditioner.
         model: Policy; it gathers sharded weights for every call.
-        autocast: Makes the context in which denoisers run, the same as in the update.
-        num_inference_steps: Instead of the sampler's.
+        autocast: Returns the autocast context of the denoisers, the same as in the update.
+        num_inference_steps: Number of sampler steps. Defaults to the sampler's.
     """
 
     def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Precision of the denoisers, for manifests and for training arguments."""
+"""Precision of the denoisers, shared by manifests and training arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a stage to micro-batches: each objective of the stage samples what it needs, and prepares its updates."""
+"""Rollout phase of training: samples a rollout batch for each objective of a stage, and prepares the updates."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class RolloutPhase:
     """Collects the rollouts of a trainer.
 
     Args:
-        trainer: Its policy samples, and its schedule says what.
+        trainer: Trainer whose policy samples; its schedule determines the stage and the prompts.
     """
 
     def __init__(self, trainer: FlowGRPOTrainer) -> None:
         self._trainer = trainer
 
     def collect(self, rollout_batch: int) -> list[UpdateBuffer]:
-        """Sample and score a rollout batch for every objective of its stage, all processes together.
+        """Sample and score a rollout batch for every objective of its stage. All processes must call it.
 
         Returns:
             One buffer per objective.
@@ -49,9 +49,9 @@ class RolloutPhase:
         buffer = self._make_buffer(rollout_batch, index, rollouts, advantages)
         trainer.metrics.note_rollouts(rollouts)
         trainer.last_rollout_batch, trainer.last_advantages = rollouts, advantages
-        rollouts.steps, rollouts.latents = [], []  # the buffer holds them until the rollout batch's last update
+        rollouts.steps, rollouts.latents = [], []  # only the buffer keeps them, until the last update
         if not weighted.objective.plan.scored:
-            rollouts.clips = []  # those of the update are shown instead
+            rollouts.clips = []  # the videos that the update generates are shown instead
             trainer.policy.collect_shown(rollouts.clips, request.keep_clips)
         self._prepare_updates(buffer, stage, weighted)
         return buffer
@@ -73,7 +73,7 @@ class RolloutPhase:
         )
 
     def _advantages(self, stage: Stage, objective: Objective, rollouts: RolloutBatch) -> Advantages:
-        """Advantages of all processes' samples; zeros where the objective computes rewards itself."""
+        """Return the advantages of the samples of all processes; zeros if the objective computes rewards itself."""
         trainer, args = self._trainer, self._trainer.args
         if not objective.plan.scored:
             num_groups = args.prompts_per_rollout_batch
@@ -122,7 +122,7 @@ class RolloutPhase:
 
     @torch.no_grad()
     def _prepare_updates(self, buffer: UpdateBuffer, stage: Stage, weighted: WeightedObjective) -> None:
-        """Let the objective compute what its updates need, each through the very micro-batch that they will see."""
+        """Store the data that the objective prepares for each micro-batch, computed on the same micro-batches."""
         trainer = self._trainer
         trainer.policy.enter(stage, weighted.statistics)
         batches = [buffer.batch(index, trainer.backbone) for index in range(len(buffer.micro_batches))]

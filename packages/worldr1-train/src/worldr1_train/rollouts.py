@@ -1,4 +1,4 @@
-"""One rollout batch: groups are sampled, decoded and scored, each chunk scored while the next is sampled."""
+"""Collection of a rollout batch: groups are sampled, decoded and scored, each chunk while the next one is sampled."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from worldr1_train.stages import Stage
 
 @dataclass(frozen=True, slots=True)
 class SampleScore:
-    """What one sample earned, without its clip and reconstruction.
+    """Scores of one sample, without its clip and reconstruction.
 
     Attributes:
-        total: Weighted sum; NaN if there is none.
-        values: Reward name -> score, NaN where there is none.
-        failures: Reward name -> why it failed; rewards that do not apply are not failures.
-        reason: Why there is no total, `None` where there is one.
-        spatial_maps: Reward name -> where it was earned, for rewards that say so; see `Score.spatial_map`.
+        total: Weighted sum of the rewards; NaN if it is missing.
+        values: Reward name -> score; NaN if it is missing.
+        failures: Reward name -> reason of the failure. A reward that does not apply is not a failure.
+        reason: Reason why the total is missing, or `None`.
+        spatial_maps: Reward name -> spatial map, for rewards that have one; see `Score.spatial_map`.
     """
 
     total: float
@@ -45,7 +45,7 @@ class SampleScore:
 
     @classmethod
     def from_clip(cls, scores: ClipScores) -> SampleScore:
-        """The plain numbers of a scored clip."""
+        """Extract the scores of a scored clip."""
         return cls(
             total=scores.total,
             values={name: score.value for name, score in scores.scores.items()},
@@ -60,24 +60,24 @@ class SampleScore:
 
     @property
     def failed(self) -> bool:
-        """Whether the sample is left out because something failed."""
+        """Whether the sample is left out because a reward failed."""
         return math.isnan(self.total) and bool(self.failures)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutRequest:
-    """What a rollout batch is made from, on one process.
+    """Inputs of a rollout batch on one process.
 
     Attributes:
         seed: Seed of the run.
-        rollout_batch: Number of the rollout_batch, from 0.
-        stage: Its stage.
+        rollout_batch: Number of the rollout batch, from 0.
+        stage: Stage of the rollout batch.
         window: Stochastic steps `[begin, end)`.
         prompts: Prompts of this process.
-        first_group: Number of its first prompt among all processes' prompts of the rollout_batch.
-        keep_clips: How many clips to keep for the logs.
-        plan: What the objective needs sampled.
-        parameters: Parameters that sample instead of those that are trained; `None` for none.
+        first_group: Number of the first of these prompts among the prompts of all processes.
+        keep_clips: Number of clips to keep for the logs.
+        plan: Rollout plan of the objective.
+        parameters: Parameters to sample with; `None` for the trained ones.
     """
 
     seed: int
@@ -96,13 +96,13 @@ class RolloutBatch:
     """The rollouts of one process.
 
     Attributes:
-        steps: Recorded steps: chunk after chunk, within a chunk in the order of the schedule.
-        chunk_size: Samples of every chunk.
-        latents: Finished latents of every chunk in the pipeline's layout, for plans that record all steps.
-        scores: One entry a sample, group by group; none for plans without scores.
-        clips: The first clips, for the logs; all of them for plans without scores.
-        num_refilled: Videos that replace others whose rewards had failed.
-        seconds: Phase -> seconds: `sampling`, `decoding`, `rewards` (worked in the background), `waiting` (for them).
+        chunk_size: Samples per chunk.
+        steps: Recorded steps, chunk by chunk, in the order of the schedule within a chunk.
+        latents: Final latents of every chunk in the pipeline's layout, for plans that record all steps.
+        scores: One entry per sample, group by group; empty for plans without scores.
+        clips: The first clips, for the logs; all clips for plans without scores.
+        num_refilled: Number of videos that were sampled again because their rewards failed.
+        seconds: Phase -> seconds: `sampling`, `decoding`, `rewards` (in the background), `waiting` (for the rewards).
     """
 
     chunk_size: int
@@ -120,15 +120,17 @@ class RolloutBatch:
 class RolloutCollector:
     """Samples rollout batches.
 
-    What is drawn depends on (seed, rollout batch, index among all processes' samples) alone.
+    The random numbers of a sample depend only on the seed, the rollout batch and the index of the sample among the
+    samples of all processes.
 
     Attributes:
         model: Policy.
-        pipeline: Makes videos with the policy, see `policy_pipeline`; the noise conditioner is the stage's.
-        group_size: G.
+        pipeline: Pipeline that generates videos with the policy, see `policy_pipeline`; the noise conditioner is
+            replaced by that of the stage.
+        group_size: Videos per group, G.
         groups_per_chunk: Groups that are denoised together.
-        asynchronous: Score a chunk in a thread while the next is sampled; the policy does not change meanwhile.
-        max_refills: How often videos whose rewards failed are sampled again, from other random numbers.
+        asynchronous: Score a chunk in a thread while the next one is sampled. The policy does not change meanwhile.
+        max_refills: How often videos whose rewards failed are sampled again, with other random numbers.
     """
 
     model: PolicyModel
@@ -164,7 +166,7 @@ class RolloutCollector:
         return result
 
     def _refill(self, request: RolloutRequest, result: RolloutBatch, attempt: int) -> None:
-        """Sample and score again what failed; a chunk is sampled by all processes or by none, as sharding needs."""
+        """Sample and score failed videos again; with sharding, all processes must sample the same chunks."""
         size = result.chunk_size
         chunks = range(len(result.scores) // size)
         failed = [[row for row in range(size) if result.scores[chunk * size + row].failed] for chunk in chunks]
@@ -189,7 +191,7 @@ class RolloutCollector:
                     result.clips[sample] = clips[row]
 
     def _replace_videos(self, result: RolloutBatch, chunk: int, again: RolloutBatch, rows: list[int]) -> None:
-        """Put rows of a chunk that was sampled again in their places."""
+        """Replace rows of a chunk by those of the chunk that was sampled again."""
         backbone = self.pipeline.backbone
         first = chunk * len(again.steps)
         for offset, step in enumerate(again.steps):
@@ -226,7 +228,7 @@ class RolloutCollector:
         ]
 
     def _weights(self, request: RolloutRequest) -> AbstractContextManager[None]:
-        """Context in which the model has the weights that the plan samples with."""
+        """Return a context manager that gives the model the weights that the plan samples with."""
         if request.plan.policy == "reference":
             return self.model.reference()
         if request.parameters is None:
@@ -235,14 +237,14 @@ class RolloutCollector:
 
 
 class _Chunk:
-    """Groups that are denoised together, and the seeds of their streams.
+    """Groups that are denoised together, and the seeds of their random streams.
 
     Args:
-        request: The rollout batch that they belong to.
-        start: Their first prompt among the request's.
-        num_groups: Groups at most.
-        group_size: G.
-        attempt: How often they have been sampled before: their streams are others each time.
+        request: Request of the rollout batch.
+        start: Index of the chunk's first prompt in the request.
+        num_groups: Maximum number of groups.
+        group_size: Videos per group, G.
+        attempt: How often the chunk has been sampled before; each attempt has its own random streams.
     """
 
     def __init__(self, request: RolloutRequest, start: int, num_groups: int, group_size: int, attempt: int = 0) -> None:
@@ -253,11 +255,11 @@ class _Chunk:
         self.samples = range(self._groups.start * group_size, self._groups.stop * group_size)
 
     def video_requests(self) -> list[VideoRequest]:
-        """Requests with the seeds of their noise: one per group that shares it, or else one per sample."""
+        """Return requests with noise seeds: one per group if its videos share their noise, otherwise one per sample."""
         seed, rollout_batch = self._request.seed, self._request.rollout_batch
         if self._request.plan.steps == "window":
             stream, numbers, prompts = "noise", self._groups, list(self._prompts)
-            again: tuple[int, ...] = ()  # the group's noise stays
+            again: tuple[int, ...] = ()  # a refill keeps the noise of the group
         else:
             group_size = len(self.samples) // len(self._groups)
             stream, numbers, again = "sample noise", self.samples, self._again
@@ -268,12 +270,12 @@ class _Chunk:
         ]
 
     def generators(self) -> list[torch.Generator]:
-        """Of the stochastic steps, one per sample."""
+        """Return the generators of the stochastic steps, one per sample."""
         seed, rollout_batch = self._request.seed, self._request.rollout_batch
         return [generator(seed, "rollout", rollout_batch, n, *self._again) for n in self.samples]
 
     def reference_generators(self) -> list[torch.Generator]:
-        """Of the stochastic steps of the model before training, one per group."""
+        """Return the generators of the stochastic steps of the model before training, one per group."""
         return [generator(self._request.seed, "reference", self._request.rollout_batch, n) for n in self._groups]
 
 
@@ -285,7 +287,7 @@ def _sample(
     *,
     record: bool = False,
 ) -> Rollout:
-    """Sample a batch as the plan says: groups that branch in the window, or videos without stochastic steps."""
+    """Sample a batch according to the plan: groups that branch in the window, or videos without stochastic steps."""
     if request.plan.steps == "window":
         return pipeline.sample_groups(batch, window=request.window, generators=generators)
     return pipeline.sample(batch, record=record)

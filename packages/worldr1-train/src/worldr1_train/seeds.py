@@ -6,5 +6,5 @@ from worldr1_core.manifest import Manifest
 
 
 def run_seed(manifest: Manifest) -> int:
-    """Seed of everything random in training and evaluation: the manifest's, below 2^32 as numpy's generators need."""
+    """Return the seed of training and evaluation: the manifest's seed modulo 2^32, the range of NumPy's generators."""
     return manifest.seed % 2**32

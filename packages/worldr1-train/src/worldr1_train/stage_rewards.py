@@ -1,4 +1,4 @@
-"""Which rewards count in a stage of the training cycle."""
+"""Selection and validation of the rewards of a stage."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from worldr1_train.section import StageSection
 
 
 def stage_rewards(stage: StageSection, rewards: Collection[str], registry: Registry) -> list[str]:
-    """Names of the rewards that count in a stage.
+    """Return the names of the rewards that are used in a stage.
 
     Args:
-        stage: Says `all`, or names some of them.
-        rewards: Names of the run's rewards.
-        registry: Knows the current names of renamed ones.
+        stage: Settings of the stage; `rewards` is `all` or a list of names.
+        rewards: Names of the rewards of the run.
+        registry: Maps old names of rewards to current ones.
     """
     if stage.rewards == "all":
         return list(rewards)
@@ -23,21 +23,24 @@ def stage_rewards(stage: StageSection, rewards: Collection[str], registry: Regis
 
 
 def check_stage_rewards(where: str, names: Collection[str], weights: Mapping[str, float], owner: str) -> None:
-    """Check that a stage names rewards of the run, of which at least one trains.
+    """Check that a stage uses only rewards of the run, at least one of them with a weight above 0.
 
     Args:
-        where: The stage, for messages.
-        names: What it names.
-        weights: Name -> weight of the run's rewards.
-        owner: What the rewards belong to, for messages.
+        where: Location of the stage, for messages.
+        names: Rewards of the stage.
+        weights: Name -> weight of the rewards of the run.
+        owner: Owner of the rewards, for messages.
 
     Raises:
-        ManifestError: It does not.
+        ManifestError: A reward is unknown, or none has a weight above 0.
     """
     for name in names:
         if name not in weights:
             raise ManifestError(
-                f"{where}.rewards: {name!r} is no reward of {owner}: {sorted(weights)}.{suggest(name, weights)}"
+                f"{where}.rewards: {name!r} is not a reward of {owner}. Its rewards: {sorted(weights)}."
+                f"{suggest(name, weights)}"
             )
     if not any(weights[name] > 0 for name in names):
-        raise ManifestError(f"{where}.rewards: no reward with a weight above 0 would train the model in this stage.")
+        raise ManifestError(
+            f"{where}.rewards: there is no reward with a weight above 0 to train on, received {list(names)}. Add one."
+        )

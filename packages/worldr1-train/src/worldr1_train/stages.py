@@ -1,7 +1,6 @@
-"""Periodic decoupled training: which stage a rollout batch belongs to, and which prompts it draws.
+"""Periodic decoupled training (paper, section 4): the stage and the prompts of each rollout batch.
 
-Both are pure functions of the seed and the rollout batch's number, so that a resumed run needs no state for them
-(paper, section 4 of the method).
+Both are pure functions of the seed and the number of the rollout batch, so checkpoints need no state for them.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from worldr1_core.seeding import generator
 
 
 class ClipScorer(Protocol):
-    """What the trainer asks of a scorer; `worldr1_core.scoring.ScoringEngine` is one."""
+    """Interface of a scorer in the trainer; `worldr1_core.scoring.ScoringEngine` implements it."""
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """What any of its rewards reads."""
+        """Union of the requirements of its rewards."""
 
     def score(self, clips: Iterable[Clip], *, batch_size: int = 1) -> Iterable[ClipScores]:
         """Score clips, in order."""
@@ -39,7 +38,7 @@ class WeightedObjective:
 
     Attributes:
         objective: The objective.
-        weight: Factor, > 0.
+        weight: Factor in the loss, > 0.
         statistics: Computes the rewards that `objective.statistics` names; `None` if it names none.
     """
 
@@ -53,15 +52,15 @@ class Stage:
     """One phase of the training cycle.
 
     Attributes:
-        name: How logs call it.
-        steps: Optimiser steps a cycle, >= 1.
-        split: Name of the prompts; stages with the same name go on in one order.
+        name: Name of the stage in messages.
+        steps: Optimiser steps per cycle, >= 1.
+        split: Name of the prompt split. Stages with the same split continue the same sequence of prompts.
         prompts: The prompts, at least one.
-        scorer: Scores clips with the stage's rewards.
-        weights: Reward name -> factor in the total; the rewards that train.
+        scorer: Scores clips with the rewards of the stage.
+        weights: Reward name -> factor in the total, for the rewards that are trained on.
         conditioner: Draws the initial noise.
-        objectives: Summed into the loss; the trainer's own objective if empty.
-        frame_scorer: Computes the rewards that train with their gradients; `None` if no objective reads them.
+        objectives: Objectives whose losses are summed. If empty, the stage uses the trainer's objective.
+        frame_scorer: Computes differentiable rewards; `None` if no objective needs their gradients.
     """
 
     name: str
@@ -76,19 +75,19 @@ class Stage:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a reward compares with the model before training, so that each group gets a video of it."""
+        """Whether a reward compares with the model before training, which then generates a video for each group."""
         return Requirement.REFERENCE in self.scorer.requires
 
 
 class StageSchedule:
-    """The stages one after the other, again and again.
+    """Cycle of stages, repeated until training ends.
 
     Args:
-        stages: At least one.
-        updates_per_rollout_batch: Optimiser steps that are made from one rollout batch.
+        stages: Stages of the cycle, at least one.
+        updates_per_rollout_batch: Optimiser steps per rollout batch.
 
     Raises:
-        UserError: There is no stage, a stage holds no prompt, or its steps are no multiple of
+        UserError: There is no stage, a stage has no prompt, or its steps are not a multiple of
             `updates_per_rollout_batch`.
     """
 
@@ -97,12 +96,11 @@ class StageSchedule:
             raise UserError("Training needs at least one stage, e.g. `stages: [{steps: 100, prompts: main}]`.")
         for stage in stages:
             if not stage.prompts:
-                raise UserError(f"Stage {stage.name!r} has no prompt. Write at least one into its prompt file.")
+                raise UserError(f"Stage {stage.name!r} has no prompts. Add at least one prompt to its split.")
             if stage.steps < 1 or stage.steps % updates_per_rollout_batch:
                 raise UserError(
-                    f"Stage {stage.name!r} lasts {stage.steps!r} steps, which is no multiple of the "
-                    f"{updates_per_rollout_batch} updates of a rollout batch. Change steps or "
-                    "updates_per_rollout_batch."
+                    f"Stage {stage.name!r} has {stage.steps!r} steps, which is not a positive multiple of "
+                    f"updates_per_rollout_batch ({updates_per_rollout_batch}). Change one of the two."
                 )
         self.stages = list(stages)
         self.updates_per_rollout_batch = updates_per_rollout_batch
@@ -114,14 +112,14 @@ class StageSchedule:
         return sum(stage.steps for stage in self.stages)
 
     def at(self, rollout_batch: int) -> Stage:
-        """The stage of a rollout batch, counted from 0."""
+        """Return the stage of a rollout batch, counted from 0."""
         return self.stages[self.index(rollout_batch)]
 
     def prompts(self, rollout_batch: int, count: int, seed: int) -> list[str]:
-        """The prompts of a rollout batch: a shuffled pass over the split after the other, none left out.
+        """Return the prompts of a rollout batch; every pass over the split is shuffled and contains each prompt once.
 
         Args:
-            rollout_batch: Number of the rollout_batch, from 0.
+            rollout_batch: Number of the rollout batch, from 0.
             count: Prompts per rollout batch.
             seed: Seed of the run.
         """
@@ -130,7 +128,7 @@ class StageSchedule:
         return [self._prompt(stage, position, seed) for position in range(first, first + count)]
 
     def index(self, rollout_batch: int) -> int:
-        """Number of the stage of a rollout batch in the cycle."""
+        """Return the index in the cycle of the stage of a rollout batch."""
         position = rollout_batch % sum(self._lengths)
         for index, length in enumerate(self._lengths):
             if position < length:

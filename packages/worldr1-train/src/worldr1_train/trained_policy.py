@@ -1,4 +1,4 @@
-"""The model in training as objectives see it; `worldr1_core.objective.Policy` is the interface."""
+"""Implementation of `worldr1_core.objective.Policy` for the model in training."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class TrainedPolicy:
     """Calls the wrapped model (DDP, FSDP) for objectives.
 
     Args:
-        backbone: Model.
+        backbone: Backbone of the model.
         model: Returns the wrapped model.
-        unwrapped: Returns the model itself.
+        unwrapped: Returns the unwrapped model.
         scheduler: Policy scheduler, with its full schedule set.
-        metrics: Where `note` records.
-        updates_per_rollout: Optimiser steps of a rollout batch.
-        recompute: Compute each step of a chain again in the backward pass.
+        metrics: Receives the values that objectives log with `note`.
+        updates_per_rollout: Optimiser steps per rollout batch.
+        recompute: Recompute each step of a chain in the backward pass.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class TrainedPolicy:
         self._num_shown = 0
 
     def enter(self, stage: Stage, statistics: FrameScorer | None) -> None:
-        """Serve a stage: its rewards, and the statistics of an objective."""
+        """Use the rewards of a stage, and the statistics of an objective."""
         self.weights, self._rewards, self._statistics = stage.weights, stage.frame_scorer, statistics
 
     def collect_shown(self, clips: list[Clip] | None, count: int = 0) -> None:
-        """Put the next `count` videos that an objective shows into `clips`."""
+        """Append the next `count` videos that an objective passes to `show` to `clips`."""
         self._shown, self._num_shown = clips, count
 
     def predict(self, step: PolicyStep, sample: Tensor | None = None) -> Tensor:
@@ -86,7 +86,7 @@ class TrainedPolicy:
 
     def score_frames(self, frames: Tensor, clips: Sequence[Clip]) -> dict[str, Tensor]:
         """See `Policy.score_frames`."""
-        assert self._rewards is not None, "the composition gives stages of such objectives a frame scorer"
+        assert self._rewards is not None, "`compose_training` gives such stages a frame scorer"
         return self._rewards(frames, clips)
 
     def measure(self, frames: Tensor, clips: Sequence[Clip]) -> dict[str, Tensor]:
@@ -124,5 +124,5 @@ class TrainedPolicy:
                 self._shown.append(replace(clip, video=video))
 
     def zero_loss(self) -> Tensor:
-        """A loss of 0 that every trained parameter takes part in, for a turn without items."""
+        """Return a loss of 0 that depends on every trained parameter, for an empty turn."""
         return torch.stack([0.0 * p.sum() for p in self._unwrapped().trainable().values()]).sum()

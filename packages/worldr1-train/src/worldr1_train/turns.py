@@ -1,7 +1,7 @@
-"""The order in which the micro-batches of a stage's objectives take their turns.
+"""Order in which the micro-batches of a stage's objectives are processed.
 
-An optimiser step has the same number of turns in every stage, because gradient accumulation is fixed for a run. Stages
-that need fewer begin an optimiser step with empty turns.
+A turn is the processing of one micro-batch. An optimiser step has the same number of turns in every stage, because
+gradient accumulation is fixed for a run. Stages that need fewer turns begin each optimiser step with empty ones.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from worldr1_core.objective import Objective
 from worldr1_train.stages import Stage
 from worldr1_train.updates import MicroBatch
 
-if TYPE_CHECKING:  # transformers takes seconds to import, and plans need none of it
+if TYPE_CHECKING:  # importing transformers takes seconds, and plans do not need it
     from worldr1_train.config import FlowGRPOConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose micro-batch comes next.
+    """One micro-batch of one objective.
 
     Attributes:
         objective: Index of the objective in the stage.
-        index: Number of its micro-batch.
+        index: Index of the micro-batch among those of the objective.
     """
 
     objective: int
@@ -38,18 +38,18 @@ class TurnPlan:
     """Turns of a rollout batch, for every stage.
 
     Args:
-        stages: The cycle.
-        args: Sizes; `gradient_accumulation_steps` is set.
-        window: Stochastic steps of the window.
-        num_inference_steps: Steps of the schedule.
+        stages: Stages of the training cycle.
+        args: Training arguments with the batch sizes; `gradient_accumulation_steps` is set to `per_update`.
+        window: Number of stochastic steps in the window.
+        num_inference_steps: Number of steps of the schedule.
 
     Attributes:
-        per_update: Turns of an optimiser step.
-        per_rollout_batch: Turns of a rollout batch.
-        most_recorded_steps: Recorded steps of a video, for the objective that records most.
+        per_update: Turns per optimiser step.
+        per_rollout_batch: Turns per rollout batch.
+        most_recorded_steps: Largest number of recorded steps per video, over all objectives.
 
     Raises:
-        UserError: The sizes do not divide each other, or an objective asks for more steps than there are.
+        UserError: The sizes do not divide each other, or an objective needs more steps than the schedule has.
     """
 
     def __init__(self, stages: Sequence[Stage], args: FlowGRPOConfig, window: int, num_inference_steps: int) -> None:
@@ -64,15 +64,15 @@ class TurnPlan:
         args.gradient_accumulation_steps = self.per_update
 
     def num_items(self, objective: Objective) -> int:
-        """Items of every video for an objective."""
+        """Return the number of items per video for an objective."""
         return objective.num_items(self._recorded_steps[objective.plan.steps])
 
     def turns(self, stage: int) -> list[Turn | None]:
-        """Turns of a rollout batch of a stage; `None` is an empty one."""
+        """Return the turns of a rollout batch of a stage; `None` is an empty turn."""
         return self._turns[stage]
 
     def _fill_up(self, turns: Sequence[Turn], updates: int) -> list[Turn | None]:
-        """The turns, with empty ones before those of every optimiser step."""
+        """Fill every optimiser step up to `per_update` turns with empty turns at its beginning."""
         own = len(turns) // updates
         result: list[Turn | None] = []
         for start in range(0, len(turns), own):
@@ -84,14 +84,14 @@ class TurnPlan:
 def count_valid_items(
     turns: Sequence[Turn | None], objective: int, batches: Sequence[MicroBatch], valid: Tensor, per_update: int
 ) -> Tensor:
-    """Items of an objective that count on this process, in every optimiser step of the rollout batch.
+    """Count the valid items of an objective on this process, for every optimiser step of the rollout batch.
 
     Args:
         turns: Turns of the rollout batch.
         objective: Index of the objective.
-        batches: Its micro-batches.
-        valid: `(V,)` samples of this process that count.
-        per_update: Turns of an optimiser step.
+        batches: Micro-batches of the objective.
+        valid: `(V,)` bool: valid samples of this process.
+        per_update: Turns per optimiser step.
 
     Returns:
         `(updates,)` int64.
@@ -104,7 +104,7 @@ def count_valid_items(
 
 
 def _in_turn(counts: Sequence[int], updates: int, iterations: int) -> list[Turn]:
-    """Every micro-batch once a pass, so that each optimiser step holds as much of every objective as can be."""
+    """Return the turns of all passes, with the micro-batches of each objective spread evenly over optimiser steps."""
     parts = max(1, updates // iterations)
     one_pass = []
     for part in range(parts):

@@ -1,4 +1,4 @@
-"""The data that one rollout batch is updated from: items of videos in micro-batches, kept across a restart."""
+"""Data for the updates of one rollout batch, divided into micro-batches; checkpoints contain it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from worldr1_train.clip_state import as_dict, pack_clip, unpack_clip
 
 @dataclass(slots=True)
 class MicroBatch:
-    """The same item of some videos of a chunk.
+    """The same item of several videos of a chunk.
 
     Attributes:
         chunk: Index of the chunk, whose videos were sampled together.
         item: Number of the item.
-        rows: Videos within the chunk.
-        samples: The same videos among this process's.
-        seed: Of its random numbers.
-        data: What the objective prepared for it.
+        rows: Indices of the videos within the chunk.
+        samples: Indices of the same videos among the samples of this process.
+        seed: Seed of the random numbers of the micro-batch.
+        data: Result of `Objective.prepare` for the micro-batch.
     """
 
     chunk: int
@@ -39,16 +39,16 @@ class MicroBatch:
 
 @dataclass(slots=True)
 class UpdateBuffer:
-    """Everything that one objective's updates of a rollout batch need, on one process.
+    """Data for one objective's updates of a rollout batch, on one process.
 
     Attributes:
-        steps: Recorded steps, chunk after chunk.
-        latents: Finished latents of every chunk in the pipeline's layout; empty where the objective reads none.
-        micro_batches: In the order of the updates.
-        advantages: `(V,)` of this process's samples, or `(V, h, w)` of their places.
-        valid: `(V,)` samples that count.
-        num_valid_items: For every optimiser step of the rollout batch, how many items count, over all processes.
-        clips: The samples as clips; empty where the objective reads none.
+        steps: Recorded steps, chunk by chunk.
+        latents: Final latents of every chunk in the pipeline's layout; empty if the objective does not use them.
+        micro_batches: Micro-batches in the order of the updates.
+        advantages: `(V,)` for the samples of this process, or `(V, h, w)` with spatial credit.
+        valid: `(V,)` bool: samples that take part in the loss.
+        num_valid_items: Number of valid items in each optimiser step of the rollout batch, over all processes.
+        clips: The samples as clips; empty if the objective does not use them.
     """
 
     steps: list[PolicyStep]
@@ -60,7 +60,7 @@ class UpdateBuffer:
     clips: list[Clip] = field(default_factory=list)
 
     def batch(self, index: int, backbone: Backbone) -> UpdateBatch:
-        """Micro-batch `index` as the objective sees it."""
+        """Return micro-batch `index` in the form that objectives take."""
         micro_batch = self.micro_batches[index]
         rows = torch.tensor(micro_batch.samples, device=self.advantages.device)
         num_steps = _num_steps(len(self.steps), len(self.valid), self.steps[0].batch_size)
@@ -82,7 +82,7 @@ class UpdateBuffer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors, which `torch.load(weights_only=True)` reads."""
+        """Return the buffer as plain containers and tensors, which `torch.load(weights_only=True)` can read."""
         return {
             "steps": [_pack_step(step) for step in self.steps],
             "latents": list(self.latents),
@@ -95,7 +95,7 @@ class UpdateBuffer:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> UpdateBuffer:
-        """The buffer that `state_dict` packed, on a device."""
+        """Restore a buffer from its `state_dict`, on a device."""
         moved = _move(state, device)
         return cls(
             steps=[_unpack_step(step) for step in moved["steps"]],
@@ -117,21 +117,21 @@ def plan_micro_batches(
     rollout_batch: int,
     first_chunk: int,
 ) -> list[MicroBatch]:
-    """Micro-batches over every item of a process once, in a random order.
+    """Divide the items of a process into micro-batches, in a random order.
 
-    A micro-batch holds the same item of its videos: pairs of (video, timestep) then share their timestep, so that the
-    denoiser is called as it was in the rollout. Chunks are dealt out in turn: where `updates_per_rollout_batch` divides
-    the micro-batches of a chunk, every optimiser step sees as much of each chunk, and the same pairs however many
-    processes share the rollout batch.
+    All videos of a micro-batch have the same item: (video, timestep) pairs share their timestep, so the denoiser is
+    called as in the rollout. Micro-batches are taken from the chunks in turn. If `updates_per_rollout_batch` divides
+    the number of micro-batches of a chunk, every optimiser step therefore uses equally many from each chunk, and the
+    same pairs for any number of processes.
 
     Args:
         num_chunks: Chunks of this process; the samples of a chunk were recorded together.
-        chunk_size: Samples of a chunk, a multiple of `batch_size`.
-        num_items: Items of every video.
-        batch_size: b.
+        chunk_size: Samples per chunk, a multiple of `batch_size`.
+        num_items: Items per video.
+        batch_size: Items per micro-batch, b.
         seed: Seed of the run.
-        rollout_batch: Number of the rollout_batch.
-        first_chunk: Number of its first chunk among those of all processes.
+        rollout_batch: Number of the rollout batch.
+        first_chunk: Number of this process's first chunk among the chunks of all processes.
     """
     shuffled = []
     for chunk in range(num_chunks):
@@ -150,7 +150,7 @@ def plan_micro_batches(
 
 
 def _num_steps(num_recorded: int, num_samples: int, chunk_size: int) -> int:
-    """Recorded steps of every video, from those of all chunks."""
+    """Number of recorded steps per video."""
     return num_recorded // (num_samples // chunk_size)
 
 
@@ -160,7 +160,7 @@ def _pack_step(step: PolicyStep) -> dict[str, Any]:
 
 def _unpack_micro_batch(packed: dict[str, Any], buffer: dict[str, Any]) -> MicroBatch:
     fields_ = {**packed, "rows": tuple(packed["rows"]), "samples": tuple(packed["samples"])}
-    if "step" in fields_:  # as versions before objectives were plugins wrote it
+    if "step" in fields_:  # format of versions before objectives became plugins
         chunk_size = len(buffer["steps"][0]["sample"])
         num_steps = _num_steps(len(buffer["steps"]), len(buffer["valid"]), chunk_size)
         fields_["chunk"], fields_["item"] = divmod(fields_.pop("step"), num_steps)
@@ -170,7 +170,7 @@ def _unpack_micro_batch(packed: dict[str, Any], buffer: dict[str, Any]) -> Micro
 
 
 _RENAMED_POINT_FIELDS = {"level": "noise_level", "second_level": "first_step_level"}
-"""Keys of checkpoints that earlier versions wrote."""
+"""Old key -> current key, for checkpoints of earlier versions."""
 
 
 def _unpack_step(packed: dict[str, Any]) -> PolicyStep:
