@@ -194,7 +194,7 @@ def test_old_policy_follows_once_per_rollout_batch_by_the_papers_schedule():
 def test_old_policy_of_another_model_is_refused():
     policy, old = LinearPolicy(), OldPolicy(rate=0.1, largest=0.35, first=1)
     old.start(policy)
-    with pytest.raises(UserError, match="has other parameters"):
+    with pytest.raises(UserError, match="old policy differ from the trained parameters"):
         old.load_state_dict({"values": {"weight": torch.zeros(())}, "num_updates": 1})
 
 

@@ -1,7 +1,7 @@
-"""The loss of a model on true clips: how well it still predicts real motion and texture at a fixed noise level.
+"""Pretraining loss of the policy on real clips, at fixed noise levels.
 
-A policy that leaves the distribution it was pretrained on (stripes, flat textures) predicts true clips worse, whatever
-its rewards say.
+The loss increases if a policy leaves the distribution of its pretraining data (with stripes or flat textures, say),
+even if its rewards rise.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from worldr1_train.reference_clips import ReferenceClip
 
 @dataclass(frozen=True, slots=True)
 class FlowMatchingLoss:
-    """Mean squared error of the model output on noised true clips, one value per clip; see `prediction_errors`.
+    """Mean squared error of the model output on noised real clips, one value per clip; see `prediction_errors`.
 
     Attributes:
-        clips: True clips with prompts.
-        noise_levels: Levels sigma in (0, 1), over which the errors are averaged.
+        clips: Real clips with prompts.
+        noise_levels: Noise levels sigma in (0, 1); the errors are averaged over them.
         batch_size: Clips denoised together.
     """
 
@@ -42,12 +42,12 @@ class FlowMatchingLoss:
     _latents: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def labels(self, videos: EvaluationVideos) -> list[str]:
-        """Name of every clip."""
+        """Return the name of every clip."""
         return [clip.name for clip in self.clips]
 
     @torch.no_grad()
     def measure(self, videos: EvaluationVideos, *, rank: int, num_processes: int) -> dict[int, float]:
-        """Values of this process's clips; every process makes as many calls of the denoisers."""
+        """Measure the clips of this process; every process calls the denoisers equally often."""
         own = even_share(len(self.clips), rank, num_processes)
         found: dict[int, float] = {}
         for start in range(0, len(own), self.batch_size):
@@ -72,7 +72,7 @@ class FlowMatchingLoss:
         return [float(value) for value in torch.stack(losses).mean(0)]
 
     def _encoded(self, backbone: Backbone, index: int) -> Tensor:
-        """Latent `(C, T, H, W)` of a clip on the CPU, encoded once: neither training nor noise changes it."""
+        """Return the latents `(C, T, H, W)` of a clip, on the CPU; they are encoded once and cached."""
         if index not in self._latents:
             self._latents[index] = backbone.encode_video(self.clips[index].read()[None])[0].cpu()
         return self._latents[index]
@@ -81,28 +81,28 @@ class FlowMatchingLoss:
 def prediction_errors(
     pipeline: VideoPipeline, prompts: Sequence[str], latents: Tensor, noise: Tensor, level: float
 ) -> Tensor:
-    """Mean squared error of the guided model output at one noise level.
+    """Compute the mean squared error of the guided model output at one noise level.
 
-    The model output is what the scheduler is given: the velocity `noise - data` of flow models, v, noise or data of
-    diffusion models. Its error is the error of the deterministic step, which is linear in it, over the factor of the
-    output in that step; no parametrisation needs to be known.
+    The model output is the input of the scheduler step: the velocity `noise - data` for flow models; v, noise or data
+    for diffusion models. The step is linear in it, so the error of the output is the error of the deterministic step,
+    divided by the factor of the output in that step. The prediction type need not be known.
 
     Args:
-        pipeline: Model with a policy scheduler.
+        pipeline: Pipeline with a policy scheduler.
         prompts: B prompts.
-        latents: `(B, C, T, H, W)` of true clips, normalised, padding included.
-        noise: `(B, C, T, H, W)` standard normal.
-        level: Wanted sigma in (0, 1), that is noise over signal plus noise; the nearest level of the schedule is taken.
+        latents: `(B, C, T, H, W)` normalised latents of real clips, padding included.
+        noise: `(B, C, T, H, W)` standard normal noise.
+        level: Noise level sigma = noise / (signal + noise) in (0, 1); the nearest level of the schedule is used.
 
     Returns:
-        `(B,)` float32, averaged over channels, frames that are no padding, and places.
+        `(B,)` float32, averaged over channels, frames without padding, and spatial positions.
 
     Raises:
-        UserError: There is no policy scheduler, or its step does not depend on the model output.
+        UserError: The pipeline has no policy scheduler, or its step does not depend on the model output.
     """
     scheduler, backbone = pipeline.scheduler, pipeline.backbone
     if scheduler is None:
-        raise UserError("The loss on true clips needs a policy scheduler, received None. Name a sampler.")
+        raise UserError("The loss on reference clips needs a policy scheduler, received None. Name a sampler.")
     conditioning = backbone.encode(list(prompts))
 
     def run(sample: Tensor, index: int) -> Tensor:
@@ -116,7 +116,7 @@ def prediction_errors(
         ).latents
         return found
 
-    run(noise, 0)  # pipelines make the schedule, some of them from the size of the latent
+    run(noise, 0)  # sets the schedule, which may depend on the size of the latents
     point = _nearest_point(scheduler, level)
     before, after = (noise_scales(point, value) for value in (point.noise_level, point.next_level))
     stepped = run(before[0] * latents + before[1] * noise, point.index).to(latents)

@@ -1,8 +1,9 @@
-"""Noise added to finished latents at the levels of a schedule, and what the model has to predict there.
+"""Noise added to finished latents at the levels of a schedule, and the prediction target of the model.
 
-A noise level s of a flow model means (1 - s) data + s noise, a cumulative product a of a diffusion model means
-sqrt(a) data + sqrt(1 - a) noise. Which of them a schedule has follows from its direction; what the model predicts
-(velocity, v, noise or data) follows from the deterministic step, which is linear in the model's output.
+A noise level s of a flow model stands for (1 - s) data + s noise. A cumulative product a of a diffusion model stands
+for sqrt(a) data + sqrt(1 - a) noise. The direction of the schedule tells the two apart. The prediction type of the
+model (velocity, v, noise or data) need not be known: the deterministic step is linear in the model's output, and the
+target is computed from it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from worldr1_core.policy_step import PolicyStep, SchedulePoint
 
 
 def noise_scales(point: SchedulePoint, noise_level: float) -> tuple[float, float]:
-    """Factors of data and noise at a noise level.
+    """Return the factors of data and noise at a noise level.
 
     Args:
         point: Any step of the schedule that the level belongs to.
-        noise_level: In the schedule's own unit.
+        noise_level: Noise level in the unit of the schedule.
     """
     if _is_flow(point):
         return 1 - noise_level, noise_level
@@ -32,22 +33,22 @@ def noise_scales(point: SchedulePoint, noise_level: float) -> tuple[float, float
 
 
 def noise_share(point: SchedulePoint) -> float:
-    """Noise over data plus noise before a step, in [0, 1]; sigma for flow models."""
+    """Return noise / (data + noise) of the factors before a step, in [0, 1]; equal to sigma for flow models."""
     signal, spread = noise_scales(point, point.noise_level)
     return spread / (signal + spread)
 
 
 @dataclass(frozen=True, slots=True)
 class NoisedLatents:
-    """Latents with noise at the level of a recorded step, and the output that a perfect model would give.
+    """Latents with noise added at the level of a recorded step, and the prediction target of the model.
 
     Attributes:
         step: The recorded step.
         sample: `(b, ...)` float32 noised latents; pass them to `Policy.predict` with `step`.
-        target: `(b, ...)` output from which the scheduler predicts the latents themselves; noise minus latents for
+        target: `(b, ...)` model output from which the scheduler predicts exactly the latents; noise minus latents for
             flow models.
         data_scale: Change of the predicted latents per unit of the output; minus the noise level for flow models.
-        noise_share: See `noise_share`.
+        noise_share: Result of `noise_share` for the step.
     """
 
     step: PolicyStep
@@ -58,16 +59,16 @@ class NoisedLatents:
 
 
 def add_noise(scheduler: PolicyScheduler, step: PolicyStep, latents: Tensor, noise: Tensor) -> NoisedLatents:
-    """Noise latents at the level of a recorded step.
+    """Add noise to latents at the level of a recorded step.
 
     Args:
         scheduler: Policy scheduler that the step belongs to; its schedule need not be set.
         step: Recorded step of b videos.
         latents: `(b, ...)` finished latents of the same videos in the pipeline's layout.
-        noise: `(b, ...)` standard normal.
+        noise: `(b, ...)` standard normal noise.
 
     Raises:
-        UserError: The prediction of the latents does not depend on the model's output at this step.
+        UserError: The predicted latents do not depend on the model's output at this step.
     """
     point, latents = step.point, latents.float()
     signal, spread = noise_scales(point, point.noise_level)
@@ -81,13 +82,13 @@ def add_noise(scheduler: PolicyScheduler, step: PolicyStep, latents: Tensor, noi
 def draw_noised(
     scheduler: PolicyScheduler, batch: UpdateBatch, steps: tuple[int, int], random: torch.Generator | None
 ) -> NoisedLatents:
-    """The finished videos of a micro-batch with fresh noise at the level of one random step.
+    """Add fresh noise to the finished videos of a micro-batch, at the level of one random step.
 
     Args:
         scheduler: See `add_noise`.
         batch: Micro-batch with latents.
-        steps: Recorded steps `[begin, end)` that the step is drawn from.
-        random: Draws the step and then the noise.
+        steps: Range `[begin, end)` of recorded steps from which the step is drawn.
+        random: Generator of the step and the noise.
     """
     index = int(torch.randint(*steps, (1,), generator=random))
     noise = torch.randn(batch.latents.shape, generator=random)
@@ -95,19 +96,20 @@ def draw_noised(
 
 
 def output_factor(scheduler: PolicyScheduler, point: SchedulePoint) -> float:
-    """Change of the sample after the deterministic step per unit of the model's output.
+    """Return the change of the sample after the deterministic step per unit of the model's output.
 
     Raises:
-        UserError: It is 0 or not finite.
+        UserError: The change is 0 or not finite.
     """
     factor = float(scheduler.ode_step(point, torch.zeros(1, 1), torch.ones(1, 1)))
     if factor == 0 or not math.isfinite(factor):
         raise UserError(
-            f"Step {point.index} of the schedule does not depend on the model output. Take another noise level."
+            f"Step {point.index} of the schedule cannot be used: its factor of the model output is {factor}, expected "
+            "a finite number other than 0. Use another noise level."
         )
     return factor
 
 
 def _is_flow(point: SchedulePoint) -> bool:
-    """Whether levels fall from noise to data, as in flow models; in diffusion models they rise."""
+    """Whether noise levels decrease from noise to data, as in flow models; in diffusion models they increase."""
     return point.noise_level > point.next_level

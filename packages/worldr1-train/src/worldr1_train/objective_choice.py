@@ -1,4 +1,4 @@
-"""The forms in which objectives can be given: names, mappings, classes and objects, alone or as a weighted sum."""
+"""Conversion of names, mappings, classes and objects to objectives with weights."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class ObjectiveChoice:
 def choose_objectives(
     given: ObjectivesLike | None, args: FlowGRPOConfig, registry: Registry, device: str
 ) -> list[ObjectiveChoice]:
-    """Bring objectives of any form into one.
+    """Convert objectives of any form to a list of `ObjectiveChoice`.
 
     Args:
-        given: One or several; `None` for Flow-GRPO with the options of `args`.
+        given: One or several objectives; `None` for Flow-GRPO with the options of `args`.
         args: Training arguments.
         registry: Where names are looked up.
         device: Torch device.
 
     Raises:
-        UserError: Something is no objective, or its options or weight are out of range.
+        UserError: A value is not an objective, or its options or weight are out of range.
     """
-    if given is None or isinstance(given, ObjectiveSection):  # its options are the arguments'
+    if given is None or isinstance(given, ObjectiveSection):  # `args` has the options of the section
         return [ObjectiveChoice(default_objective(args, device), 1.0)]
     is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], int | float)
     single = is_pair or isinstance(given, str | Mapping | ComponentSpec | Objective | type)
@@ -78,7 +78,7 @@ def _choose(item: Any, registry: Registry, device: str) -> ObjectiveChoice:
     weight: float | None = None
     if isinstance(item, tuple):
         if len(item) != 2:
-            raise UserError(f"A pair is (objective, weight), received {shorten(item)}.")
+            raise UserError(f"An objective given as a tuple must be (objective, weight), received {shorten(item)}.")
         item, weight = item
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
             raise UserError(f"The weight of an objective must be a finite number above 0, received {shorten(weight)}.")

@@ -1,4 +1,4 @@
-"""Options of objectives that a manifest and the objectives themselves share."""
+"""Options of objectives, shared by the manifest section and the objectives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worldr1_train.options import OPTIONS, manifest_field
 
 
 class AdvantageConfig(ComponentConfig):
-    """Options of objectives that read advantages, and may be held to the model before training."""
+    """Options of objectives that use advantages and, optionally, a KL term to the model before training."""
 
     kl: float = manifest_field("objective.kl")
     advantage_clip: float = manifest_field("objective.advantage_clip")

@@ -1,1 +1,1 @@
-"""Objectives of post-training."""
+"""Objectives (loss functions) for post-training."""

@@ -1,4 +1,4 @@
-"""Base of the objectives that read advantages, and may be held to the model before training."""
+"""Base class of objectives that use advantages and, optionally, a KL term to the model before training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from worldr1_train.objective_options import AdvantageConfig
 
 
 class AdvantageObjective(Objective):
-    """An objective whose `Config` derives from `AdvantageConfig`."""
+    """Objective whose `Config` derives from `AdvantageConfig`."""
 
     config: AdvantageConfig
 

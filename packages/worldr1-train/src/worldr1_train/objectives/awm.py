@@ -1,11 +1,12 @@
-"""The objective `awm`: advantage weighted matching, a policy gradient with the loss of pretraining as log-density.
+"""The objective `awm`: advantage weighted matching, a policy gradient whose log-density is minus the pretraining loss.
 
 Xue et al., "Advantage Weighted Matching: Aligning RL with Pretraining in Diffusion Models", 2025 (arXiv 2509.25050).
-For a video x0 with noise at a random level s, the model's output v and the output v* that would give x0 back,
+Let x0 be a video with noise added at a random level s, v the model's output, and v* the output that predicts x0
+exactly:
 
     log p = -w(s) |v - v*|^2,    ratio = exp(log p - log p_old),    loss = -min(ratio A, clip(ratio) A),
 
-where both log p see the same noise, and |.|^2 is a mean over the latents. For the first update of a rollout batch the
+where both log p use the same noise, and |.|^2 is a mean over the latents. For the first update of a rollout batch, the
 gradient is that of A w(s) |v - v*|^2.
 """
 
@@ -23,11 +24,11 @@ from worldr1_train.noising import NoisedLatents
 from worldr1_train.objectives.matching import MatchingConfig, MatchingObjective, mean_places, mean_square
 
 SMALL = 1e-10
-"""Added to squared errors before a root, whose slope at 0 is infinite, as in the authors' code."""
+"""Added to squared errors before taking a root, whose slope at 0 is infinite, as in the authors' code."""
 
 
 class AWMObjective(MatchingObjective):
-    """Clipped surrogate of every (video, noise level) pair, plus a distance to the model before training."""
+    """Clipped surrogate loss on (video, noise level) pairs, plus a distance to the model before training."""
 
     class Config(MatchingConfig):
         """Options of `awm`."""
@@ -36,26 +37,26 @@ class AWMObjective(MatchingObjective):
             0.005,
             ge=0,
             le=1e6,
-            description="Weight of the mean squared distance of the model's output to that of the model before "
+            description="Weight of the mean squared distance between the outputs of the model and of the model before "
             "training.",
         )
         clip: float = Field(
-            1.0, gt=0, le=1, description="How far the ratio to the policy that sampled may be from 1 to have an effect."
+            1.0, gt=0, le=1, description="Clipping range around 1 of the probability ratio to the old policy."
         )
         weighting: Literal["uniform", "sigma", "sigma-squared", "huber"] = Field(
             "uniform",
-            description="w of the matching error: 1, the share of noise, or its square. `huber`: the share of noise, "
-            "and the power `huber_power` of the error over that power.",
+            description="Weight w of the matching error: 1 (`uniform`), the noise share (`sigma`), or its square "
+            "(`sigma-squared`). `huber`: the noise share, with error ** `huber_power` / `huber_power` as the error.",
         )
-        huber_power: float = Field(0.25, gt=0, le=1, description="Power of `huber`.")
+        huber_power: float = Field(0.25, gt=0, le=1, description="Exponent of the error with `huber`.")
 
     plan: ClassVar[RolloutPlan] = RolloutPlan(steps="all", policy="current", scored=True)
     config: Config
 
     def prepare(self, batches: Sequence[UpdateBatch], policy: Policy) -> list[dict[str, Tensor]]:
-        """Old log-densities, and outputs of the model before training where the loss compares with it.
+        """Compute old log-densities, and outputs of the model before training if `kl` is above 0.
 
-        With one update per rollout batch, the update's own log-density is the old one.
+        With one update per rollout batch, the log-density of the update itself is the old one.
         """
         data: list[dict[str, Tensor]] = [{} for _ in batches]
         if policy.updates_per_rollout > 1:
@@ -66,7 +67,7 @@ class AWMObjective(MatchingObjective):
         return data
 
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
-        """Loss of every pair `(b,)`."""
+        """Return the loss of every pair, `(b,)`."""
         noised, clip = self.noised(batch, policy), self.config.clip
         output = policy.predict(noised.step, noised.sample)
         log_prob = self._log_prob(output, noised)
@@ -79,7 +80,7 @@ class AWMObjective(MatchingObjective):
         return mean_places(surrogate) + self.kl_term(output, batch, policy)
 
     def _log_prob(self, output: Tensor, noised: NoisedLatents) -> Tensor:
-        """Minus the weighted matching error, in the shape of the advantages."""
+        """Return minus the weighted matching error, in the shape of the advantages."""
         error = self.per_advantage((output - noised.target).square())
         share, power = noised.noise_share, self.config.huber_power
         match self.config.weighting:

@@ -1,11 +1,14 @@
-"""Constraints on statistics of the policy's videos, relative to the model before training, held by dual ascent.
+"""Constraints on statistics of the policy's videos relative to the model before training, enforced by dual ascent.
 
-For a constraint r = t on the ratio r of a statistic's mean over videos to its mean over the reference videos of the
-same noise, the loss gains (lambda + rho (t - r)) (t - r_i) for every video i, where lambda follows the residual t - r
-from update to update. Its gradient is that of lambda (t - r) + rho / 2 (t - r)^2, the augmented Lagrangian. r is taken
-over the videos of the update that have been seen so far, on all processes: the residual of an earlier update would push
-the wrong way as often as not, because r differs from batch to batch. A constraint r >= t is the same, with a factor of
-at least 0.
+Let r be the ratio of a statistic's mean over the policy's videos to its mean over the reference videos from the same
+noise. For a constraint r = t, the loss of every video i contains the term
+
+    (lambda + rho (t - r)) (t - r_i),
+
+where the multiplier lambda is updated with the residual t - r after each update. Its gradient is that of the augmented
+Lagrangian lambda (t - r) + rho / 2 (t - r)^2. r is computed over the videos of the current update processed so far, on
+all processes. The r of an earlier update is not used: r varies between batches, so its residual would often have the
+wrong sign. A constraint r >= t is treated in the same way, with a factor of at least 0.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor
 
 SMOOTHING = 0.7
-"""Weight of the residual's average against its new value; multipliers follow the average."""
+"""Weight of the old value in the moving average of a ratio; multipliers are updated with the average."""
 
 
 @dataclass(slots=True)
@@ -32,18 +35,18 @@ class _Constraint:
 
     @property
     def ratio(self) -> float | None:
-        """Of the values noted since the last update; `None` before the first."""
+        """Ratio over the values recorded since the last update; `None` if there are none."""
         return self.total / self.reference if self.reference > 0 else None
 
 
 class RatioConstraints:
-    """Multipliers of ratios to the reference, and their terms of the loss.
+    """Constraints on ratios to the reference videos, with their multipliers and loss terms.
 
     Args:
-        equal: Statistic -> ratio that it is to keep.
-        at_least: Statistic -> ratio that it must not fall below.
+        equal: Statistic -> target of its ratio.
+        at_least: Statistic -> lower bound of its ratio.
         rate: Change of a multiplier per update and unit of the residual, >= 0.
-        penalty: rho, >= 0.
+        penalty: Weight rho of the quadratic term, >= 0.
     """
 
     def __init__(
@@ -60,13 +63,13 @@ class RatioConstraints:
         means: Mapping[str, Tensor],
         gather: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Terms of the loss, `(b,)`; the values are noted for the next `update`.
+        """Return the sum of the loss terms, `(b,)`, and record the values for the next `update`.
 
         Args:
-            values: Statistic -> `(b,)` with gradients, NaN where it does not apply.
-            references: Statistic -> `(b,)` of the reference videos.
+            values: Statistic -> `(b,)` values with gradients; NaN where it does not apply.
+            references: Statistic -> `(b,)` values of the reference videos.
             means: Statistic -> mean over the reference videos of the rollout batch.
-            gather: Puts the values `(n,)` of all processes one after the other; every process calls `loss` alike.
+            gather: Concatenates the values `(n,)` of all processes. All processes must call `loss` equally often.
         """
         known = {name: values[name].isfinite() & references[name].isfinite() for name in self._constraints}
         sums = [
@@ -85,10 +88,10 @@ class RatioConstraints:
         return torch.stack(terms).sum(0)
 
     def update(self) -> dict[str, tuple[float, float]]:
-        """Let the multipliers follow the values noted since the last update, on all processes alike.
+        """Update the multipliers from the values recorded since the last update; the same on all processes.
 
         Returns:
-            Statistic -> ratio and multiplier.
+            Statistic -> (ratio, multiplier).
         """
         found = {}
         for name, constraint in self._constraints.items():
@@ -105,11 +108,11 @@ class RatioConstraints:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Multipliers, and averages of the ratios."""
+        """Return the multipliers and the averages of the ratios."""
         return {name: {"multiplier": c.multiplier, "average": c.average} for name, c in self._constraints.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
         for name, saved in state.items():
             constraint = self._constraints[name]
             constraint.multiplier, constraint.average = saved["multiplier"], saved["average"]

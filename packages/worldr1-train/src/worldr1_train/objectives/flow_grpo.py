@@ -1,11 +1,13 @@
 """The objective `flow-grpo`: a clipped policy gradient on the stochastic steps of the sampler's window.
 
-Flow-GRPO (arXiv 2505.05470) as World-R1 uses it (paper, section 3), with two options of later work. The gradient of a
-step's log-density in the model's output is noise times d mean / d output / std, which differs many times over between
-the steps of a schedule. Flash-GRPO (He et al., 2026, arXiv 2605.15980) divides the loss by this scale. GRPO-Guard (Wang
-et al., 2025, arXiv 2510.22319) looks at the ratio: its logarithm is noise times the shift of the mean over std, minus
-half the squared shift over the variance, so that it lies below 0 on average and spreads as the step's std wants;
-normalised, it is noise times shift, whose mean is 0.
+Flow-GRPO (arXiv 2505.05470) as used in World-R1 (paper, section 3), with two options from later work:
+
+- `rectification`: Flash-GRPO (He et al., 2026, arXiv 2605.15980). The gradient of a step's log-density with respect to
+  the model's output is noise * (d mean / d output) / std. Its scale differs strongly between the steps of a schedule.
+  The loss is divided by this scale.
+- `ratio_normalisation`: GRPO-Guard (Wang et al., 2025, arXiv 2510.22319). If the mean of a step shifts by d, its
+  log-ratio is noise * d / std - d^2 / (2 std^2). Its mean is below 0, and its spread depends on the std of the step.
+  The normalised log-ratio is noise * d, whose mean is 0.
 """
 
 from __future__ import annotations
@@ -25,20 +27,20 @@ from worldr1_train.objectives.advantage_objective import AdvantageObjective
 
 
 class FlowGRPOObjective(AdvantageObjective):
-    """Clipped surrogate of every (video, timestep) pair of the window, plus the KL divergence to the reference."""
+    """Clipped surrogate loss on the (video, timestep) pairs of the window, plus the KL divergence to the reference."""
 
     Config: ClassVar[type[FlowGRPOOptions]] = FlowGRPOOptions
     plan: ClassVar[RolloutPlan] = RolloutPlan(steps="window")
     config: FlowGRPOOptions
 
     def num_items(self, num_steps: int) -> int:
-        """See `Objective.num_items`: one item a stochastic step."""
+        """See `Objective.num_items`: one item per stochastic step."""
         return num_steps
 
     def prepare(self, batches: Sequence[UpdateBatch], policy: Policy) -> list[dict[str, Tensor]]:
-        """Old log-densities and reference means, each through the very micro-batch that the update will see.
+        """Compute old log-densities and reference means, on the same micro-batches as the update.
 
-        With one update per rollout batch, the update's own log-density is the old one.
+        With one update per rollout batch, the log-density of the update itself is the old one.
         """
         data: list[dict[str, Tensor]] = [{} for _ in batches]
         if policy.updates_per_rollout > 1:
@@ -59,7 +61,7 @@ class FlowGRPOObjective(AdvantageObjective):
         return data
 
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
-        """Clipped surrogate plus KL of every pair `(b,)`."""
+        """Return the clipped surrogate plus the KL term of every pair, `(b,)`."""
         step = batch.step(batch.item)
         transition = _transition(step, policy)
         log_prob = self._log_prob(transition, step.next_sample)
@@ -81,7 +83,7 @@ class FlowGRPOObjective(AdvantageObjective):
         return per_pair
 
     def _normalise(self, log_ratio: Tensor, transition: Transition, old_mean: Tensor | None) -> Tensor:
-        """Log-ratio without its bias, in the unit of the sample."""
+        """Return the log-ratio without its bias, multiplied by the std of the step."""
         old = Transition(transition.mean.detach() if old_mean is None else old_mean, transition.std)
         bias = transition.kl_map(old) if log_ratio.ndim > 1 else transition.kl(old)
         return (log_ratio + bias) * transition.std
@@ -90,7 +92,7 @@ class FlowGRPOObjective(AdvantageObjective):
         return transition.log_prob_map(sample) if self.config.credit == "spatial" else transition.log_prob(sample)
 
     def _note_ratios(self, batch: UpdateBatch, policy: Policy, deviation: Tensor, drift: Tensor, high: float) -> None:
-        """Log how far the ratio to the policy that sampled is from 1, also in the sampler's own batch."""
+        """Log the deviation of the ratio from 1: against the old policy, and against the density of the rollout."""
         clipped = (deviation < -self.config.clip) | (deviation > high)
         policy.note("ratio/max_deviation", deviation.abs(), batch.valid)
         policy.note("ratio/rollout_max_deviation", torch.expm1(drift).abs(), batch.valid)
@@ -98,19 +100,20 @@ class FlowGRPOObjective(AdvantageObjective):
 
 
 def _transition(step: PolicyStep, policy: Policy) -> Transition:
-    """Density at recorded pairs under the model as it is."""
+    """Return the transition density of recorded steps under the current model."""
     return policy.scheduler.transition(step.point, step.sample, policy.predict(step))
 
 
 def rectification_weights(scheduler: PolicyScheduler, *, normalised: bool) -> list[float]:
-    """One over the scale of the log-ratio's gradient in the model's output, for every step; the mean is 1.
+    """Return the inverse scale of the gradient of the log-ratio with respect to the model's output, for every step.
 
     Args:
-        scheduler: With its schedule set.
-        normalised: Whether the ratio is normalised: then the scale is not divided by the step's std.
+        scheduler: Policy scheduler with its schedule set.
+        normalised: Whether the ratio is normalised; the scale is then not divided by the std of the step.
 
     Returns:
-        Weights; 0 for steps that cannot be drawn or do not depend on the output.
+        One weight per step; 0 for steps that are not stochastic or do not depend on the output. The mean of the other
+        weights is 1.
     """
     nothing, one = torch.zeros(1, 1), torch.ones(1, 1)
     weights = []

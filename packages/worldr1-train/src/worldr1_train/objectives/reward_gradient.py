@@ -1,10 +1,10 @@
-"""The objective `reward-gradient`: the gradient of the rewards themselves, through decoder and sampler.
+"""The objective `reward-gradient`: maximises rewards by backpropagation through decoder and sampler.
 
-For rewards that are differentiable in the video (`Reward.score_frames`). DRaFT-K (Clark et al., "Directly Fine-Tuning
-Diffusion Models on Differentiable Rewards", 2023, arXiv 2309.17400) goes through the last K steps of the sampler, ReFL
-(Xu et al., "ImageReward", 2023, arXiv 2304.05977) through one step at a random noise level. The gradient follows a
-reward into its blind spots much faster than a policy gradient, so that the model is held by anchors to the one before
-training, and by constraints on statistics of its videos.
+The rewards must be differentiable with respect to the video (`Reward.score_frames`). DRaFT-K (Clark et al., "Directly
+Fine-Tuning Diffusion Models on Differentiable Rewards", 2023, arXiv 2309.17400) backpropagates through the last K steps
+of the sampler, ReFL (Xu et al., "ImageReward", 2023, arXiv 2304.05977) through one step at a random noise level. Direct
+gradients exploit weaknesses of a reward much faster than a policy gradient. Two kinds of terms counteract this: anchors
+to the model before training, and constraints on statistics of the videos.
 """
 
 from __future__ import annotations
@@ -28,49 +28,52 @@ Ratio = Annotated[float, Field(gt=0, le=100)]
 
 
 class RewardGradientObjective(Objective):
-    """Minus the weighted sum of the rewards of every video, plus anchors and constraints."""
+    """Loss that is minus the weighted sum of the rewards of each video, plus anchors and constraints."""
 
     class Config(ComponentConfig):
         """Options of `reward-gradient`."""
 
         through: Literal["sampler", "last-steps", "one-step"] = Field(
             "sampler",
-            description="Where the gradient goes: through every step of the sampler, through its last `last_steps` "
-            "(DRaFT-K), or through the clean video that one step at a random noise level predicts (ReFL).",
+            description="Steps through which the gradient flows: every step of the sampler, its last `last_steps` "
+            "steps (DRaFT-K), or one step at a random noise level that predicts the clean video (ReFL).",
         )
-        last_steps: int = Field(1, ge=1, le=1000, description="Steps of `last-steps`: K.")
+        last_steps: int = Field(1, ge=1, le=1000, description="Number of steps with a gradient for `last-steps`, K.")
         first_frame_anchor: float = Field(
             0.0,
             ge=0,
             le=1e6,
-            description="Weight of the mean squared distance of the first latent frame to that of the model before "
-            "training, from the same noise.",
+            description="Weight of the mean squared distance between the first latent frames of the model and of the "
+            "model before training, from the same noise.",
         )
         kl: float = Field(
             0.0,
             ge=0,
             le=1e6,
-            description="Weight of the mean squared distance of the model's output to that of the model before "
-            "training, at a random one of the steps with gradients.",
+            description="Weight of the mean squared distance between the outputs of the model and of the model before "
+            "training, at one random step with a gradient.",
         )
         noised_kl: float = Field(
             0.0,
             ge=0,
             le=1e6,
-            description="The same, on the videos of the model before training with fresh noise of a random level, as "
-            "in pretraining: it keeps what the model has learnt without holding the videos themselves.",
+            description="Weight of the same distance on videos of the model before training with fresh noise at a "
+            "random level, as in pretraining. It preserves what the model has learnt without fixing its videos.",
         )
         keep: dict[str, Ratio] = Field(
             default_factory=dict,
-            description="Reward or metric -> ratio to the videos of the model before training that is to be kept.",
+            description="Reward or metric -> target of its ratio to the videos of the model before training.",
         )
         at_least: dict[str, Ratio] = Field(
-            default_factory=dict, description="Likewise, ratios that must not be fallen below."
+            default_factory=dict,
+            description="Reward or metric -> lower bound of its ratio to the videos of the model before training.",
         )
         dual_rate: float = Field(
             0.5, ge=0, le=1e6, description="Change of a constraint's multiplier per update and unit of its residual."
         )
-        penalty: float = Field(5.0, ge=0, le=1e6, description="Weight of a constraint's residual itself.")
+        penalty: float = Field(
+            5.0, ge=0, le=1e6, description="Weight of the quadratic penalty on a constraint's residual."
+        )
 
     plan: ClassVar[RolloutPlan] = RolloutPlan(steps="all", policy="reference", scored=False)
     config: Config
@@ -79,14 +82,14 @@ class RewardGradientObjective(Objective):
         super().__init__(config, device=device, **options)
         twice = sorted(self.config.keep.keys() & self.config.at_least.keys())
         if twice:
-            raise UserError(f"keep and at_least both constrain {twice}. Name each statistic once.")
+            raise UserError(f"keep and at_least both constrain {twice}. Constrain each statistic in one of them only.")
         self._constraints = RatioConstraints(
             self.config.keep, self.config.at_least, rate=self.config.dual_rate, penalty=self.config.penalty
         )
 
     @property
     def statistics(self) -> Sequence[str]:
-        """See `Objective.statistics`: the constrained ones."""
+        """See `Objective.statistics`: the constrained statistics."""
         return [*self.config.keep, *self.config.at_least]
 
     def num_items(self, num_steps: int) -> int:
@@ -99,7 +102,7 @@ class RewardGradientObjective(Objective):
         return 1
 
     def prepare(self, batches: Sequence[UpdateBatch], policy: Policy) -> list[dict[str, Tensor]]:
-        """Rewards and statistics of the reference videos, and the statistics' means over all processes."""
+        """Compute rewards and statistics of the reference videos, and means of the statistics over all processes."""
         data, measured = [], []
         for batch in batches:
             frames = torch.stack([_reference(batch, row) for row in range(len(batch.clips))]).to(batch.latents.device)
@@ -112,7 +115,7 @@ class RewardGradientObjective(Objective):
         return data
 
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
-        """Loss of every video `(b,)`."""
+        """Return the loss of every video, `(b,)`."""
         steps = batch.steps()
         made, step = self._denoise(batch, policy)
         frames = policy.decode(made.latents)
@@ -143,7 +146,7 @@ class RewardGradientObjective(Objective):
         return loss
 
     def end_update(self, policy: Policy) -> None:
-        """Let the multipliers follow."""
+        """Update the multipliers of the constraints and log them."""
         if not self.statistics:
             return
         one = torch.ones(1, dtype=torch.bool)
@@ -152,7 +155,7 @@ class RewardGradientObjective(Objective):
             policy.note(f"keep/{name}/multiplier", torch.tensor([multiplier]), one)
 
     def state_dict(self) -> dict[str, Any]:
-        """Multipliers of the constraints."""
+        """See `Objective.state_dict`: the state of the constraints."""
         return self._constraints.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -160,7 +163,7 @@ class RewardGradientObjective(Objective):
         self._constraints.load_state_dict(state)
 
     def _denoise(self, batch: UpdateBatch, policy: Policy) -> tuple[Denoised, int]:
-        """The videos with gradients, and a random one of the steps that have one."""
+        """Generate the videos with gradients; also return the index of a random step among those with a gradient."""
         steps, config = batch.steps(), self.config
         if config.through != "one-step":
             made = policy.denoise(steps, last=config.last_steps if config.through == "last-steps" else None)
@@ -173,14 +176,14 @@ class RewardGradientObjective(Objective):
         return Denoised(policy.scheduler.ode_step(to_data, sample, output), [sample], [output], index), 0
 
     def _noised_distance(self, batch: UpdateBatch, policy: Policy) -> Tensor:
-        """Mean squared distance of the outputs on noised videos of the model before training, `(b,)`."""
+        """Return the mean squared distance to the outputs of the model before training on noised videos, `(b,)`."""
         noised = draw_noised(policy.scheduler, batch, (0, batch.num_steps), batch.generator)
         with torch.no_grad(), policy.reference():
             before = policy.predict(noised.step, noised.sample)
         return mean_square(policy.predict(noised.step, noised.sample) - before)
 
     def _reward(self, frames: Tensor, batch: UpdateBatch, policy: Policy) -> Tensor:
-        """Weighted sum of the rewards that apply, `(b,)`; logged also as the gain over the reference video."""
+        """Return the weighted sum of the applicable rewards, `(b,)`; log it, and its gain over the reference videos."""
         scores = policy.score_frames(frames, batch.clips)
         for name, values in scores.items():
             policy.note(f"rewards/{name}/mean", values, batch.valid & values.isfinite())
@@ -191,12 +194,12 @@ class RewardGradientObjective(Objective):
 
 
 def _total(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Weighted sum of the scores that apply, `(b,)`."""
+    """Return the weighted sum of the applicable scores, `(b,)`."""
     parts = [weights[name] * torch.where(v.isfinite(), v, torch.zeros_like(v)) for name, v in scores.items()]
     return torch.stack(parts).sum(0)
 
 
 def _reference(batch: UpdateBatch, row: int) -> Tensor:
     reference = batch.clips[row].reference
-    assert reference is not None, "plans that sample with the reference give every clip its reference"
+    assert reference is not None, "with policy='reference', every clip has a reference"
     return reference.frames
