@@ -60,7 +60,7 @@ def test_every_argument_of_ours_has_a_help_text():
     ids=lambda option: next(iter(option)),
 )
 def test_options_of_tokens_are_refused(tmp_path, option):
-    with pytest.raises(UserError, match=f"{next(iter(option))} has no meaning for videos"):
+    with pytest.raises(UserError, match=f"{next(iter(option))} is not supported: it has no meaning for videos"):
         make_arguments(tmp_path, **option)
 
 
@@ -97,14 +97,14 @@ def test_accumulation_follows_from_the_sizes(tmp_path):
 
 @pytest.mark.parametrize("name", ["FSDP", "DeepSpeed"])
 def test_sharding_on_the_cpu_is_refused(name):
-    with pytest.raises(UserError, match=f"{name} is asked for, and the run is on the CPU"):
+    with pytest.raises(UserError, match=f"{name} is requested, but the run is on the CPU"):
         check_launch("cpu", environment={f"ACCELERATE_USE_{name.upper()}": "true"})
     check_launch("cuda", environment={f"ACCELERATE_USE_{name.upper()}": "true"})
 
 
 def test_launch_of_several_processes_that_started_one_is_refused():
     launched = {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-    with pytest.raises(UserError, match=r"several processes and started one.*torchrun"):
+    with pytest.raises(UserError, match=r"several processes but started only one.*torchrun"):
         check_launch("cpu", environment=launched)
     check_launch("cpu", environment={**launched, "WORLD_SIZE": "2", "RANK": "0"})
     check_launch("cpu", environment={"ACCELERATE_MIXED_PRECISION": "no"})
@@ -122,7 +122,7 @@ def test_environment_of_accelerates_launcher_is_what_the_check_looks_for():
         for name in ("WORLD_SIZE", "RANK", *(() if refused else ("MASTER_ADDR",))):
             environment.pop(name, None)
         if refused:
-            with pytest.raises(UserError, match="started one"):
+            with pytest.raises(UserError, match="started only one"):
                 check_launch("cpu", environment=environment)
         else:
             check_launch("cpu", environment=environment)

@@ -1,4 +1,4 @@
-"""The training arguments: TRL's `GRPOConfig` with the defaults of World-R1, less what only makes sense for tokens."""
+"""Training arguments: TRL's `GRPOConfig` with the defaults of World-R1, without the options for tokens."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ SUPPORTED = frozenset(
         *("multi_objective_aggregation", "remove_unused_columns", "disable_dropout"),
     }
 )
-"""Fields that TRL adds to `transformers.TrainingArguments` and that mean the same here."""
+"""Fields that TRL adds to `transformers.TrainingArguments` and that have the same meaning here."""
 
 
 @dataclass
 class FlowGRPOConfig(GRPOConfig):
-    r"""Arguments of [`FlowGRPOTrainer`]; those of [`~trl.GRPOConfig`] that concern tokens or vLLM are refused.
+    r"""Arguments of [`FlowGRPOTrainer`]. Arguments of [`~trl.GRPOConfig`] for tokens or vLLM raise an error.
 
-    A rollout batch holds `prompts_per_rollout_batch` groups of `num_generations` videos over all processes. It is
-    updated from in micro-batches of `per_device_train_batch_size` (video, timestep) pairs, in
-    `updates_per_rollout_batch` optimiser steps; gradient accumulation follows from these numbers. Defaults are the
-    constants of World-R1.
+    A rollout batch contains `prompts_per_rollout_batch` groups of `num_generations` videos, over all processes. It is
+    used for `updates_per_rollout_batch` optimiser steps, in micro-batches of `per_device_train_batch_size` (video,
+    timestep) pairs. The number of gradient accumulation steps is computed from these numbers, and `bf16` is chosen by
+    device if it is left out. Defaults are the values of World-R1.
 
-    The options, their bounds and their keys in a manifest are those of `worldr1_train.options`; what follows from the
-    device (`bf16`) or from several numbers (gradient accumulation) need not be given.
+    The options, their bounds and their manifest keys are defined in `worldr1_train.options`.
     """
 
     learning_rate: float = argument_field("learning_rate")
@@ -46,13 +45,13 @@ class FlowGRPOConfig(GRPOConfig):
     weight_decay: float = argument_field("weight_decay")
     max_grad_norm: float = argument_field("max_grad_norm")
     lr_scheduler_type: str = argument_field("lr_scheduler_type")
-    logging_steps: float = field(default=1, metadata={"help": "Optimiser steps from one log to the next."})
+    logging_steps: float = field(default=1, metadata={"help": "Optimiser steps between logs."})
     num_generations: int = argument_field("num_generations")
     epsilon: float = argument_field("epsilon")
     beta: float = argument_field("beta")
     multi_objective_aggregation: str = argument_field("multi_objective_aggregation")
     bf16: bool | None = field(
-        default=None, metadata={"help": "Run denoisers in bfloat16; on a GPU but not on the CPU if left out."}
+        default=None, metadata={"help": "Run the denoisers in bfloat16. Defaults to true on a GPU, false on the CPU."}
     )
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Has no effect here."})
 
@@ -76,15 +75,15 @@ class FlowGRPOConfig(GRPOConfig):
     sample_videos_every: int = argument_field("sample_videos_every")
 
     recompute_activations: bool = field(
-        init=False, default=False, metadata={"help": "What gradient_checkpointing asked for; the backbone does it."}
+        init=False, default=False, metadata={"help": "Value of gradient_checkpointing, which the backbone applies."}
     )
 
     def __post_init__(self) -> None:
         self._refuse_token_options()
         self._check_options()
         check_launch("cpu" if self.use_cpu else None, fsdp=bool(self.fsdp), deepspeed=bool(self.deepspeed))
-        # TRL's own checks concern videos a micro-batch, and groups of any objective; ours are items, which
-        # `count_micro_batches` checks.
+        # TRL's checks assume micro-batches of videos and groups of at least 2. Our micro-batches contain items, which
+        # `count_micro_batches` checks, so TRL gets values that pass.
         micro_batch, self.per_device_train_batch_size = self.per_device_train_batch_size, 1
         group_size, self.num_generations = self.num_generations, max(2, self.num_generations)
         self.generation_batch_size = self.prompts_per_rollout_batch * self.num_generations
@@ -101,9 +100,9 @@ class FlowGRPOConfig(GRPOConfig):
             raise UserError(
                 f"prompts_per_rollout_batch ({self.prompts_per_rollout_batch}) must be a multiple of the number of "
                 "processes "
-                f"({self.world_size}), so that no group is torn apart."
+                f"({self.world_size}), because a group cannot be split between processes."
             )
-        self._n_gpu = min(self.n_gpu, 1)  # several GPUs in one process would be wrapped in DataParallel
+        self._n_gpu = min(self.n_gpu, 1)  # with more, transformers would wrap the model in DataParallel
 
     @property
     def prompts_per_process(self) -> int:
@@ -111,7 +110,10 @@ class FlowGRPOConfig(GRPOConfig):
         return self.prompts_per_rollout_batch // self.world_size
 
     def count_micro_batches(self, num_items: int) -> int:
-        """Micro-batches of a rollout batch on one process, for so many items of every video.
+        """Return the number of micro-batches per rollout batch on one process.
+
+        Args:
+            num_items: Items per video.
 
         Raises:
             UserError: The sizes do not divide each other.
@@ -143,15 +145,17 @@ class FlowGRPOConfig(GRPOConfig):
             value = getattr(self, item.name)
             if value != item.default:
                 raise UserError(
-                    f"{item.name} has no meaning for videos, or follows from prompts_per_rollout_batch, "
-                    f"num_generations and updates_per_rollout_batch; received {value!r}. Leave it out."
+                    f"{item.name} is not supported: it has no meaning for videos, or is computed from "
+                    "prompts_per_rollout_batch, num_generations and updates_per_rollout_batch; received "
+                    f"{value!r}. Leave it out."
                 )
 
     def check_steps(self) -> None:
-        """Check the number of steps, once it is known.
+        """Check `max_steps`, once it is known.
 
         Raises:
-            UserError: `max_steps` leaves a rollout batch unfinished, or ends before the first update of the average.
+            UserError: `max_steps` is not a multiple of `updates_per_rollout_batch`, or the run ends before the first
+                update of the average.
         """
         with _as_user_error():
             check_steps("max_steps", self.max_steps, self.updates_per_rollout_batch)
@@ -172,7 +176,7 @@ class FlowGRPOConfig(GRPOConfig):
 
 @contextlib.contextmanager
 def _as_user_error() -> Iterator[None]:
-    """Mistakes in options as errors of the user; pydantic makes its own of them for a manifest."""
+    """Convert `ValueError` to `UserError`; for a manifest, pydantic converts the same errors."""
     try:
         yield
     except ValueError as error:
@@ -180,6 +184,6 @@ def _as_user_error() -> Iterator[None]:
 
 
 def _device_type(use_cpu: bool) -> str:
-    """Type of the device that transformers chooses."""
+    """Return the type of the device that transformers will choose."""
     device = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if device is None else device.type

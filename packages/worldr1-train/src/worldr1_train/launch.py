@@ -1,4 +1,4 @@
-"""Checks for launch options that accelerate would silently ignore."""
+"""Checks of launch options that accelerate would silently ignore."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ def check_launch(
     deepspeed: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Check that the launch of this process agrees with the requested devices and sharding.
+    """Check that the launch of this process agrees with the requested device and sharding.
 
     Args:
-        device: Device type that is asked for; `None` for CUDA where there is one.
-        fsdp: Whether the training arguments ask for FSDP.
-        deepspeed: Whether they ask for DeepSpeed.
-        environment: Environment variables; the process's own if left out.
+        device: Requested device type; `None` for CUDA if it is available.
+        fsdp: Whether the training arguments request FSDP.
+        deepspeed: Whether the training arguments request DeepSpeed.
+        environment: Environment variables. Defaults to those of the process.
 
     Raises:
-        UserError: FSDP or DeepSpeed on the CPU, or several processes of which accelerate starts one.
+        UserError: FSDP or DeepSpeed is requested on the CPU, or accelerate started only one of several requested
+            processes.
     """
     env = os.environ if environment is None else environment
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
@@ -39,13 +40,13 @@ def check_launch(
     for name, wanted in asked.items():
         if wanted and on_cpu:
             raise UserError(
-                f"{name} is asked for, and the run is on the CPU, where accelerate ignores it. Run on GPUs, or take "
+                f"{name} is requested, but the run is on the CPU, where accelerate ignores it. Run on GPUs, or use "
                 f"plain data parallelism: {TORCHRUN}"
             )
-    # Accelerate's simple launcher names a master for several processes, but starts this one alone.
+    # For several processes, accelerate's simple launcher sets MASTER_ADDR but starts only this process.
     if "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env:
         raise UserError(
-            "accelerate launch was asked for several processes and started one, as it does with --cpu. "
+            "accelerate launch was asked to start several processes but started only one, as it does with --cpu. "
             f"Start them with: {TORCHRUN}"
         )
 

@@ -1,4 +1,4 @@
-"""What training options must satisfy together, in one place for manifests and for training arguments."""
+"""Checks of combinations of training options, shared by manifests and training arguments."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from worldr1_train.options import OPTIONS
 
 
 class Spelling(Enum):
-    """How messages name an option: as the manifest does, or as `FlowGRPOConfig` does."""
+    """Names of options in messages: those of the manifest, or those of `FlowGRPOConfig`."""
 
     MANIFEST = "manifest"
     ARGUMENT = "argument"
 
     def name_of(self, argument: str) -> str:
-        """The name of an option within its part of the manifest, or of the argument."""
+        """Return the name of an option: the last part of its manifest key, or the argument."""
         return OPTIONS[argument].name if self is Spelling.MANIFEST else argument
 
     def value_of(self, argument: str, value: Any) -> Any:
-        """A value as it is spelled there."""
+        """Convert the value of an argument to this spelling."""
         values = OPTIONS[argument].values
         if self is Spelling.ARGUMENT or values is None:
             return value
@@ -29,17 +29,17 @@ class Spelling(Enum):
 def check_batch_sizes(
     spelling: Spelling, *, group_size: int, num_groups: int, groups_per_rollout: int, micro_batch_size: int
 ) -> None:
-    """Check that a rollout batch can be divided.
+    """Check that a rollout batch can be divided into chunks, and chunks into micro-batches.
 
     Args:
-        spelling: Of the message.
-        group_size: Videos of a group.
-        num_groups: Groups of a rollout batch on each process, as far as is known.
-        groups_per_rollout: Groups that are denoised together.
-        micro_batch_size: Pairs of a micro-batch.
+        spelling: Spelling of options in messages.
+        group_size: Videos per group.
+        num_groups: Groups per rollout batch on each process; over all processes if their number is unknown.
+        groups_per_rollout: Groups denoised together.
+        micro_batch_size: (video, timestep) pairs per micro-batch.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: `groups_per_rollout` or `micro_batch_size` is not a divisor.
     """
     chunk = groups_per_rollout * group_size
     if num_groups % groups_per_rollout:
@@ -49,16 +49,21 @@ def check_batch_sizes(
         )
     if chunk % micro_batch_size:
         raise ValueError(
-            f"{spelling.name_of('per_device_train_batch_size')} ({micro_batch_size}) must divide the videos that are "
+            f"{spelling.name_of('per_device_train_batch_size')} ({micro_batch_size}) must divide the number of videos "
             f"denoised together, groups_per_rollout x {spelling.name_of('num_generations')} ({chunk})"
         )
 
 
 def check_steps(name: str, steps: int, updates_per_rollout_batch: int) -> None:
-    """Check that a number of optimiser steps is one of whole rollout batches.
+    """Check that a number of optimiser steps is a multiple of the steps per rollout batch.
+
+    Args:
+        name: Name of the option, for the message.
+        steps: Optimiser steps.
+        updates_per_rollout_batch: Optimiser steps per rollout batch.
 
     Raises:
-        ValueError: It is not.
+        ValueError: `steps` is not a multiple.
     """
     if steps % updates_per_rollout_batch:
         raise ValueError(
@@ -67,36 +72,36 @@ def check_steps(name: str, steps: int, updates_per_rollout_batch: int) -> None:
 
 
 def check_average(spelling: Spelling, total_steps: int, every: int | None) -> None:
-    """Check that a run is long enough for its moving average, which is what is exported.
+    """Check that the moving average, which is exported, is updated at least once in a run.
 
     Args:
-        spelling: Of the message.
+        spelling: Spelling of options in messages.
         total_steps: Optimiser steps of the run.
-        every: Steps from one update of the average to the next; `None` without an average.
+        every: Optimiser steps between updates of the average; `None` without an average.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The run ends before the first update.
     """
     if every is not None and total_steps < every:
         name, off = (
             ("ema.every", "ema to null") if spelling is Spelling.MANIFEST else ("ema_every", "ema_decay to None")
         )
         raise ValueError(
-            f"the run ends after {total_steps} steps, before {name} ({every}): the average, which is exported, would "
-            f"be the untrained model. Lower {name}, or set {off}"
+            f"the run ends after {total_steps} steps, before the first update of the average ({name}: {every}); the "
+            f"average, which is exported, would be the untrained model. Lower {name}, or set {off}"
         )
 
 
 def check_credit(spelling: Spelling, credit: str, aggregation: str) -> None:
-    """Check that rewards are normalised one by one where places are credited.
+    """Check that spatial credit is used with GDPO, which normalises each reward separately.
 
     Args:
-        spelling: Of the message.
+        spelling: Spelling of options in messages.
         credit: `"video"` or `"spatial"`.
-        aggregation: The argument `multi_objective_aggregation`.
+        aggregation: Value of the argument `multi_objective_aggregation`.
 
     Raises:
-        ValueError: They are not.
+        ValueError: `credit` is `"spatial"` with another aggregation.
     """
     name = "multi_objective_aggregation"
     if credit == "spatial" and aggregation != "normalize_then_sum":

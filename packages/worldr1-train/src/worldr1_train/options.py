@@ -1,4 +1,4 @@
-"""Every training option once: its key in a manifest, the argument of the trainer it becomes, bounds, and what it does.
+"""Definitions of the training options: manifest key, trainer argument, default, bounds and description.
 
 The section `train` of a manifest and `FlowGRPOConfig` both take their defaults, bounds and descriptions from here.
 """
@@ -19,13 +19,13 @@ class Option:
 
     Attributes:
         argument: Field of `FlowGRPOConfig`.
-        key: Key in the manifest's section `train`; dots lead into its parts.
-        default: Default of both, as the manifest spells it.
-        help: What it does.
-        low: Least value; excluded if `above_low`.
-        high: Greatest value; excluded if `below_high`.
-        values: What the manifest says -> what the argument is, for an option that is one of several words.
-        inherited: Whether `transformers` or TRL checks the argument, and gives its default in Python.
+        key: Key in the manifest's section `train`; dots separate nested keys.
+        default: Default value, as written in a manifest.
+        help: Description.
+        low: Lower bound; excluded if `above_low`.
+        high: Upper bound; excluded if `below_high`.
+        values: Value in a manifest -> value of the argument, for an option with a fixed set of values.
+        inherited: Whether `transformers` or TRL checks the argument and provides its default in Python.
     """
 
     argument: str
@@ -41,16 +41,16 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The last part of the key."""
+        """Last part of the key."""
         return self.key.rpartition(".")[2]
 
     def to_argument(self, value: Any) -> Any:
-        """The argument for a value of the manifest; the default for a part of the manifest that is null."""
+        """Convert a manifest value to the argument's value; `None` to the default."""
         value = self.default if value is None else value
         return value if self.values is None else self.values[value]
 
     def problem(self, value: Any) -> str | None:
-        """Why the argument cannot have a value, or `None`."""
+        """Return why a value of the argument is invalid, or `None` if it is valid."""
         if self.values is not None:
             allowed = tuple(self.values.values())
             return None if value in allowed else f"must be one of {allowed}"
@@ -64,7 +64,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """The bounds in words."""
+        """Bounds in words, for messages."""
         low = f"above {self.low:g}" if self.above_low else f"of at least {self.low:g}"
         if self.high is None:
             return low
@@ -82,7 +82,7 @@ SIZES = (
         "num_generations",
         "group_size",
         8,
-        "Videos of a group, which share a prompt: G; objectives that compare them need 2 or more.",
+        "Videos per group, G; they share a prompt. Objectives that compare them need 2 or more.",
         1,
         1024,
     ),
@@ -90,7 +90,7 @@ SIZES = (
         "prompts_per_rollout_batch",
         "prompts_per_rollout_batch",
         1,
-        "Groups of a rollout batch, over all processes; a multiple of their number.",
+        "Groups per rollout batch, over all processes; a multiple of the number of processes.",
         1,
         10**5,
     ),
@@ -98,7 +98,7 @@ SIZES = (
         "groups_per_rollout",
         "groups_per_rollout",
         1,
-        "Groups that are denoised together on a process; lower it to save memory.",
+        "Groups denoised together on each process; lower it to save memory.",
         1,
         10**4,
     ),
@@ -106,13 +106,11 @@ SIZES = (
         "per_device_train_batch_size",
         "micro_batch_size",
         1,
-        "(video, timestep) pairs of one forward and backward pass on a process.",
+        "(video, timestep) pairs per forward and backward pass on each process.",
         1,
         10**4,
     ),
-    Option(
-        "updates_per_rollout_batch", "updates_per_rollout_batch", 1, "Optimiser steps from one rollout batch.", 1, 10**5
-    ),
+    Option("updates_per_rollout_batch", "updates_per_rollout_batch", 1, "Optimiser steps per rollout batch.", 1, 10**5),
     Option("num_iterations", "num_iterations", 1, "Passes over a rollout batch.", 1, 100),
 )
 
@@ -132,17 +130,17 @@ OPTIMISER = (
         "max_grad_norm",
         "optimiser.max_grad_norm",
         1.0,
-        "Norm to which gradients are clipped; 0 for none.",
+        "Maximum gradient norm for clipping; 0 disables clipping.",
         0,
         1e6,
         inherited=True,
     ),
-    Option("lr_scheduler_type", "optimiser.schedule", "constant", "Course of the learning rate.", inherited=True),
+    Option("lr_scheduler_type", "optimiser.schedule", "constant", "Learning rate schedule.", inherited=True),
     Option(
         "warmup_steps",
         "optimiser.warmup_steps",
         0,
-        "Optimiser steps until the full learning rate.",
+        "Warm-up steps of the learning rate.",
         0,
         10**6,
         inherited=True,
@@ -154,7 +152,7 @@ OBJECTIVE = (
         "epsilon",
         "objective.clip",
         1e-3,
-        "How far the probability ratio may leave 1.",
+        "Clipping range of the probability ratio around 1.",
         0,
         1,
         above_low=True,
@@ -164,7 +162,7 @@ OBJECTIVE = (
         "epsilon_high",
         "objective.clip_high",
         None,
-        "How far it may rise above 1; as `clip` if left out.",
+        "Clipping range of the probability ratio above 1. Defaults to `clip`.",
         0,
         1e3,
         above_low=True,
@@ -174,15 +172,15 @@ OBJECTIVE = (
         "ratio_normalisation",
         "objective.ratio_normalisation",
         False,
-        "Take the bias of drifted means out of the log-ratio and measure it in the unit of the sample, so that `clip` "
-        "means the same at every step (GRPO-Guard).",
+        "Remove the bias of the log-ratio and scale it by the std of its step, so that `clip` has the same effect at "
+        "every step (GRPO-Guard).",
     ),
     Option(
         "rectification",
         "objective.rectification",
         False,
-        "Divide the loss of a step by the scale of its gradient in the model's output, so that every step of the "
-        "schedule weighs the same (Flash-GRPO).",
+        "Divide the loss of a step by the scale of its gradient with respect to the model's output, so that all steps "
+        "of the schedule have the same weight (Flash-GRPO).",
     ),
     Option("beta", "objective.kl", 0.004, "Weight of the KL divergence to the model before training.", 0, 1e6),
     Option(
@@ -192,28 +190,28 @@ OBJECTIVE = (
         "multi_objective_aggregation",
         "objective.aggregation",
         "weighted-sum",
-        "How rewards become one advantage: normalise their weighted sum within the group, or each of them first "
-        "(GDPO).",
+        "How rewards are combined into one advantage: normalise their weighted sum within the group, or normalise each "
+        "reward before the sum (GDPO).",
         values={"weighted-sum": "sum_then_normalize", "gdpo": "normalize_then_sum"},
     ),
     Option(
         "credit",
         "objective.credit",
         "video",
-        "Who earns a reward: the video as a whole, or half of it the places of the picture where it was earned, for "
-        "rewards that say so (needs GDPO).",
+        "Credit assignment: `video` gives a video one advantage; `spatial` also uses the spatial maps of rewards that "
+        "have one, for an advantage per position (needs GDPO).",
         values={"video": "video", "spatial": "spatial"},
     ),
 )
 
 RUN = (
-    Option("ema_decay", "ema.decay", 0.9, "Weight of the average against new values.", 0, 1, below_high=True),
-    Option("ema_every", "ema.every", 8, "Optimiser steps from one update of the average to the next.", 1, 10**6),
+    Option("ema_decay", "ema.decay", 0.9, "Decay: weight of the old average in an update.", 0, 1, below_high=True),
+    Option("ema_every", "ema.every", 8, "Optimiser steps between updates of the average.", 1, 10**6),
     Option(
         "bf16",
         "precision",
         "auto",
-        "Arithmetic of the denoisers: auto is bfloat16 on a GPU and float32 on the CPU.",
+        "Precision of the denoisers: auto is bfloat16 on a GPU and float32 on the CPU.",
         values={"auto": None, "float32": False, "bfloat16": True},
         inherited=True,
     ),
@@ -221,14 +219,14 @@ RUN = (
         "gradient_checkpointing",
         "gradient_checkpointing",
         True,
-        "Compute activations again in the backward pass: less memory, about a third more time.",
+        "Recompute activations in the backward pass: less memory, about a third more time.",
     ),
-    Option("async_rewards", "async_rewards", True, "Score a chunk of rollouts while the next is sampled."),
+    Option("async_rewards", "async_rewards", True, "Score a chunk of rollouts while the next one is sampled."),
     Option(
         "max_failed_share",
         "failures.max_share",
         0.5,
-        "Share of a rollout batch's samples whose rewards may fail before the run stops.",
+        "Maximum share of samples of a rollout batch whose rewards may fail; above it the run stops.",
         0,
         1,
     ),
@@ -236,7 +234,7 @@ RUN = (
         "max_refills",
         "failures.refills",
         0,
-        "How often videos whose rewards failed are sampled and scored again, so that their groups are whole.",
+        "How often videos whose rewards failed are sampled and scored again, to complete their groups.",
         0,
         100,
     ),
@@ -244,33 +242,33 @@ RUN = (
         "max_loss",
         "failures.max_loss",
         100.0,
-        "Absolute loss of an optimiser step above which the run stops.",
+        "Maximum absolute loss of an optimiser step; above it the run stops.",
         0,
         1e9,
         above_low=True,
     ),
-    Option("num_sample_videos", "samples.num_videos", 2, "Videos of a rollout batch that are written.", 0, 64),
-    Option("sample_videos_every", "samples.every", 50, "Optimiser steps from one writing to the next.", 1, 10**7),
+    Option("num_sample_videos", "samples.num_videos", 2, "Number of videos written from a rollout batch.", 0, 64),
+    Option("sample_videos_every", "samples.every", 50, "Optimiser steps between written samples.", 1, 10**7),
     Option(
         "save_steps",
         "checkpoints.every",
         50,
-        "Optimiser steps from one to the next; the last is always kept.",
+        "Optimiser steps between checkpoints. The last one is always kept.",
         1,
         10**7,
         inherited=True,
     ),
-    Option("save_total_limit", "checkpoints.keep", 2, "How many are kept.", 1, 1000, inherited=True),
+    Option("save_total_limit", "checkpoints.keep", 2, "Number of checkpoints to keep.", 1, 1000, inherited=True),
 )
 
 OPTIONS: Mapping[str, Option] = {option.argument: option for option in (*SIZES, *OPTIMISER, *OBJECTIVE, *RUN)}
-"""Argument -> option. The others follow from several keys: see `worldr1_train.plan_arguments`."""
+"""Argument -> option. `worldr1_train.plan_arguments` computes the arguments that depend on several keys."""
 
 _BY_KEY = {option.key: option for option in OPTIONS.values()}
 
 
 def manifest_field(key: str) -> Any:
-    """The pydantic field of an option, by its key in the section."""
+    """Return the pydantic field of an option, by its key in the section `train`."""
     option = _BY_KEY[key]
     bounds: dict[str, Any] = {
         ("gt" if option.above_low else "ge"): option.low,
@@ -280,13 +278,13 @@ def manifest_field(key: str) -> Any:
 
 
 def argument_field(argument: str) -> Any:
-    """The dataclass field of an option, by the name of its argument."""
+    """Return the dataclass field of an option, by the name of its argument."""
     option = OPTIONS[argument]
     return dataclasses.field(default=option.to_argument(option.default), metadata={"help": option.help})
 
 
 def read_section(section: Any) -> dict[str, Any]:
-    """The arguments that a section `train` stands for, of the options that have one key."""
+    """Return the trainer arguments for a section `train`, for all options in `OPTIONS`."""
     arguments = {option.argument: option.to_argument(_lookup(section, option.key)) for option in OPTIONS.values()}
     return arguments if section.ema is not None else {**arguments, "ema_decay": None}
 

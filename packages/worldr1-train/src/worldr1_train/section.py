@@ -1,4 +1,4 @@
-"""The manifest's section `train`: what a run does, in the words of its users."""
+"""Pydantic models of the manifest's section `train`."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class _Part(BaseModel):
 
 
 class ObjectiveSpec(ComponentSpec):
-    """An objective by name, with its share in the loss; every other key is an option of it."""
+    """Objective by name, with its weight in the loss. All other keys are options of the objective."""
 
-    weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor in the loss.")
+    weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of the objective in the loss.")
 
 
 def _read_objective(value: Any) -> Any:
-    """Objectives by their names, so that mistakes are told by the keys that the manifest has.
+    """Validate a mapping or a list here, so that error messages contain the keys of the manifest.
 
     Raises:
-        ValueError: The value has another form.
+        ValueError: The value is neither a mapping nor a list.
     """
     if isinstance(value, list) and value:
         return TypeAdapter(list[ObjectiveSpec]).validate_python(value, strict=True)
@@ -42,23 +42,26 @@ def _read_objective(value: Any) -> Any:
         return ObjectiveSpec.model_validate(dict(value), strict=True)
     if isinstance(value, BaseModel):
         return value
-    raise ValueError("an objective is a mapping of options, with its name unless it is flow-grpo, or a list of these")
+    raise ValueError(
+        "an objective must be a mapping of options (with its name, unless it is flow-grpo) or a list of such mappings"
+    )
 
 
 class StageSection(_Part):
     """One phase of the training cycle (paper, section 4)."""
 
-    steps: int = Field(ge=1, le=10**7, description="Optimiser steps a cycle.")
-    prompts: str = Field(default="main", min_length=1, description="Split, a key of the manifest's `prompts`.")
+    steps: int = Field(ge=1, le=10**7, description="Optimiser steps per cycle.")
+    prompts: str = Field(default="main", min_length=1, description="Prompt split, a key of the manifest's `prompts`.")
     rewards: Literal["all"] | list[Name] = Field(
-        default="all", description="Rewards of the manifest that count in this stage: `all`, or their names."
+        default="all", description="Rewards of the manifest to use in this stage: `all`, or a list of names."
     )
     noise: bool | ComponentSpec = Field(
         default=True,
-        description="The manifest's noise conditioner: on, off (white noise), or another one with its options.",
+        description="true: the manifest's noise conditioner; false: plain Gaussian noise; or another noise conditioner "
+        "with its options.",
     )
     objective: Annotated[ObjectiveSpec | list[ObjectiveSpec], BeforeValidator(_read_objective)] | None = Field(
-        default=None, description="Objective of this stage, or several; `train.objective` if left out."
+        default=None, description="One or several objectives of this stage. Defaults to `train.objective`."
     )
 
 
@@ -66,24 +69,24 @@ class AdapterSection(_Part):
     """Low-rank adapter (LoRA) that is trained."""
 
     rank: int = Field(default=32, ge=1, le=4096, description="Rank r.")
-    alpha: float = Field(default=64.0, gt=0, le=1e5, description="Scale; the update is alpha / r x B A.")
+    alpha: float = Field(default=64.0, gt=0, le=1e5, description="Scale; the weight update is alpha / r x B A.")
     target_modules: list[Name] | None = Field(
-        default=None, min_length=1, description="Linear layers that it goes on; the backbone's own list if left out."
+        default=None, min_length=1, description="Linear layers with an adapter. Defaults to the backbone's list."
     )
 
 
 def _as_tuple(value: Any) -> Any:
-    """A list of YAML as the tuple that strict validation of Python values asks for."""
+    """Convert a YAML list to a tuple, which strict validation requires."""
     return tuple(value) if isinstance(value, list) else value
 
 
 class OptimiserSection(_Part):
-    """AdamW and its schedule."""
+    """AdamW and its learning rate schedule."""
 
     learning_rate: float = manifest_field("optimiser.learning_rate")
     weight_decay: float = manifest_field("optimiser.weight_decay")
     betas: Annotated[tuple[Decay, Decay], BeforeValidator(_as_tuple)] = Field(
-        default=(0.9, 0.999), description="Decay of the two moments, in [0, 1)."
+        default=(0.9, 0.999), description="Decay rates of AdamW's two moments, in [0, 1)."
     )
     max_grad_norm: float = manifest_field("optimiser.max_grad_norm")
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = manifest_field(
@@ -94,22 +97,22 @@ class OptimiserSection(_Part):
         default=None,
         ge=1,
         le=10**6,
-        description="Last optimiser steps, in which `warmup_stable_decay` lets the learning rate fall linearly to 0; "
-        "half of all if left out.",
+        description="Number of final optimiser steps in which `warmup_stable_decay` decays the learning rate linearly "
+        "to 0. Defaults to half of all steps.",
     )
 
     @model_validator(mode="after")
     def _check_decay(self) -> Self:
         if self.decay_steps is not None and self.schedule != "warmup_stable_decay":
             raise ValueError(
-                f"decay_steps belongs to schedule warmup_stable_decay, received schedule {self.schedule}; "
-                "change one of the two"
+                f"decay_steps is only supported with schedule warmup_stable_decay, received schedule {self.schedule}; "
+                "remove decay_steps or change the schedule"
             )
         return self
 
 
 class ObjectiveSection(FlowGRPOOptions):
-    """Flow-GRPO's objective (paper, section 3)."""
+    """Options of the default objective `flow-grpo` (paper, section 3)."""
 
     name: Literal["flow-grpo"] = Field(default="flow-grpo", exclude=True, description="Name of the objective.")
 
@@ -123,7 +126,7 @@ class ObjectiveSection(FlowGRPOOptions):
 
 
 def _read_main_objective(value: Any) -> Any:
-    """Likewise, or by the options of `flow-grpo` alone."""
+    """Validate like `_read_objective`; a mapping for `flow-grpo` without a `weight` becomes an `ObjectiveSection`."""
     is_mapping = isinstance(value, Mapping)
     if is_mapping and "weight" not in value and value.get("name", "flow-grpo") == "flow-grpo":
         return ObjectiveSection.model_validate(dict(value), strict=True)
@@ -131,69 +134,74 @@ def _read_main_objective(value: Any) -> Any:
 
 
 class EMASection(_Part):
-    """Moving average of the trained weights; it is what is evaluated and exported."""
+    """Exponential moving average (EMA) of the trained weights, which is evaluated and exported."""
 
     decay: float = manifest_field("ema.decay")
     every: int = manifest_field("ema.every")
 
 
 class EvaluationSection(_Part):
-    """Before and after training, on prompts that are not trained on, with fixed seeds."""
+    """Evaluation before and after training, on held-out prompts with fixed seeds."""
 
-    prompts: str = Field(default="test", min_length=1, description="Split, a key of the manifest's `prompts`.")
+    prompts: str = Field(default="test", min_length=1, description="Prompt split, a key of the manifest's `prompts`.")
     num_prompts: int | None = Field(
-        default=None, ge=1, le=10**6, description="The first so many of them; all if left out."
+        default=None, ge=1, le=10**6, description="Number of prompts, from the start of the split. Defaults to all."
     )
-    num_seeds: int = Field(default=1, ge=1, le=1000, description="Videos a prompt.")
-    every: int | None = Field(default=None, ge=1, le=10**7, description="Also every so many optimiser steps.")
+    num_seeds: int = Field(default=1, ge=1, le=1000, description="Videos per prompt.")
+    every: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**7,
+        description="Optimiser steps between evaluations during training. By default there are none.",
+    )
     metrics: list[Name] | None = Field(
         default=None,
         min_length=1,
-        description="Rewards that are measured; if left out, the manifest's, and `psnr`, `camera-accuracy`, "
-        "`gradient-x`, `gradient-y`, `row-variance` and `column-variance` where they are installed.",
+        description="Rewards to measure. Defaults to the manifest's rewards and, if installed, `psnr`, "
+        "`camera-accuracy`, `gradient-x`, `gradient-y`, `row-variance` and `column-variance`.",
     )
-    batch_size: int = Field(default=8, ge=1, le=1024, description="Videos made together.")
+    batch_size: int = Field(default=8, ge=1, le=1024, description="Videos generated together.")
     num_shown: int = Field(
         default=6,
         ge=0,
         le=64,
-        description="Videos, evenly spaced, that are written to `videos/` and drawn in `before-after.png`.",
+        description="Number of videos written to `videos/` and drawn in `before-after.png`, evenly spaced.",
     )
     num_inference_steps: int | None = Field(
         default=None,
         ge=1,
         le=1000,
-        description="Steps of an evaluated video; if left out, the sampler's. Flow-GRPO trains on fewer steps than it "
-        "evaluates with.",
+        description="Sampler steps of evaluation videos. Defaults to the sampler's. Flow-GRPO trains with fewer steps "
+        "than it evaluates with.",
     )
     diversity: DiversitySection | None = Field(
         default_factory=DiversitySection,
-        description="How far apart videos of one prompt with different seeds are; null switches it off.",
+        description="Diversity of the videos of one prompt over seeds; null disables it.",
     )
     reference_clips: ReferenceClipsSection | None = Field(
-        default=None, description="True clips, on which the flow-matching loss is measured."
+        default=None, description="Real clips on which the flow-matching loss is measured; null disables it."
     )
     alarms: AlarmSection | None = Field(
         default_factory=AlarmSection,
-        description="When to warn that trained rewards rise while other metrics fall; null switches it off.",
+        description="Warnings if trained rewards rise while other metrics fall; null disables them.",
     )
 
     def relative_to(self, folder: Path) -> EvaluationSection:
-        """The same with paths that start from a folder."""
+        """Return a copy whose relative paths start from a folder."""
         if self.reference_clips is None:
             return self
         return self.model_copy(update={"reference_clips": self.reference_clips.relative_to(folder)})
 
 
 class CheckpointSection(_Part):
-    """Checkpoints, from which `--resume` goes on."""
+    """Checkpoints, from which `--resume` continues."""
 
     every: int = manifest_field("checkpoints.every")
     keep: int = manifest_field("checkpoints.keep")
 
 
 class FailureSection(_Part):
-    """What is done about rewards that fail, and when a run stops instead of training on nothing."""
+    """Handling of failed rewards, and limits beyond which a run stops."""
 
     refills: int = manifest_field("failures.refills")
     max_share: float = manifest_field("failures.max_share")
@@ -201,7 +209,7 @@ class FailureSection(_Part):
 
 
 class SampleSection(_Part):
-    """Videos of the rollouts, written as the run goes."""
+    """Rollout videos that are written during training."""
 
     every: int = manifest_field("samples.every")
     num_videos: int = manifest_field("samples.num_videos")
@@ -211,11 +219,11 @@ RENAMED_KEYS = {
     "prompts_per_block": "prompts_per_rollout_batch",
     "updates_per_block": "updates_per_rollout_batch",
 }
-"""Keys of the section under their old names, which warn."""
+"""Deprecated key of the section -> current key."""
 
 
 class TrainSection(_Part):
-    """How the model is post-trained; defaults are the constants of World-R1."""
+    """Settings of post-training. Defaults are the values of World-R1."""
 
     group_size: int = manifest_field("group_size")
     prompts_per_rollout_batch: int = manifest_field("prompts_per_rollout_batch")
@@ -227,34 +235,38 @@ class TrainSection(_Part):
         default=None,
         ge=1,
         le=10**7,
-        description="Optimiser steps in all; the stages come again and again. One cycle if left out.",
+        description="Total number of optimiser steps; the cycle of stages is repeated. Defaults to one cycle.",
     )
-    stages: list[StageSection] = Field(min_length=1, max_length=100, description="The cycle.")
+    stages: list[StageSection] = Field(min_length=1, max_length=100, description="Stages of the training cycle.")
     adapter: AdapterSection | None = Field(
-        default_factory=AdapterSection, description="Adapter that is trained; null for every weight of the denoisers."
+        default_factory=AdapterSection, description="Adapter to train; null trains every weight of the denoisers."
     )
-    optimiser: OptimiserSection = Field(default_factory=OptimiserSection, description="Optimiser.")
+    optimiser: OptimiserSection = Field(
+        default_factory=OptimiserSection, description="Optimiser and learning rate schedule."
+    )
     objective: Annotated[
         ObjectiveSection | ObjectiveSpec | list[ObjectiveSpec], BeforeValidator(_read_main_objective)
     ] = Field(
         default_factory=ObjectiveSection,
-        description="Objective: the options of `flow-grpo`, or the `name` of a registered one with its options, or "
-        "a list of these with their `weight`.",
+        description="Objective: the options of `flow-grpo`, or the `name` of a registered objective with its options, "
+        "or a list of these with a `weight` each.",
     )
     ema: EMASection | None = Field(
-        default_factory=EMASection, description="Moving average of the weights; null for none."
+        default_factory=EMASection, description="Moving average of the weights; null disables it."
     )
     precision: Precision = manifest_field("precision")
     gradient_checkpointing: bool = manifest_field("gradient_checkpointing")
     async_rewards: bool = manifest_field("async_rewards")
     evaluation: EvaluationSection | None = Field(
-        default_factory=EvaluationSection, description="Before and after; null for none."
+        default_factory=EvaluationSection, description="Evaluation before and after training; null disables it."
     )
     checkpoints: CheckpointSection = Field(default_factory=CheckpointSection, description="Checkpoints.")
-    failures: FailureSection = Field(default_factory=FailureSection, description="When to stop.")
+    failures: FailureSection = Field(
+        default_factory=FailureSection, description="Handling of failed rewards, and limits beyond which a run stops."
+    )
     samples: SampleSection = Field(default_factory=SampleSection, description="Sample videos.")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
-        default_factory=list, description="Trackers, besides `metrics.jsonl`."
+        default_factory=list, description="Experiment trackers, in addition to `metrics.jsonl`."
     )
 
     @model_validator(mode="before")
@@ -292,10 +304,10 @@ class TrainSection(_Part):
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the run."""
+        """Total number of optimiser steps."""
         return self.max_steps or sum(stage.steps for stage in self.stages)
 
     @property
     def decay_steps(self) -> int:
-        """Last optimiser steps, in which `warmup_stable_decay` lets the learning rate fall."""
+        """Number of final optimiser steps in which `warmup_stable_decay` decays the learning rate."""
         return self.optimiser.decay_steps or max(1, self.total_steps // 2)
