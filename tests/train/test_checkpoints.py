@@ -87,5 +87,5 @@ def test_too_little_space_is_told_before_the_run(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage(100, 99, 2**20))
     checkpoints.check_free_space(tmp_path, 2**20)
-    with pytest.raises(OutputError, match=r"take about 5 MiB, and .* has 1 MiB left"):
+    with pytest.raises(OutputError, match=r"take about 5 MiB, but .* has only 1 MiB left"):
         checkpoints.check_free_space(tmp_path, 5 * 2**20)

@@ -59,10 +59,10 @@ def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
         ("micro_batch_size: 2", "micro_batch_size: 3", r"micro_batch_size \(3\) must divide .* \(4\)"),
         ("steps: 6,", "steps: 5,", r"stages.0.steps \(5\) must be a multiple of updates_per_rollout_batch \(2\)"),
         ("max_steps: 16", "max_steps: 3", r"max_steps \(3\) must be a multiple"),
-        ("rewards: [brightness]", "rewards: [brightnes]", r"'brightnes' is no reward of this manifest.*Did you mean"),
-        ("ema: {every: 2}", "ema: {every: 17}", r"ends after 16 steps, before ema.every \(17\)"),
-        ("prompts: main}", "prompts: mian}", r"Unknown prompts 'mian'.*Did you mean 'main'"),
-        ("backbone: {name: fake}\n", "", r"needs a backbone.*installed: \['fake'\]"),
+        ("rewards: [brightness]", "rewards: [brightnes]", r"'brightnes' is not a reward of this manifest.*Did you"),
+        ("ema: {every: 2}", "ema: {every: 17}", r"ends after 16 steps, before the first.*\(ema.every: 17\)"),
+        ("prompts: main}", "prompts: mian}", r"Unknown prompt split 'mian'.*Did you mean 'main'"),
+        ("backbone: {name: fake}\n", "", r"needs a backbone.*Installed: \['fake'\]"),
         ("group_size: 4", "objective: {clip: 2}", r"'objective.clip': Input should be less than 1"),
         ("group_size: 4", "objective: {kll: 1}", r"unknown key 'objective.kll'"),
         ("group_size: 4", "objective: [{name: nft, weight: 0}]", r"'objective.0.weight': Input should be greater"),
@@ -70,7 +70,7 @@ def test_a_good_manifest_gives_a_plan(manifest, registry, tmp_path):
         ("group_size: 4", "objective: []", r"'objective': .*a mapping of options.*received \[\]"),
         ("group_size: 4", "group_size: 0", r"group_size.*greater than or equal to 1"),
         ("learning_rate: 0.01", "learning_rate: -1", r"learning_rate.*greater than 0"),
-        ("{learning_rate: 0.01}", "{decay_steps: 4}", "decay_steps belongs to schedule warmup_stable_decay"),
+        ("{learning_rate: 0.01}", "{decay_steps: 4}", "decay_steps is only supported with schedule warmup_stable"),
         (
             "{learning_rate: 0.01}",
             "{schedule: warmup_stable_decay, warmup_steps: 4, decay_steps: 13}",
@@ -144,14 +144,14 @@ def test_place_that_cannot_be_written_to(manifest, registry, tmp_path):
 def test_tracker_that_is_not_installed(manifest, registry, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     path = manifest(("  max_steps: 16", "  max_steps: 16\n  report_to: [wandb]"))
-    with pytest.raises(UserError, match=r"'wandb', which is not installed. pip install wandb"):
+    with pytest.raises(UserError, match=r"'wandb', which is not installed. Install it with: pip install wandb"):
         plan_run(path, registry, output_dir=tmp_path / "out")
 
 
 def test_folder_with_a_run_needs_resume(manifest, registry, tmp_path):
     plan = plan_run(manifest(), registry, output_dir=tmp_path / "out")
     record_run(plan)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         plan_run(manifest(), registry, output_dir=tmp_path / "out")
     assert plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True).checkpoint is None
 
@@ -162,7 +162,7 @@ def test_resume_where_there_is_no_run_is_refused(manifest, registry, tmp_path, e
     if exists:
         (tmp_path / "out").mkdir()
     found = "neither run.json nor a checkpoint" if exists else "no such folder"
-    with pytest.raises(UserError, match=rf"no run in '.*out': .*{found}.*beside it: \['other'\].*leave --resume out"):
+    with pytest.raises(UserError, match=rf"no run in '.*out': .*{found}.*parent folder: \['other'\].*omit --resume"):
         plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True)
     assert (tmp_path / "out").exists() is exists
 
@@ -170,7 +170,7 @@ def test_resume_where_there_is_no_run_is_refused(manifest, registry, tmp_path, e
 def test_resume_without_a_whole_checkpoint_is_refused(manifest, registry, tmp_path):
     record_run(plan_run(manifest(), registry, output_dir=tmp_path / "out"))
     (tmp_path / "out" / "checkpoint-4").mkdir()
-    with pytest.raises(UserError, match=r"none of the 1 checkpoints .* is whole \(last: 'checkpoint-4', it has no"):
+    with pytest.raises(UserError, match=r"none of the 1 checkpoints .* is complete \(last: 'checkpoint-4', it has no"):
         plan_run(manifest(), registry, output_dir=tmp_path / "out", resume=True)
 
 
@@ -196,10 +196,10 @@ def test_overrides_change_values_and_make_new_keys(manifest, registry):
     [
         ("train.group_size", "takes key.of.manifest=value"),
         ("=3", "takes key.of.manifest=value"),
-        ("train.stages.7.steps=4", "there is no entry 7; the list has 2"),
-        ("train.stages.7=4", "there is no entry 7; the list has 2"),
-        ("version.more=4", "version holds a plain value"),
-        ("version.more.yet=4", "lies in a plain value"),
+        ("train.stages.7.steps=4", "there is no entry 7; the list has 2 entries"),
+        ("train.stages.7=4", "there is no entry 7; the list has 2 entries"),
+        ("version.more=4", "version is a plain value"),
+        ("version.more.yet=4", "a plain value has no key 'more'"),
         ("train.gruop_size=4", r"with --set: train: unknown key 'gruop_size'"),
     ],
 )

@@ -42,7 +42,7 @@ def test_dataset_that_cannot_be_had(tmp_path, monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr(transformers.utils, "cached_file", cached_file)
-    with pytest.raises(UserError, match="no file or folder here, and no dataset that could be had: no connection"):
+    with pytest.raises(UserError, match="cannot be loaded as a dataset from the hub: no connection"):
         load_split({"main": "somebody/prompts"}, "main", tmp_path)
 
 
@@ -53,5 +53,5 @@ def test_absent_file_is_not_looked_for_on_the_hub(tmp_path, place):
 
 
 def test_unknown_split(tmp_path):
-    with pytest.raises(ManifestError, match=r"Unknown prompts 'tset'.*Did you mean 'test'"):
+    with pytest.raises(ManifestError, match=r"Unknown prompt split 'tset'.*Did you mean 'test'"):
         load_split({"test": "test.txt"}, "tset", tmp_path)

@@ -116,7 +116,7 @@ def test_rollouts_are_kept_only_within_a_rollout_batch(tmp_path):
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path, max_steps=4)
-    with pytest.raises(UserError, match="holds other parameters"):
+    with pytest.raises(UserError, match="differ from the trained parameters"):
         run(tmp_path, resume=True, adapter=False)
 
 

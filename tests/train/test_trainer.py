@@ -255,7 +255,7 @@ def test_average_lags_behind_and_can_be_put_on(tmp_path):
         ({"credit": "pixel"}, r"credit must be one of \('video', 'spatial'\), received 'pixel'"),
         ({"credit": "spatial"}, "credit 'spatial' needs multi_objective_aggregation 'normalize_then_sum'"),
         ({"max_steps": 3, "updates_per_rollout_batch": 2}, r"max_steps \(3\) must be a multiple"),
-        ({"max_steps": 4, "ema_every": 8}, r"ends after 4 steps, before ema_every \(8\).*Lower ema_every"),
+        ({"max_steps": 4, "ema_every": 8}, r"ends after 4 steps, before the first.*\(ema_every: 8\).*Lower ema_every"),
         ({"sampler": FakeSampler(num_inference_steps=6, window=0)}, "needs a window"),
         ({"sampler": FakeSampler(num_inference_steps=2, window=4)}, "cannot begin"),
     ],

@@ -1,6 +1,6 @@
-"""Checkpoints of a trainer: complete state for the next step, written atomically.
+"""Checkpoints of a trainer: the complete state after an optimiser step, written atomically.
 
-They are written to a temporary folder, synced to disk, marked as complete, and renamed.
+A checkpoint is written to a temporary folder, synced to disk, marked as complete, and renamed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 MARKER = "complete.json"
-"""Written last; names every other file of the checkpoint with its size."""
+"""File that is written last; it lists every other file of the checkpoint with its size."""
 
 WEIGHTS = "trainable.safetensors"
 AVERAGE = "ema.safetensors"
@@ -40,49 +40,53 @@ _TEMPORARY = ".unfinished-checkpoint-"
 
 
 def find_last_checkpoint(folder: str | Path) -> Path | None:
-    """The complete checkpoint of the highest step, or `None`; incomplete ones are skipped and logged."""
+    """Return the complete checkpoint with the highest step, or `None`; incomplete ones are skipped and logged."""
     for path in reversed(list_checkpoints(folder)):
         problem = describe_damage(path)
         if problem is None:
             return path
-        log.warning("checkpoint passed over", path=str(path), problem=problem)
+        log.warning("checkpoint skipped", path=str(path), problem=problem)
     return None
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
-    """Folders named `checkpoint-N`, by N."""
+    """Return the folders named `checkpoint-N`, sorted by N."""
     folder = Path(folder)
     found = [path for path in folder.iterdir() if _NAME.match(path.name)] if folder.is_dir() else []
     return sorted(found, key=checkpoint_step)
 
 
 def checkpoint_step(path: Path) -> int:
-    """N of `checkpoint-N`."""
+    """Return N of a folder named `checkpoint-N`.
+
+    Raises:
+        ValueError: The folder has another name.
+    """
     match = _NAME.match(path.name)
     if match is None:
-        raise ValueError(f"{path} is not named checkpoint-N.")
+        raise ValueError(f"A checkpoint must be named checkpoint-N, received {str(path)!r}.")
     return int(match[1])
 
 
 def describe_damage(path: Path) -> str | None:
-    """Return why a checkpoint cannot be used, or `None`."""
+    """Return why a checkpoint is incomplete, or `None` if it is complete."""
     try:
         sizes = json.loads((path / MARKER).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
-        return f"it has no readable {MARKER}: writing it was cut short"
+        return f"it has no readable {MARKER}: writing it was interrupted"
     for name, size in sizes.items():
         file = path / name
         if not file.is_file() or file.stat().st_size != size:
-            return f"{name} is absent or has another size than when it was written"
+            return f"{name} is missing, or its size has changed since it was written"
     return None
 
 
 class CheckpointManager:
-    """Saves and restores a trainer.
+    """Saves and restores the state of a trainer.
 
-    A checkpoint holds the trained parameters, their average, optimiser, learning rate schedule, random states,
-    Trainer's own state, and within a rollout batch its rollouts. Prompts, stage, window and noise follow from seed and
-    step.
+    A checkpoint contains the trained parameters, their average, the optimiser, the learning rate schedule, the random
+    states, and the states of `transformers.Trainer` and the objectives. A checkpoint within a rollout batch also
+    contains the rollouts. Prompts, stage, window and noise are determined by seed and step.
 
     Args:
         trainer: Trainer whose state is saved.
@@ -93,10 +97,13 @@ class CheckpointManager:
         self._resumed_from: Path | None = None
 
     def save(self) -> Path:
-        """Write the state after the last optimiser step, all processes together; the checkpoint's path.
+        """Write the state after the last optimiser step. All processes must call it.
+
+        Returns:
+            Folder of the checkpoint.
 
         Raises:
-            OutputError: It cannot be written; earlier checkpoints stay.
+            OutputError: The checkpoint cannot be written. Earlier checkpoints are kept.
         """
         args, accelerator = self._trainer.args, self._trainer.accelerator
         writer = CheckpointWriter(args.output_dir, self._trainer.state.global_step, is_main=args.should_save)
@@ -116,27 +123,27 @@ class CheckpointManager:
         return path
 
     def load_weights(self, checkpoint: str) -> None:
-        """Read the trained parameters of a run without FSDP.
+        """Load the trained parameters of a run without FSDP.
 
         Raises:
-            UserError: The checkpoint is of another model.
+            UserError: The checkpoint has other parameters than the model.
         """
         saved = load_file(str(Path(checkpoint) / WEIGHTS))
         weights = self._trainer._policy_model().trainable()
         if saved.keys() != weights.keys():
             raise UserError(
-                f"Checkpoint {checkpoint!r} holds other parameters than those that are trained: "
-                f"{len(saved)} against {len(weights)}. Resume with the manifest that it was made with."
+                f"The parameters of checkpoint {checkpoint!r} differ from the trained parameters: the checkpoint has "
+                f"{len(saved)} tensors, the model {len(weights)}. Resume with the manifest of the original run."
             )
         with torch.no_grad():
             for name, value in saved.items():
                 weights[name].copy_(value)
 
     def load_progress(self, checkpoint: str) -> None:
-        """Continue at the checkpoint's step, with its rollouts if it lies within a rollout batch.
+        """Restore the step, and the rollouts of a checkpoint within a rollout batch.
 
         Raises:
-            UserError: The rollouts are of another number of processes.
+            UserError: The rollouts were written by another number of processes.
         """
         trainer, self._resumed_from = self._trainer, Path(checkpoint)
         trainer._step = trainer.state.global_step * trainer.args.gradient_accumulation_steps
@@ -145,15 +152,15 @@ class CheckpointManager:
         path = self._resumed_from / self._rollouts_name
         if not path.is_file():
             raise UserError(
-                f"Checkpoint {checkpoint!r} lies within a rollout batch and was written by another number of "
-                f"processes than {trainer.accelerator.num_processes}. Resume with the same number."
+                f"Checkpoint {checkpoint!r} was written within a rollout batch, by another number of processes than "
+                f"{trainer.accelerator.num_processes}. Resume with the original number of processes."
             )
         state = torch.load(path, map_location="cpu", weights_only=True)
-        saved = state.get("objectives", [state])  # versions before objectives were plugins had one
+        saved = state.get("objectives", [state])  # format of versions before objectives became plugins
         trainer.buffers = [UpdateBuffer.from_state_dict(own, trainer.accelerator.device) for own in saved]
 
     def start_average(self) -> None:
-        """Start the average from the current weights, or restore the checkpoint's; call it after `prepare`."""
+        """Start the average from the current weights, or load the checkpoint's. Call it after `accelerator.prepare`."""
         trainer, args = self._trainer, self._trainer.args
         if args.ema_decay is None:
             return
@@ -163,7 +170,7 @@ class CheckpointManager:
             trainer.ema.load(self._resumed_from / self._average_name)
 
     def _write_state(self, folder: Path) -> None:
-        from transformers.trainer import TRAINER_STATE_NAME  # imported late: it takes seconds, and plans do not need it
+        from transformers.trainer import TRAINER_STATE_NAME  # a slow import that plans do not need
 
         trainer = self._trainer
         trainer._save_optimizer_and_scheduler(str(folder))  # with FSDP and DeepSpeed the weights too
@@ -184,7 +191,7 @@ class CheckpointManager:
             trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     def load_objectives(self) -> None:
-        """Give every objective the state that the checkpoint holds, once the objectives have begun."""
+        """Load the states of the objectives from the checkpoint; call it after `Objective.start`."""
         if self._resumed_from is None:
             return
         path = self._resumed_from / self._objectives_name
@@ -218,8 +225,8 @@ class CheckpointWriter:
 
     Args:
         folder: Folder of the run.
-        step: N.
-        is_main: Whether this process prepares and publishes; the others only write their files in between.
+        step: Optimiser step, N of `checkpoint-N`.
+        is_main: Whether this process creates and publishes the folder; the others only write files in between.
     """
 
     def __init__(self, folder: str | Path, step: int, *, is_main: bool) -> None:
@@ -228,7 +235,7 @@ class CheckpointWriter:
         self.is_main = is_main
 
     def begin(self) -> Path:
-        """Make an empty temporary folder (main process); the folder to write to."""
+        """Create an empty temporary folder (main process only), and return the folder to write to."""
         if self.is_main:
             with as_output_error(self.path):
                 shutil.rmtree(self.temporary, ignore_errors=True)
@@ -236,7 +243,7 @@ class CheckpointWriter:
         return self.temporary
 
     def publish(self) -> Path:
-        """Sync, mark and rename (main process), once every process has written; the checkpoint's path."""
+        """Sync, mark and rename the folder (main process only) after all processes have written; return its path."""
         if self.is_main:
             with as_output_error(self.path):
                 files = sorted(path for path in self.temporary.rglob("*") if path.is_file())
@@ -265,7 +272,7 @@ class CheckpointWriter:
 
 
 def rotate_checkpoints(folder: str | Path, keep: int | None) -> None:
-    """Remove all but the last `keep` complete checkpoints, and incomplete ones older than the newest complete one."""
+    """Remove all but the last `keep` complete checkpoints, and incomplete ones older than the last complete one."""
     if keep is None:
         return
     paths = list_checkpoints(folder)
@@ -283,32 +290,32 @@ def remove_unfinished(folder: str | Path) -> None:
 
 
 def check_free_space(folder: str | Path, needed: int) -> None:
-    """Check that the free space suffices for the checkpoints of a run, before it begins.
+    """Check before a run that there is enough free space for its checkpoints.
 
     Args:
-        folder: Where they will be written; it exists.
-        needed: Bytes.
+        folder: Existing folder to which checkpoints will be written.
+        needed: Required space in bytes.
 
     Raises:
-        OutputError: There is less.
+        OutputError: There is less free space.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(
-            f"The checkpoints of this run take about {_megabytes(needed)}, and {str(folder)!r} has {_megabytes(free)} "
-            "left. Free some space, choose another --output-dir, or lower train.checkpoints.keep."
+            f"The checkpoints of this run take about {_megabytes(needed)}, but {str(folder)!r} has only "
+            f"{_megabytes(free)} left. Free some space, choose another --output-dir, or lower train.checkpoints.keep."
         )
 
 
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
-    """Convert write failures to an `OutputError` with advice; those of torch and safetensors are not OSErrors."""
+    """Convert write errors to `OutputError`; torch and safetensors do not raise `OSError`."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         raise OutputError(
-            f"Cannot write checkpoint {str(path)!r}: {error}. Earlier checkpoints are untouched: free some space or "
-            "mend the permissions, and go on with --resume."
+            f"Cannot write checkpoint {str(path)!r}: {error}. Earlier checkpoints are untouched. Free some space or "
+            "fix the permissions, and continue with --resume."
         ) from error
 
 

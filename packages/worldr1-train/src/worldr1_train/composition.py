@@ -1,4 +1,4 @@
-"""From what a user names to what the trainer runs: every argument of `FlowGRPOTrainer` takes a name or an object."""
+"""Creation of the trainer's components from names, mappings, classes or objects."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from worldr1_train.stages import Stage, WeightedObjective
 S = TypeVar("S", bound=BaseModel)
 
 DEFAULT_SAMPLER: Mapping[str, Any] = {"name": "flow-sde", "num_inference_steps": 20}
-"""What samples if no sampler is given; diffusion models need another one."""
+"""Sampler if none is given, for flow models; diffusion models need another one."""
 
 DEFAULT_RECONSTRUCTOR = "auto"
-"""What reconstructs for rewards given in Python, where it is installed; a manifest names its own."""
+"""Reconstructor for rewards given in Python, if it is installed; a manifest names its own."""
 
 ComponentLike = str | Mapping[str, Any] | ComponentSpec
 """A registered name, or a mapping with `name` and options."""
@@ -52,12 +52,12 @@ ComponentLike = str | Mapping[str, Any] | ComponentSpec
 RewardsLike = RewardLike | Iterable[RewardLike] | ManifestLike
 
 EvaluationLike = EvaluationSection | Mapping[str, Any] | PromptsLike
-"""Settings of an evaluation as in a manifest, or its prompts alone."""
+"""Settings of an evaluation as in a manifest, or only its prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingChoices:
-    """What a run is made from, in any form; see `FlowGRPOTrainer` for what each may be."""
+    """Arguments of `FlowGRPOTrainer`, in any form that it accepts; see there."""
 
     backbone: ComponentLike | Backbone | type[Backbone]
     rewards: RewardsLike | None = None
@@ -74,12 +74,12 @@ class TrainingChoices:
 
 @dataclass(frozen=True, slots=True)
 class TrainingEvaluation:
-    """What is measured before, during and after training.
+    """Evaluation before, during and after training.
 
     Attributes:
         section: Settings.
         prompts: One prompt per video.
-        scorer: Scores with the rewards that are the metrics.
+        scorer: Scores videos with the rewards that are used as metrics.
     """
 
     section: EvaluationSection
@@ -89,13 +89,13 @@ class TrainingEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class TrainingComponents:
-    """What the trainer runs.
+    """Components of a training run.
 
     Attributes:
-        generation: Backbone with its adapter on, sampler, and the run's noise conditioner.
-        stages: The training cycle.
-        adapter: The adapter that was added; `None` if the model brought one, or every weight is trained.
-        evaluation: `None` if there is none.
+        generation: Backbone with its adapter, sampler, and the run's noise conditioner.
+        stages: Stages of the training cycle.
+        adapter: The adapter that was added; `None` if the model already had one, or every weight is trained.
+        evaluation: Evaluation of the run; `None` if it is disabled.
     """
 
     generation: GenerationComponents
@@ -105,16 +105,16 @@ class TrainingComponents:
 
 
 def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: Registry) -> TrainingComponents:
-    """Build what a training run consists of.
+    """Create the components of a training run.
 
     Args:
-        choices: What the user gave.
-        args: Training arguments; they say the device, the seed, and how long one pass over the prompts takes.
+        choices: Arguments of the user.
+        args: Training arguments: device, seed, options of the objective and length of the run.
         registry: Where names are looked up.
 
     Raises:
-        UserError: Something is given twice or missing, a component cannot be had, or a prompt commands a path that the
-            clips are too short for.
+        UserError: An argument is given twice or missing, a component cannot be created, or the camera path of a prompt
+            does not fit into a clip.
     """
     _check_given_once(choices)
     composer = _Composer(choices, args, registry)
@@ -129,12 +129,12 @@ def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: R
 
 
 def training_device(args: FlowGRPOConfig) -> str:
-    """Torch device of a run's components: `"cpu"`, or e.g. `"cuda:0"`."""
-    return "cpu" if args.device.type == "cpu" else str(args.device)  # torchrun calls it cpu:0
+    """Return the torch device of a run's components: `"cpu"`, or e.g. `"cuda:0"`."""
+    return "cpu" if args.device.type == "cpu" else str(args.device)  # "cpu:0" under torchrun
 
 
 def subset(components: ScoringComponents, names: Sequence[str]) -> ScoringComponents:
-    """The same objects for some of the rewards; what none of them requires is left out."""
+    """Return the same objects for some of the rewards; omit reconstructor and judge if none of them requires these."""
     chosen = replace(components, rewards=[reward for reward in components.rewards if reward.name in names])
     return replace(
         chosen,
@@ -148,21 +148,26 @@ def _check_given_once(choices: TrainingChoices) -> None:
     objects = [isinstance(stage, Stage) for stage in stages]
     if any(objects):
         if not all(objects):
-            raise UserError("stages must be Stage objects, or all of them settings as in a manifest; received both.")
+            raise UserError(
+                "stages must be either all Stage objects or all settings as in a manifest; received both. Use one form."
+            )
         for name in ("rewards", "prompts", "noise", "evaluation"):
             if getattr(choices, name) is not None:
-                raise UserError(f"{name} is given twice: as an argument, and by the Stage objects. Keep one.")
+                raise UserError(
+                    f"{name} cannot be given together with Stage objects in stages. Remove {name}, or give stages as "
+                    "settings."
+                )
         return
     for name, example in (("rewards", '["reconstruction", "trajectory"]'), ("prompts", '["Camera push in. A room."]')):
         if getattr(choices, name) is None:
-            raise UserError(f"Training needs {name}, and none are given. Pass {name}={example}.")
+            raise UserError(f"Training needs {name}, received None. Pass {name}={example}.")
 
 
 class _Composer:
-    """Builds the parts of a run, each once.
+    """Creates each component of a run once.
 
     Args:
-        choices: What the user gave.
+        choices: Arguments of the user.
         args: Training arguments.
         registry: Where names are looked up.
     """
@@ -177,7 +182,7 @@ class _Composer:
         self._metrics = choose_metrics(self._rewards, self._evaluation, registry)
 
     def generation(self) -> GenerationComponents:
-        """Backbone, sampler and noise conditioner, without an adapter."""
+        """Create backbone (without an adapter), sampler and noise conditioner."""
         given, registry, device = self._given, self._registry, self._device
         backbone: Any = given.backbone
         if isinstance(backbone, str):
@@ -190,7 +195,7 @@ class _Composer:
         )
 
     def scoring(self) -> ScoringComponents:
-        """Every reward of the run and every metric of its evaluation."""
+        """Create all rewards of the run and all metrics of its evaluation."""
         names = {choice.name for choice in self._rewards}
         rewards: list[Any] = [(choice.source, choice.weight) for choice in self._rewards]
         metrics = [name for name in self._metrics if name not in names]
@@ -204,32 +209,32 @@ class _Composer:
         )
 
     def stages(self, scoring: ScoringComponents, generation: GenerationComponents) -> list[Stage]:
-        """The training cycle."""
+        """Create the stages of the training cycle."""
         sections = [_section(StageSection, given, "A stage") for given in self._given.stages or [self._whole_run()]]
         return [self._stage(index, section, scoring, generation) for index, section in enumerate(sections)]
 
     def with_objectives(self, stage: Stage) -> Stage:
-        """A stage that names no objectives with those of the run."""
+        """Return a stage with the objectives of the run if it has none, and with a frame scorer if they need one."""
         objectives = stage.objectives or self._objectives()
         scorer = stage.frame_scorer
         if scorer is None and not all(weighted.objective.plan.scored for weighted in objectives):
             if not isinstance(stage.scorer, ScoringEngine):
                 raise UserError(
-                    f"Stage {stage.name!r} has an objective that needs the gradients of rewards, and no frame_scorer. "
-                    "Give it one."
+                    f"Stage {stage.name!r} has an objective that needs the gradients of rewards, but its frame_scorer "
+                    "is None. Pass frame_scorer=FrameScorer(...) to the Stage."
                 )
             scorer = FrameScorer(stage.scorer.components)
         return replace(stage, objectives=objectives, frame_scorer=scorer)
 
     def evaluation(self, scoring: ScoringComponents) -> TrainingEvaluation | None:
-        """Prompts and metrics of the evaluation."""
+        """Create prompts and metrics of the evaluation."""
         if self._evaluation is None:
             return None
         prompts = evaluation_prompts(self._evaluation, self._split(self._evaluation.prompts))
         return TrainingEvaluation(self._evaluation, prompts, ScoringEngine(subset(scoring, self._metrics)))
 
     def add_adapter(self, backbone: Backbone) -> AdapterSpec | None:
-        """Put the adapter on that is trained; the spec of it."""
+        """Add the adapter to the backbone, if one is to be added, and return its specification."""
         given = self._given.adapter
         if given is True:
             is_object = isinstance(self._given.backbone, Backbone)
@@ -243,7 +248,7 @@ class _Composer:
         return spec
 
     def check_commanded_paths(self, backbone: Backbone) -> None:
-        """Check that every prompt's camera moves fit into a clip of the backbone."""
+        """Check that the camera moves of every prompt fit into a clip of the backbone."""
         for split, prompts in self._prompts.items():
             for prompt in prompts:
                 try:
@@ -252,7 +257,7 @@ class _Composer:
                     raise UserError(f"Prompt {prompt!r} of {split!r} cannot be used: {error}") from error
 
     def _choose_rewards(self) -> tuple[Manifest, list[RewardChoice]]:
-        """The rewards, and the manifest in which they find what they require."""
+        """Return the rewards, and the manifest that names the reconstructor and judge they require."""
         rewards: Any = self._given.rewards
         if is_manifest(rewards):
             manifest = read_manifest(rewards, self._registry)
@@ -270,8 +275,8 @@ class _Composer:
         section = EvaluationSection()
         if section.prompts in self._prompts:
             raise UserError(
-                f"The prompts of the evaluation are given twice: as evaluation, and as the split {section.prompts!r} "
-                "of prompts. Keep one."
+                "The prompts of the evaluation are given twice: as evaluation, and as the split "
+                f"{section.prompts!r} of prompts. Remove one of them."
             )
         self._prompts[section.prompts] = read_prompts_of(given, section.prompts)
         return section
@@ -282,12 +287,13 @@ class _Composer:
     def _split(self, name: str) -> list[str]:
         if name not in self._prompts:
             raise UserError(
-                f"Unknown prompts {name!r}; given: {sorted(self._prompts)}. Pass prompts={{{name!r}: [...], ...}}."
+                f"Unknown prompt split {name!r}. Given splits: {sorted(self._prompts)}. Pass prompts={{{name!r}: "
+                "[...], ...}."
             )
         return self._prompts[name]
 
     def _whole_run(self) -> StageSection:
-        """One stage over `max_steps`, or else over `num_train_epochs` passes over the prompts."""
+        """Return one stage of `max_steps` steps, or of `num_train_epochs` passes over the prompts."""
         args, updates = self._args, self._args.updates_per_rollout_batch
         if args.max_steps > 0:
             return StageSection(steps=math.ceil(args.max_steps / updates) * updates)
@@ -315,7 +321,7 @@ class _Composer:
         )
 
     def _objectives(self, given: ObjectivesLike | None = None) -> tuple[WeightedObjective, ...]:
-        """Objectives of a stage; those of the run, the same objects in every stage, if it names none."""
+        """Create the objectives of a stage. Stages without their own share the objects of the run."""
         if given is None and self._run_objectives:
             return self._run_objectives
         chosen = choose_objectives(
@@ -329,7 +335,7 @@ class _Composer:
         return weighted
 
     def _statistics(self, objective: Objective) -> FrameScorer | None:
-        """Rewards that an objective measures, beside those that train."""
+        """Create the scorer of the rewards that an objective measures, if any."""
         if not objective.statistics:
             return None
         found = compose_scoring(
@@ -338,7 +344,7 @@ class _Composer:
         return FrameScorer(found)
 
     def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:
-        """The run's own where `noise` is true, plain Gaussian noise where it is false."""
+        """Return the stage's own conditioner, the run's if `noise` is true, or plain Gaussian noise if it is false."""
         if isinstance(section.noise, ComponentSpec):
             return self._conditioner(section.noise)
         return generation.conditioner if section.noise else GaussianNoise()
@@ -350,13 +356,13 @@ class _Composer:
 
 
 def _has_adapter(backbone: Backbone) -> bool:
-    """Whether some of a model's parameters are trained and others are not."""
+    """Whether only some of a model's parameters require gradients."""
     trained = {parameter.requires_grad for module in backbone.denoisers.values() for parameter in module.parameters()}
     return len(trained) > 1
 
 
 def _section(model: type[S], given: Any, what: str) -> S:
-    """Settings as in a manifest, given as an object or a mapping."""
+    """Validate settings given as an object or as a mapping."""
     if isinstance(given, model):
         return given
     if not isinstance(given, Mapping):
@@ -365,4 +371,4 @@ def _section(model: type[S], given: Any, what: str) -> S:
         return model.model_validate(dict(given))
     except ValidationError as error:
         issues = describe_validation_error(error, model.model_fields)
-        raise UserError(f"{what} cannot be used: {issues}") from error
+        raise UserError(f"{what} is invalid: {issues}") from error

@@ -10,10 +10,10 @@ from worldr1_core.weights_source import WeightsSource
 
 
 def read_json(source: WeightsSource, filename: str) -> dict[str, Any]:
-    """One JSON file of a checkpoint; fetched from the hub if need be.
+    """Read a JSON file of a checkpoint, downloaded from the hub if necessary.
 
     Raises:
-        WeightsError: It is missing, unreachable, or no JSON object.
+        WeightsError: The file is missing or unreachable, or is not a JSON object.
     """
     from transformers.utils import cached_file
 
@@ -23,5 +23,5 @@ def read_json(source: WeightsSource, filename: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise source.fail(filename, error) from error
     if not isinstance(content, dict):
-        raise source.fail(filename, f"it holds {type(content).__name__}, expected a JSON object")
+        raise source.fail(filename, f"it contains a {type(content).__name__}, expected a JSON object")
     return content

@@ -1,4 +1,4 @@
-"""How a training run ends before its time."""
+"""Exception for training runs that stop early."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from worldr1_core.errors import WorldR1Error
 
 
 class TrainingStopped(WorldR1Error):
-    """Going on would train on nothing or break the weights; a checkpoint is written, and the message names it."""
+    """Raised if too many rewards fail, or the loss diverges; the message names the checkpoint that was written."""

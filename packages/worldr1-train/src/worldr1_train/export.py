@@ -1,4 +1,4 @@
-"""Export of the trained weights in a format that plain diffusers pipelines load."""
+"""Export of the trained weights in a format that diffusers pipelines can load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worldr1_core.errors import UserError
 from worldr1_train.policy_model import PolicyModel, copy_parameters, whole_tensor
 
 ADAPTER, WEIGHTS = "adapter", "weights"
-"""Folders of a run that hold the trained adapter, or every weight."""
+"""Folders of a run for the trained adapter, or for all weights."""
 
 
 def export(backbone: Backbone, folder: Path, *, adapter: bool) -> None:
@@ -19,10 +19,10 @@ def export(backbone: Backbone, folder: Path, *, adapter: bool) -> None:
     Args:
         backbone: Model with the weights to write.
         folder: Target folder.
-        adapter: The adapter; else every denoiser, in a folder of its name.
+        adapter: Write only the adapter; otherwise every denoiser, in a subfolder with its name.
 
     Raises:
-        UserError: A denoiser is no diffusers model.
+        UserError: A denoiser is not a diffusers model.
     """
     if adapter:
         backbone.save_adapter(folder)
@@ -30,17 +30,22 @@ def export(backbone: Backbone, folder: Path, *, adapter: bool) -> None:
     denoisers: dict[str, Any] = dict(backbone.denoisers)
     for name, module in denoisers.items():
         if not hasattr(module, "save_pretrained"):
-            raise UserError(f"{type(module).__name__} has no save_pretrained; its weights are in the checkpoints.")
+            raise UserError(
+                f"{type(module).__name__} cannot be exported, because it has no save_pretrained. Its weights are in "
+                "the checkpoints."
+            )
         module.save_pretrained(folder / name)
 
 
 def unshard(model: PolicyModel, adapter: AdapterSpec | None, *, is_main: bool) -> Backbone:
-    """A second backbone, on the CPU of the main process, with the weights that lie on all processes.
+    """Create a copy of the backbone with unsharded weights, on the CPU of the main process.
+
+    All processes must call it.
 
     Args:
-        model: Policy, whose parameters are sharded; all processes call this.
-        adapter: The adapter that was added to its backbone; `None` if every weight is trained.
-        is_main: Whether this process gets the copy; the others get the backbone as it is.
+        model: Policy with sharded parameters.
+        adapter: The adapter that was added to the backbone; `None` if every weight is trained.
+        is_main: Whether to return the copy; other processes return the sharded backbone.
     """
     weights = {name: whole_tensor(p.detach()).cpu() for name, p in model.trainable().items()}
     if not is_main:

@@ -1,4 +1,4 @@
-"""Plan of a training run, checked before anything expensive: manifest, names, prompts, trackers, folders."""
+"""Plan of a training run; its manifest, names, prompts, trackers and folders are checked before anything expensive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worldr1_train.section import RENAMED_KEYS, EvaluationSection, StageSection,
 from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
 
 RECORD = "run.json"
-"""File of a run's inputs, which must be the same when the run is resumed."""
+"""File with the inputs of a run, which must not change when it is resumed."""
 
 FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to", "async_rewards")
 """Keys of the section that a resumed run may change."""
@@ -31,16 +31,17 @@ FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to"
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """A run whose inputs have been checked.
+    """Checked inputs of a run.
 
     Attributes:
-        manifest: The manifest, overrides applied.
-        section: Its section `train`.
-        registry: What is installed.
-        prompts: Split -> prompts, of every split that the run needs.
+        manifest: The manifest, with overrides applied.
+        section: Section `train` of the manifest.
+        registry: Registry of the installed components.
+        prompts: Split -> prompts, for every split that the run needs.
         metrics: Rewards that the evaluation measures.
         output_dir: Folder of the run.
         checkpoint: Checkpoint to resume from, or `None`.
+        folder: Folder that relative paths in the manifest start from.
     """
 
     manifest: Manifest
@@ -54,15 +55,15 @@ class TrainingPlan:
 
     @property
     def evaluation(self) -> EvaluationSection | None:
-        """Settings of the evaluation, with paths that hold in any folder."""
+        """Settings of the evaluation, with paths resolved against the folder of the manifest."""
         return None if self.section.evaluation is None else self.section.evaluation.relative_to(self.folder)
 
     def stage_rewards(self, stage: StageSection) -> list[str]:
-        """Names of the rewards that count in a stage."""
+        """Return the names of the rewards that are used in a stage."""
         return stage_rewards(stage, [reward.name for reward in self.manifest.rewards], self.registry)
 
     def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
-        """One prompt per video of the evaluation."""
+        """Return one prompt per video of the evaluation."""
         return evaluation_prompts(evaluation, self.prompts[evaluation.prompts])
 
 
@@ -78,13 +79,13 @@ def plan_run(
 
     Args:
         path: Manifest file.
-        registry: What is installed.
-        overrides: `a.b=value` each, with the value in YAML.
-        output_dir: Folder of the run; `runs/<name of the manifest>` if left out.
-        resume: Whether to resume from the last checkpoint there, or from the start if there is none yet.
+        registry: Registry of the installed components.
+        overrides: Changed values of the manifest, each as `a.b=value` with the value in YAML.
+        output_dir: Folder of the run. Defaults to `runs/<name of the manifest>`.
+        resume: Resume the run in the folder from its last checkpoint, or from the start if it has none yet.
 
     Raises:
-        UserError: Something is wrong with the input; nothing was started.
+        UserError: An input is invalid. The run has not been started.
     """
     manifest = read_manifest(path, registry, overrides)
     section = manifest.sections.get("train")
@@ -110,10 +111,10 @@ def plan_run(
 
 
 def read_manifest(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Manifest:
-    """Load a manifest with overrides applied; mistakes are reported with their line, except for those of an override.
+    """Load a manifest and apply overrides. With overrides, errors have no line numbers.
 
     Raises:
-        ManifestError: It does not validate, or an override is malformed.
+        ManifestError: The manifest is invalid, or an override is malformed.
     """
     text = read_manifest_text(path)
     if not overrides:
@@ -139,9 +140,11 @@ def _override(data: Any, override: str) -> Any:
         target = _enter(target, part, override)
     last = parts[-1]
     if isinstance(target, list) and not (isinstance(last, int) and last < len(target)):
-        raise ManifestError(f"--set {override!r}: there is no entry {last!r}; the list has {len(target)}.")
+        raise ManifestError(f"--set {override!r}: there is no entry {last!r}; the list has {len(target)} entries.")
     if not isinstance(target, dict | list):
-        raise ManifestError(f"--set {override!r}: {'.'.join(map(str, parts[:-1]))} holds a plain value.")
+        raise ManifestError(
+            f"--set {override!r}: {'.'.join(map(str, parts[:-1]))} is a plain value and has no key {last!r}."
+        )
     target[last] = parse_yaml(value, f"--set {override}").data  # type: ignore[index]
     return holder
 
@@ -149,10 +152,10 @@ def _override(data: Any, override: str) -> Any:
 def _enter(target: Any, part: str | int, override: str) -> Any:
     if isinstance(target, list):
         if not isinstance(part, int) or part >= len(target):
-            raise ManifestError(f"--set {override!r}: there is no entry {part!r}; the list has {len(target)}.")
+            raise ManifestError(f"--set {override!r}: there is no entry {part!r}; the list has {len(target)} entries.")
         return target[part]
     if not isinstance(target, dict):
-        raise ManifestError(f"--set {override!r}: {part!r} lies in a plain value.")
+        raise ManifestError(f"--set {override!r}: a plain value has no key {part!r}.")
     if target.get(str(part)) is None:
         target[str(part)] = {}
     return target[str(part)]
@@ -162,7 +165,7 @@ def _check_components(path: Path, manifest: Manifest, registry: Registry) -> Non
     for key, kind in (("backbone", "backbone"), ("sampler", "sampler")):
         if getattr(manifest, key) is None:
             raise ManifestError(
-                f"{path}: training needs a {key}, and the manifest names none. Add `{key}: {{name: …}}`; installed: "
+                f"{path}: training needs a {key}, but the manifest has none. Add `{key}: {{name: …}}`. Installed: "
                 f"{registry.names(kind)}."
             )
     if not manifest.rewards:
@@ -186,7 +189,9 @@ def _load_prompts(path: Path, manifest: Manifest, section: TrainSection) -> dict
 def _check_trackers(trackers: Sequence[str]) -> None:
     for tracker in trackers:
         if importlib.util.find_spec(tracker) is None:
-            raise UserError(f"train.report_to names {tracker!r}, which is not installed. pip install {tracker}")
+            raise UserError(
+                f"train.report_to names {tracker!r}, which is not installed. Install it with: pip install {tracker}"
+            )
 
 
 def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
@@ -195,7 +200,8 @@ def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
     if not resume:
         if record.exists() or list_checkpoints(plan.output_dir):
             raise UserError(
-                f"{str(plan.output_dir)!r} holds a run already. Go on with --resume, or choose another --output-dir."
+                f"{str(plan.output_dir)!r} already contains a run. Continue it with --resume, or choose another "
+                "--output-dir."
             )
         return plan
     _check_run_exists(plan.output_dir)
@@ -206,7 +212,7 @@ def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
     checkpoint = find_last_checkpoint(plan.output_dir)
     if checkpoint is None and (damaged := list_checkpoints(plan.output_dir)):
         raise UserError(
-            f"--resume: none of the {len(damaged)} checkpoints in {str(plan.output_dir)!r} is whole (last: "
+            f"--resume: none of the {len(damaged)} checkpoints in {str(plan.output_dir)!r} is complete (last: "
             f"{damaged[-1].name!r}, {describe_damage(damaged[-1])}). Restore one, or start a new run in another "
             "--output-dir."
         )
@@ -214,20 +220,20 @@ def _with_checkpoint(plan: TrainingPlan, resume: bool) -> TrainingPlan:
 
 
 def _check_run_exists(folder: Path) -> None:
-    """Refuse to resume where there is no run, instead of silently starting a new one."""
+    """Raise an error if a folder contains no run to resume, instead of silently starting a new one."""
     if (folder / RECORD).exists() or list_checkpoints(folder):
         return
     found = f"the folder has neither {RECORD} nor a checkpoint" if folder.is_dir() else "there is no such folder"
     runs = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}")) if folder.parent.is_dir() else []
-    beside = f" Runs beside it: {runs[:8]}." if runs else ""
+    beside = f" Runs in the same parent folder: {runs[:8]}." if runs else ""
     raise UserError(
-        f"--resume: there is no run in {str(folder)!r}: {found}.{beside} Name the folder of the run with --output-dir, "
-        "or leave --resume out to start one."
+        f"--resume: there is no run in {str(folder)!r}: {found}.{beside} Set --output-dir to the folder of the run, or "
+        "omit --resume to start a new run."
     )
 
 
 def describe_run(plan: TrainingPlan) -> dict[str, Any]:
-    """Return the settings that the results of a run depend on, as plain data."""
+    """Return the settings that determine the results of a run, as plain data."""
     section = plan.section.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
     manifest = plan.manifest.model_dump(mode="json", exclude={"device", "prompts"})
     return {**manifest, "train": section, "prompts": dict(plan.prompts), "metrics": plan.metrics}
@@ -239,7 +245,7 @@ def record_run(plan: TrainingPlan) -> None:
 
 
 def _with_current_names(record: Any, renamed: Mapping[str, str]) -> Any:
-    """A record of a run with names and values as this version spells them."""
+    """Replace deprecated names and values in the record of a run by current ones."""
     if isinstance(record, dict):
         record = {RENAMED_KEYS.get(key, key): _with_current_names(value, renamed) for key, value in record.items()}
         return {**record, "credit": "spatial"} if record.get("credit") == "place" else record
@@ -252,9 +258,9 @@ def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
     changed = sorted(_differences(before, now, ""))
     if changed:
         raise UserError(
-            f"The run in {str(folder)!r} was made from another manifest; changed: {changed[:8]}. Resume with the "
-            f"original one (free to change: {', '.join(f'train.{name}' for name in FREE_TO_CHANGE)}), or choose "
-            "another --output-dir."
+            f"The run in {str(folder)!r} was started with another manifest; changed: {changed[:8]}. Resume with the "
+            "original manifest, or choose another --output-dir. Keys that may change: "
+            f"{', '.join(f'train.{name}' for name in FREE_TO_CHANGE)}."
         )
 
 

@@ -1,4 +1,4 @@
-"""A training plan as the arguments of `FlowGRPOTrainer`."""
+"""Conversion of a training plan to the arguments of `FlowGRPOTrainer`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
 
 
 def _schedule_options(section: TrainSection) -> dict[str, Any] | None:
-    """Options of the learning rate's schedule beside the steps of its warm-up."""
+    """Return additional options of the learning rate schedule."""
     if section.optimiser.schedule != "warmup_stable_decay":
         return None
     return {"num_decay_steps": section.decay_steps, "decay_type": "linear"}

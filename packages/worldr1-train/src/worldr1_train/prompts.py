@@ -1,4 +1,4 @@
-"""Sources of prompts: a file, a folder, or a dataset of the hub with one prompt per line; a list or a dataset."""
+"""Prompts from a file, a folder, a dataset on the hub, a list, or a dataset object."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from worldr1_core.prompt_files import read_prompts
 from worldr1_train.section import EvaluationSection
 
 FILES: Mapping[str, str] = {"main": "train.txt"}
-"""Split -> its file in a folder or dataset, where that is not `<split>.txt` (layout of `microsoft/World-R1`)."""
+"""Split -> its file in a folder or dataset, if not `<split>.txt` (layout of `microsoft/World-R1`)."""
 
 MAIN = "main"
-"""The split that is trained on if no stage names another."""
+"""Split of stages that name no other split."""
 
 COLUMN = "prompt"
-"""The column of a dataset that holds the prompts."""
+"""Column of a dataset that contains the prompts."""
 
 PromptsLike = str | Path | Iterable[str] | Iterable[Mapping[str, Any]]
 """Prompts: a list, a file or folder or hub id as in a manifest, or a dataset with a column `prompt`."""
 
 
 def choose_prompts(prompts: PromptsLike | Mapping[str, PromptsLike]) -> dict[str, list[str]]:
-    """Bring prompts of any form into one.
+    """Convert prompts of any form to lists of texts.
 
     Args:
         prompts: Prompts in any form; or a mapping split -> prompts, for stages and evaluations that name a split.
 
     Returns:
-        Split -> prompts; the split is `"main"` if none is given.
+        Split -> prompts; the split is `"main"` unless `prompts` is a mapping.
 
     Raises:
-        UserError: Something is no prompt, or a file cannot be read.
+        UserError: A value is not a prompt, or a file cannot be read.
     """
     if isinstance(prompts, Mapping):
         return {split: read_prompts_of(given, split) for split, given in prompts.items()}
@@ -41,7 +41,7 @@ def choose_prompts(prompts: PromptsLike | Mapping[str, PromptsLike]) -> dict[str
 
 
 def read_prompts_of(prompts: PromptsLike, split: str) -> list[str]:
-    """The prompts of one split; see `choose_prompts`."""
+    """Convert the prompts of one split; see `choose_prompts`."""
     if isinstance(prompts, str | Path):
         return load_split({split: str(prompts)}, split, Path())
     columns = getattr(prompts, "column_names", None)
@@ -58,27 +58,27 @@ def read_prompts_of(prompts: PromptsLike, split: str) -> list[str]:
 def _as_prompt(row: Any) -> str:
     text = row.get(COLUMN) if isinstance(row, Mapping) else row
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f"A prompt must be a text that is not empty, received {shorten(row)}.")
+        raise UserError(f"A prompt must be a non-empty text, received {shorten(row)}.")
     return text
 
 
 def load_split(prompts: Mapping[str, str], split: str, base: Path) -> list[str]:
-    """The prompts of a split.
+    """Load the prompts of a split.
 
     Args:
-        prompts: The manifest's `prompts`: split -> text file, folder with `train.txt`, `dynamic.txt`, `test.txt`, or id
-            of a dataset on the hub that holds these files.
-        split: A key of it.
+        prompts: The manifest's `prompts`: split -> text file, folder with `train.txt`, `dynamic.txt` and `test.txt`, or
+            id of a dataset on the hub with these files.
+        split: Key of `prompts`.
         base: Folder that relative paths start from.
 
     Raises:
-        ManifestError: There is no such split.
-        UserError: Its file cannot be read, or holds no prompt.
+        ManifestError: The split is unknown.
+        UserError: The file of the split cannot be read, or contains no prompt.
     """
     if split not in prompts:
         known = sorted(prompts)
         raise ManifestError(
-            f"Unknown prompts {split!r}. The manifest's prompts: {known}.{suggest(split, known)} "
+            f"Unknown prompt split {split!r}. The manifest's prompts: {known}.{suggest(split, known)} "
             f"Add `prompts: {{{split}: FILE}}`."
         )
     name, place = FILES.get(split, f"{split}.txt"), prompts[split]
@@ -91,7 +91,7 @@ def load_split(prompts: Mapping[str, str], split: str, base: Path) -> list[str]:
 
 
 def evaluation_prompts(section: EvaluationSection, prompts: Sequence[str]) -> list[str]:
-    """One prompt per video of an evaluation: its first `num_prompts`, `num_seeds` times over."""
+    """Return one prompt per video of an evaluation: the first `num_prompts` prompts, repeated `num_seeds` times."""
     return list(prompts[: section.num_prompts]) * section.num_seeds
 
 
@@ -108,6 +108,7 @@ def _download(dataset: str, name: str) -> str:
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"Prompts {dataset!r} are no file or folder here, and no dataset that could be had: {reason}"
+            f"Prompts {dataset!r} are not a local file or folder, and cannot be loaded as a dataset from the hub: "
+            f"{reason}"
         ) from error
     return str(path)

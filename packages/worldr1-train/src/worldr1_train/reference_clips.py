@@ -1,4 +1,4 @@
-"""True clips with their prompts: found early, read one by one when they are encoded."""
+"""Reference clips (real videos with prompts): files are checked before a run, and read when they are encoded."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from worldr1_train.video_prompts import prompt_beside
 
 @dataclass(frozen=True, slots=True)
 class ReferenceClip:
-    """A true clip.
+    """A real clip.
 
     Attributes:
         name: Name in results and messages.
-        prompt: What it shows.
-        read: Give its frames `(T, 3, H, W)`, RGB in [0, 1], of the model's size.
+        prompt: Description of the clip.
+        read: Returns the frames `(T, 3, H, W)`, RGB in [0, 1], in the size of the model's videos.
     """
 
     name: str
@@ -33,11 +33,11 @@ class ReferenceClip:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFile:
-    """A true clip on disk.
+    """File of a real clip.
 
     Attributes:
         path: Video file or folder of images.
-        prompt: What it shows.
+        prompt: Description of the clip.
     """
 
     path: Path
@@ -45,10 +45,10 @@ class ReferenceFile:
 
 
 def find_reference_files(section: ReferenceClipsSection) -> list[ReferenceFile]:
-    """The files of reference clips; empty where the backbone makes the clips.
+    """Return the files of reference clips; none if the backbone generates the clips.
 
     Raises:
-        UserError: There is no video, or one has no prompt beside it.
+        UserError: There is no video, or a video has no prompt beside it.
     """
     if section.from_backbone:
         return []
@@ -57,22 +57,22 @@ def find_reference_files(section: ReferenceClipsSection) -> list[ReferenceFile]:
     missing = [str(file.path) for file in files if not file.prompt]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(files)} reference clips have no prompt (first: {missing[0]!r}). Write what a clip "
-            "shows into a text file of its name beside it, e.g. room.txt beside room.mp4."
+            f"{len(missing)} of {len(files)} reference clips have no prompt (first: {missing[0]!r}). Write the prompt "
+            "of each clip to a text file with the same name beside it, e.g. room.txt beside room.mp4."
         )
     return files
 
 
 def reference_clips(section: ReferenceClipsSection, backbone: Backbone, seed: int) -> list[ReferenceClip]:
-    """The reference clips of a backbone's size.
+    """Return the reference clips, in the size of a backbone's videos.
 
     Args:
-        section: Says where they are.
-        backbone: The model; it makes them itself where the section says so.
-        seed: Seed of clips that the backbone makes.
+        section: Settings with the source of the clips.
+        backbone: Backbone of the model, which generates the clips itself if the source is `backbone`.
+        seed: Seed of clips that the backbone generates.
 
     Raises:
-        UserError: There are none, or one has no prompt.
+        UserError: There is no clip, or a clip has no prompt.
     """
     if section.from_backbone:
         made = backbone.reference_clips(section.num_clips, seed)
@@ -84,22 +84,25 @@ def reference_clips(section: ReferenceClipsSection, backbone: Backbone, seed: in
 
 
 def fit_frames(frames: Tensor, geometry: LatentGeometry, name: str) -> Tensor:
-    """Cut a clip to the length and size of a model's videos.
+    """Crop a clip to the length and size of a model's videos.
 
-    The first frames are taken as they are, whatever the frame rate; they are scaled (antialiased) until they cover the
-    model's size, and the centre is cut out.
+    The first frames are used, regardless of the frame rate. They are scaled (with antialiasing) to cover the size of
+    the model's videos, and cropped to the centre.
 
     Args:
         frames: `(T, 3, H, W)`, RGB in [0, 1].
         geometry: Sizes of the model.
         name: Name of the clip in messages.
 
+    Returns:
+        `(video_frames, 3, video_height, video_width)`, RGB in [0, 1].
+
     Raises:
-        UserError: It has too few frames.
+        UserError: The clip has too few frames.
     """
     if len(frames) < geometry.video_frames:
         raise UserError(
-            f"Reference clip {name!r} has {len(frames)} frames, and the model makes {geometry.video_frames}. Take "
+            f"Reference clip {name!r} has {len(frames)} frames, but the model generates {geometry.video_frames}. Use "
             "longer clips, or lower the backbone's num_frames."
         )
     frames, (height, width) = frames[: geometry.video_frames], (geometry.video_height, geometry.video_width)

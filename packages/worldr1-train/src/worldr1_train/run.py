@@ -1,4 +1,4 @@
-"""Plan to result: components are made, the model is evaluated, trained, evaluated again and exported."""
+"""Execution of a training plan: the model is evaluated, trained, evaluated again and exported."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = get_logger(__name__)
 
 
 class TrainingRun:
-    """A run with its components made; weights are loaded when they are first needed.
+    """Training run with its components; weights are loaded when they are first needed.
 
     Args:
-        plan: What to do.
+        plan: Plan of the run.
 
     Raises:
-        UserError: A component cannot be had, a prompt commands a path that the clip is too short for, or the
-            checkpoints would not fit onto the disk.
+        UserError: A component cannot be created, the camera path of a prompt does not fit into a clip, or there is not
+            enough disk space for the checkpoints.
     """
 
     def __init__(self, plan: TrainingPlan) -> None:
@@ -46,10 +46,10 @@ class TrainingRun:
         self._check_space()
 
     def execute(self) -> dict[str, Any]:
-        """Evaluate, train, evaluate, export; the result as plain data.
+        """Evaluate, train, evaluate again and export; return the results as plain data.
 
-        The model before is the one that the user came with: untrained, from plain Gaussian noise. Where the manifest
-        has a noise conditioner, the untrained model is measured with it too, so that the share of training can be seen.
+        `before` evaluates the untrained model from plain Gaussian noise. If the manifest has a noise conditioner,
+        `noise_only` evaluates the untrained model with it, to separate the effect of training from that of the noise.
         """
         start = time.perf_counter()
         plan, trainer, main = self.plan, self.trainer, self.trainer.accelerator.is_main_process
@@ -139,7 +139,7 @@ class TrainingRun:
             return self.trainer.evaluate_policy(conditioner, show_progress=True, keep=keep)
 
     def _evaluate_once(self, name: str, evaluate: Callable[[Keep], Evaluation]) -> Evaluation | None:
-        """An evaluation that a resumed run has made already is read instead."""
+        """Evaluate and save the result, or load it if a resumed run has saved it before."""
         evaluator = self.trainer.evaluator
         if evaluator is None:
             return None
@@ -155,7 +155,7 @@ class TrainingRun:
         return found
 
     def _shown(self, name: str, total: int) -> Keep:
-        """What writes the videos of an evaluation that people look at."""
+        """Return the function that writes selected videos of an evaluation."""
         evaluation = self.plan.evaluation
         count = 0 if evaluation is None else min(total, evaluation.num_shown)
         return ShownVideos(self.plan.output_dir / VIDEOS / folder_name(SHOWN_AS[name]), total, count)
@@ -163,12 +163,12 @@ class TrainingRun:
     # Alarms
 
     def _trained_metrics(self) -> list[str]:
-        """Names of the metrics that some stage trains on."""
+        """Return the names of the metrics that any stage trains on."""
         stages = self.trainer.schedule.stages
         return list(dict.fromkeys(metric_name(name) for stage in stages for name in stage.weights))
 
     def _watch(self, before: Evaluation | None) -> AlarmWatch | None:
-        """What raises alarms in this run, in its first process alone; `None` where they are switched off."""
+        """Return the alarm watch of this run; `None` if alarms are disabled, and on all processes but the first."""
         evaluation, is_main = self.plan.evaluation, self.trainer.accelerator.is_main_process
         if before is None or evaluation is None or evaluation.alarms is None or not is_main:
             return None

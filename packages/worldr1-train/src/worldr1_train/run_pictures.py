@@ -1,4 +1,4 @@
-"""The pictures that a run leaves behind: its learning curves, and test videos before and after training."""
+"""Pictures of a finished run: learning curves, and test videos before and after training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worldr1_train.curves import plot_curves, read_curves
 from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY
 
 VIDEOS = "videos"
-"""Folder of a run that holds test videos, in a folder for each evaluation."""
+"""Folder of a run for test videos, with a subfolder for each evaluation."""
 CURVES, SHEET = "curves.png", "before-after.png"
 SHOWN_AS: Mapping[str, str] = {
     BEFORE: contact_sheet.BEFORE,
@@ -25,9 +25,9 @@ log = get_logger(__name__)
 
 
 def draw_run(folder: Path) -> None:
-    """Draw what a finished run has written: `curves.png`, and `before-after.png` where test videos were kept.
+    """Draw `curves.png`, and `before-after.png` if test videos were written.
 
-    A picture that cannot be drawn (without matplotlib, say) is reported in the log; the run's results stay as they are.
+    If a picture cannot be drawn (because matplotlib is not installed, for example), a warning is logged.
 
     Args:
         folder: Folder of the run.
@@ -47,4 +47,4 @@ def _draw(path: Path, draw: Callable[[Path], None]) -> None:
     try:
         draw(path)
     except UserError as error:
-        log.warning("no picture", path=str(path), reason=str(error))
+        log.warning("picture not drawn", path=str(path), reason=str(error))

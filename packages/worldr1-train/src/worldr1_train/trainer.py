@@ -1,7 +1,8 @@
-"""`FlowGRPOTrainer`: post-trains a text-to-video model with group-relative policy optimisation of its sampler's steps.
+"""`FlowGRPOTrainer`, which post-trains a text-to-video model with rewards.
 
-Read it from the top: rollouts are collected and scored for every objective of a stage (`RolloutPhase`), their items go
-through the update in micro-batches (`compute_loss`), and Trainer does the rest.
+For every rollout batch, `RolloutPhase` samples and scores videos for each objective of the current stage. Then
+`compute_loss` computes the loss of one micro-batch at a time. `transformers.Trainer` provides the rest of the training
+loop.
 """
 
 from __future__ import annotations
@@ -67,42 +68,46 @@ log = get_logger(__name__)
 
 
 class FlowGRPOTrainer(_BaseTrainer):
-    """Post-trains a text-to-video model on TRL's trainer base: with Flow-GRPO-Fast, or with another objective.
+    """Trainer that post-trains a text-to-video model with rewards.
 
-    Flow-GRPO-Fast is the method of the paper (section 3).
+    The default objective is Flow-GRPO-Fast, the method of the World-R1 paper (section 3). The class extends TRL's base
+    trainer.
 
-    Every argument takes a name or an object; a manifest gives the same run through `from_manifest`.
+    Every argument takes a name or an object; `from_manifest` creates the same trainer from a manifest.
 
     Args:
         backbone: A registered name, a mapping with `name` and options, a diffusers checkpoint (folder or hub id), a
             class, or an object.
         rewards: One reward or a list. Each is a registered name, a mapping with `name` and options, a `Reward` class
-            or object, a function in TRL's convention, or a pair of one of these and a weight. Or a manifest, whose
-            rewards, reconstructor and judge are taken.
-        args: Training arguments. Without `max_steps` a run lasts one cycle of the stages, or `num_train_epochs` passes
-            over the prompts if there are no stages.
+            or object, a function in TRL's convention, or a pair of one of these and a weight. A manifest is also
+            accepted: its rewards, reconstructor and judge are used.
+        args: Training arguments. Without `max_steps`, training lasts one cycle of the stages, or `num_train_epochs`
+            passes over the prompts if no stages are given.
         prompts: A list of texts, a prompt file, or a dataset with a column `prompt`; or a mapping from splits to
             these.
-        sampler: Name, mapping, class or object: makes the policy and says which steps are stochastic; `flow-sde` with
-            20 steps if left out.
-        noise: Name, mapping, class or object: draws the initial noise; plain Gaussian noise if left out.
-        stages: Phases of the training cycle, as in a manifest: mappings with `steps`, `prompts`, `rewards` and
-            `noise`. One phase with everything if left out. `Stage` objects replace rewards, prompts, noise and
-            evaluation at once.
-        adapter: `AdapterSpec`, or a mapping with `rank`, `alpha` and `target_modules`. `True`: rank 32 and alpha 64,
-            unless the model brings an adapter or `args.full_finetuning` is set. `False`: none is added.
-        evaluation: What `evaluate` measures: settings as in a manifest, or the prompts alone. With `every`, the run
-            evaluates on its way.
-        reconstructor: Name or object for rewards that require one; `auto`, or the manifest's, if left out.
-        judge: Name or object for rewards that require one; the manifest's if left out.
-        objective: Name, mapping with `name` and options, class or object of the loss, a pair of one of these and a
-            weight, or a list of these, which is summed; Flow-GRPO with the options of `args` if left out.
-        callbacks: As `transformers.Trainer` takes them.
-        registry: Where names are looked up; what is installed and registered in process if left out.
+        sampler: Name, mapping, class or object. The sampler defines the policy and its stochastic steps. Defaults to
+            `flow-sde` with 20 steps.
+        noise: Name, mapping, class or object that draws the initial noise. Defaults to plain Gaussian noise.
+        stages: Phases of the training cycle: mappings with `steps`, `prompts`, `rewards` and `noise`, as in a manifest.
+            Defaults to one stage with all rewards. `Stage` objects contain their own rewards, prompts and noise
+            conditioner; with them, `rewards`, `prompts`, `noise` and `evaluation` must be left out.
+        adapter: `AdapterSpec`, or a mapping with `rank`, `alpha` and `target_modules`. `True` adds an adapter with rank
+            32 and alpha 64, unless the backbone object already has an adapter or `args.full_finetuning` is set. `False`
+            adds none.
+        evaluation: Evaluation settings as in a manifest, or only the prompts. With `every`, the policy is also
+            evaluated during training.
+        reconstructor: Name or object for rewards that require a reconstruction. Defaults to the manifest's
+            reconstructor, or to `auto`.
+        judge: Name or object for rewards that require a judge. Defaults to the manifest's judge.
+        objective: The loss: a name, a mapping with `name` and options, a class, an object, a pair of one of these and a
+            weight, or a list of these, whose losses are summed. Defaults to Flow-GRPO with the options of `args`.
+        callbacks: Callbacks, as for `transformers.Trainer`.
+        registry: Where names are looked up. Defaults to the installed plugins and the components registered in this
+            process.
 
     Raises:
-        UserError: Something is missing, given twice or cannot be had; the sizes do not fit; nothing is trainable; or
-            the sampler has no stochastic step.
+        UserError: An argument is missing or given twice, a component cannot be created, the batch sizes do not divide
+            each other, nothing is trainable, or the objective needs stochastic steps and the sampler has none.
 
     Example:
         ```python
@@ -170,7 +175,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         if not model.trainable():
             raise UserError("Nothing is trainable. Put an adapter on the backbone, or set full_finetuning.")
         if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = len(model.denoisers) > 1  # a window may need one of two denoisers only
+            args.ddp_find_unused_parameters = len(model.denoisers) > 1  # a window may use only one of two denoisers
         super().__init__(
             model=model,
             args=args,
@@ -183,9 +188,9 @@ class FlowGRPOTrainer(_BaseTrainer):
         self._prepare_rollouts(model)
         self.evaluator = self._make_evaluator(model)
         self.ema: ExponentialMovingAverage | None = None
-        self._step = 0  # micro-batches that this process has gone through
+        self._step = 0  # turns (micro-batches) that this process has completed
         self.phase = RolloutPhase(self)
-        self.buffers: list[UpdateBuffer] = []  # of the present rollout batch, one per objective of its stage
+        self.buffers: list[UpdateBuffer] = []  # of the current rollout batch, one per objective of its stage
         self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
@@ -204,16 +209,16 @@ class FlowGRPOTrainer(_BaseTrainer):
         overrides: Sequence[str] = (),
         registry: Registry | None = None,
     ) -> FlowGRPOTrainer:
-        """The trainer that `worldr1 train MANIFEST` runs.
+        """Create the trainer that `worldr1 train MANIFEST` runs.
 
         Args:
             manifest: Manifest file with a section `train`.
-            output_dir: Folder of the run; `runs/<name of the manifest>` if left out.
-            overrides: `a.b=value` each, with the value in YAML.
+            output_dir: Folder of the run. Defaults to `runs/<name of the manifest>`.
+            overrides: Changed values of the manifest, each as `a.b=value` with the value in YAML.
             registry: Where names are looked up.
 
         Raises:
-            UserError: Something is wrong with the manifest, or the folder holds a run already.
+            UserError: The manifest is invalid, or the folder already contains a run.
         """
         from worldr1_train.plan import plan_run
         from worldr1_train.plan_arguments import trainer_arguments
@@ -223,19 +228,20 @@ class FlowGRPOTrainer(_BaseTrainer):
         return cls(**trainer_arguments(plan_run(Path(manifest), registry, overrides=overrides, output_dir=folder)))
 
     def _plan_steps(self, args: FlowGRPOConfig, stages: Sequence[Stage]) -> None:
-        """Derive the number of steps and micro-batches."""
+        """Derive the numbers of optimiser steps and micro-batches."""
         window, steps = self.sampler.config.window, self.sampler.config.num_inference_steps
         objectives = self.objectives.values()
         if any(objective.plan.steps == "window" for objective in objectives):
             if window < 1:
                 raise UserError(
-                    f"This objective needs a window of stochastic steps, received window {window!r}. Take 1 or 2."
+                    f"This objective needs a window of stochastic steps, received window {window!r}. Set the sampler's "
+                    "window to 1 or 2."
                 )
-            self.sampler.window(args.seed, 0)  # a window that does not fit is an error before weights are loaded
+            self.sampler.window(args.seed, 0)  # report an invalid window before weights are loaded
         if args.num_generations < 2 and any(objective.plan.scored for objective in objectives):
             raise UserError(
                 f"This objective compares the videos of a group, received group_size {args.num_generations} "
-                "(num_generations in Python). Take 2 or more."
+                "(num_generations in Python). Use 2 or more."
             )
         self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
@@ -294,20 +300,27 @@ class FlowGRPOTrainer(_BaseTrainer):
     def _check_sharding(self) -> None:
         if self.args.full_finetuning and self._reads_reference and self.is_fsdp_enabled:
             raise UserError(
-                "full_finetuning with a KL term, or with a reward that compares with the model before training, keeps "
-                "a whole copy of the weights; with FSDP set beta to 0 and leave such rewards out."
+                "full_finetuning with a KL term, or with a reward that compares with the model before training, needs "
+                "a full copy of the initial weights, which is not supported with FSDP. Set beta to 0 and remove such "
+                "rewards."
             )
         fsdp = getattr(self.accelerator.state, "fsdp_plugin", None)
         if self.is_fsdp_enabled and getattr(fsdp, "fsdp_version", 1) != 2:
-            raise UserError("FSDP version 1 flattens parameters. Set fsdp_version: 2 in the accelerate configuration.")
+            raise UserError(
+                "FSDP version 1 is not supported, because it flattens parameters. Set fsdp_version: 2 in the "
+                "accelerate configuration."
+            )
         deepspeed = getattr(self.accelerator.state, "deepspeed_plugin", None)
         if self.is_deepspeed_enabled and getattr(deepspeed, "zero_stage", 0) == 3:
-            raise UserError("DeepSpeed stage 3 takes the weights apart between steps. Use stage 2, or FSDP2.")
+            raise UserError(
+                "DeepSpeed ZeRO stage 3 is not supported, because it partitions the parameters between steps. Use "
+                "stage 2, or FSDP2."
+            )
 
-    # Data: a tick a micro-batch. Which prompts a rollout batch draws is a pure function of seed and rollout batch.
+    # Data: the data loader only counts micro-batches. The prompts of a rollout batch depend on its number and the seed.
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Numbers of micro-batches, the same on every process."""
+        """Return a data loader of micro-batch numbers, the same on every process."""
         ticks = range(self.args.max_steps * self.args.gradient_accumulation_steps)
         return DataLoader(ticks, batch_size=1, collate_fn=_tick)  # type: ignore[arg-type]
 
@@ -315,10 +328,10 @@ class FlowGRPOTrainer(_BaseTrainer):
         self._signature_columns = ["tick"]
 
     def _send_telemetry(self) -> None:
-        """Nothing is sent: TRL's version reads `model.config.model_type`, which denoisers lack."""
+        """Send nothing: TRL's implementation reads `model.config.model_type`, which denoisers lack."""
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, as `transformers.Trainer.train` does; progress goes to stderr, unless `args.disable_tqdm` is set."""
+        """Train as `transformers.Trainer.train` does, with progress on stderr unless `args.disable_tqdm` is set."""
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -328,7 +341,7 @@ class FlowGRPOTrainer(_BaseTrainer):
 
     @property
     def objectives(self) -> dict[str, Objective]:
-        """Every objective of the run once, by its first stage and its place there."""
+        """Every objective of the run once, keyed by `<stage>.<position in the stage>` where it first occurs."""
         found: dict[int, tuple[str, Objective]] = {}
         for number, stage in enumerate(self.components.stages):
             for place, weighted in enumerate(stage.objectives):
@@ -336,16 +349,16 @@ class FlowGRPOTrainer(_BaseTrainer):
         return dict(found.values())
 
     def position(self, step: int) -> tuple[int, int]:
-        """Rollout batch and turn of a step of this process."""
+        """Return the rollout batch, and the turn within it, of the `step`-th micro-batch of this process."""
         return divmod(step, self.turn_plan.per_rollout_batch)
 
     @property
     def stage(self) -> Stage:
-        """The stage of the present turn."""
+        """Stage of the current turn."""
         return self.schedule.at(self.position(self._step)[0])
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """One turn; every `turn_plan.per_rollout_batch` of them begin with a new rollout batch."""
+        """Process one turn; collect a new rollout batch every `turn_plan.per_rollout_batch` turns."""
         rollout_batch, turn = self.position(self._step)
         if turn == 0:
             self._begin_rollout_batch(rollout_batch)
@@ -359,10 +372,11 @@ class FlowGRPOTrainer(_BaseTrainer):
         return loss
 
     def _prepare_inputs(self, inputs: Any) -> Turn | None:
-        """The turn that it is, whatever the data loader says."""
+        """Return the current turn; the data loader's number is ignored."""
         if not self.buffers:
             raise UserError(
-                "The checkpoint lies within a rollout batch, and its rollouts are absent. Resume from another one."
+                "The checkpoint was written within a rollout batch, and its rollouts are missing. Resume from another "
+                "checkpoint."
             )
         rollout_batch, turn = self.position(self._step)
         return self.turn_plan.turns(self.schedule.index(rollout_batch))[turn]
@@ -370,7 +384,7 @@ class FlowGRPOTrainer(_BaseTrainer):
     def compute_loss(
         self, model: Any, inputs: Turn | None, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The objective's loss, summed over the items that count, over their number in the optimiser step."""
+        """Return the objective's loss, summed over valid items and divided by their number in the optimiser step."""
         if inputs is None:
             return self.policy.zero_loss()
         weighted, buffer = self.stage.objectives[inputs.objective], self.buffers[inputs.objective]
@@ -378,7 +392,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         batch = buffer.batch(inputs.index, self.backbone)
         per_item = weighted.objective.loss(batch, self.policy)
         update = self.position(self._step)[1] // self.args.gradient_accumulation_steps
-        # Gradients are averaged over processes, the number of items is that of all of them.
+        # Gradients are averaged over processes, but `num_valid_items` counts the items of all processes.
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_items[update])
         counted = torch.where(batch.valid, per_item, torch.zeros_like(per_item)).sum() * scale
         return counted * weighted.weight
@@ -387,7 +401,7 @@ class FlowGRPOTrainer(_BaseTrainer):
 
     def _begin_rollout_batch(self, rollout_batch: int) -> None:
         self._rollout_batch_start, self._update_seconds = time.perf_counter(), 0.0
-        self.buffers = []  # the last rollouts are given up before new ones are sampled
+        self.buffers = []  # free the previous rollouts before sampling new ones
         self.buffers = self.phase.collect(rollout_batch)
         self.metrics.note_stage(rollout_batch, self.schedule.index(rollout_batch))
 
@@ -398,7 +412,7 @@ class FlowGRPOTrainer(_BaseTrainer):
 
     @property
     def num_clips_to_keep(self) -> int:
-        """Clips of the present rollout batch that are written as samples."""
+        """Number of clips of the current rollout batch to write as samples."""
         due = self.state.global_step % self.args.sample_videos_every < self.args.updates_per_rollout_batch
         return self.args.num_sample_videos if due else 0
 
@@ -407,13 +421,13 @@ class FlowGRPOTrainer(_BaseTrainer):
         return model
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Within the block the policy has its averaged weights, where there is an average."""
+        """Return a context manager that applies the averaged weights, if there is an average."""
         return nullcontext() if self.ema is None else self.ema.applied()
 
     # Log and checkpoints
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with the metrics of the step; they wait for its own log if an evaluation is logged before it."""
+        """Log values together with the metrics of the step; evaluation logs leave these for the step's own log."""
         is_evaluation = any(name.startswith("eval/") for name in logs)
         super().log(logs if is_evaluation else {**logs, **self.metrics.take()}, start_time)
 
@@ -437,18 +451,20 @@ class FlowGRPOTrainer(_BaseTrainer):
     def evaluate_policy(
         self, conditioner: NoiseConditioner | None = None, *, show_progress: bool = False, keep: Keep | None = None
     ) -> Evaluation:
-        """Measure the policy as it is, on the prompts of the evaluation with fixed seeds; all processes together.
+        """Evaluate the policy with its current weights, on the evaluation prompts with fixed seeds.
+
+        All processes must call it.
 
         Args:
             conditioner: Draws the initial noise, instead of the run's noise conditioner.
-            show_progress: Show how far it is on stderr.
-            keep: Is given every video with its number, in the process that made it.
+            show_progress: Show a progress bar on stderr.
+            keep: Called with the number and clip of every video, in the process that generated it.
 
         Raises:
-            UserError: The trainer was given no `evaluation`.
+            UserError: The trainer has no `evaluation`.
         """
         if self.evaluator is None:
-            raise UserError("There is nothing to evaluate on. Pass evaluation=[prompt, ...] to the trainer.")
+            raise UserError("The trainer has no evaluation prompts. Pass evaluation=[prompt, ...] to the trainer.")
         evaluator = self.evaluator
         if conditioner is not None:
             evaluator = replace(evaluator, videos=evaluator.videos.with_noise(conditioner))
@@ -456,16 +472,16 @@ class FlowGRPOTrainer(_BaseTrainer):
         return evaluator(rank=rank, num_processes=num_processes, show_progress=show_progress and rank == 0, keep=keep)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Measure the averaged policy and log the means under `eval/`; takes no arguments, unlike `Trainer.evaluate`.
+        """Evaluate the averaged policy and log the means under `eval/`. Unlike `Trainer.evaluate`, takes no arguments.
 
-        Before the first step and after the last, the values of every video are kept in the folder of the run too, for
+        Before the first step and after the last, the values of every video are also saved in the folder of the run, for
         the model card.
 
         Returns:
             `eval/<metric>` -> mean over the videos, NaN if none has a value.
 
         Raises:
-            UserError: The trainer was given no `evaluation`, or an argument is given.
+            UserError: The trainer has no `evaluation`, or an argument is given.
         """
         if args or kwargs:
             raise UserError("evaluate() takes no arguments. Pass the prompts as evaluation=[...] to the trainer.")
@@ -475,18 +491,19 @@ class FlowGRPOTrainer(_BaseTrainer):
         if self.is_world_process_zero() and step in (0, self.args.max_steps):
             found.save(Path(self.args.output_dir) / (BEFORE if step == 0 else AFTER))
         logged = {f"eval/{name}": math.nan if value is None else value for name, value in means.items()}
-        self.log(dict(logged))  # which adds to its argument
+        self.log(dict(logged))  # a copy, because `log` adds to its argument
         return logged
 
     # Export
 
     def export(self, folder: str | Path) -> Path:
-        """Write the trained adapter, or every weight if there is none, as plain diffusers pipelines load it.
+        """Write the trained adapter, or all weights if there is none, in a format that diffusers pipelines load.
 
-        All processes call it together. The weights are those in use: call it within `averaged()` for the average.
+        All processes must call it. The current weights are written: call it within `averaged()` to write the averaged
+        ones.
 
         Args:
-            folder: Folder of the run; the export goes to `adapter` or `weights` within it.
+            folder: Folder of the run; the export is written to `adapter` or `weights` within it.
 
         Returns:
             The folder that was written.
@@ -506,7 +523,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         """Write the averaged policy to `adapter` (or `weights`) within a folder; see `export`.
 
         Args:
-            output_dir: The folder; `args.output_dir` if left out.
+            output_dir: The folder. Defaults to `args.output_dir`.
         """
         with self.averaged():
             self.export(self.args.output_dir if output_dir is None else output_dir)
@@ -519,20 +536,20 @@ class FlowGRPOTrainer(_BaseTrainer):
         """Write `README.md` into `args.output_dir`: base model, rewards, manifest and the evaluations of the run.
 
         Args:
-            model_name: Name of the model; the hub's, or that of the folder, if left out.
+            model_name: Name of the model. Defaults to the hub id, or to the name of the folder.
             dataset_name: Hub id of the prompts.
-            tags: Tags beside those of the method.
+            tags: Additional tags.
         """
         if self.is_world_process_zero():
             write_card(self, model_name, dataset_name, [tags] if isinstance(tags, str) else tags or [])
 
-    # When to stop
+    # Stopping
 
     def check_failures(self, scores: list[SampleScore]) -> None:
         """Log the samples whose rewards failed.
 
         Raises:
-            TrainingStopped: They are more than `max_failed_share`.
+            TrainingStopped: Their share exceeds `max_failed_share`.
         """
         failed = [score for score in scores if score.failed]
         for score in failed if self.accelerator.is_main_process else ():
@@ -541,12 +558,12 @@ class FlowGRPOTrainer(_BaseTrainer):
         if share > self.args.max_failed_share:
             reasons = sorted({f"{name}: {why}" for score in failed for name, why in score.failures.items()})
             self._stop(
-                f"{len(failed)} of {len(scores)} samples of a rollout batch have no reward, and max_failed_share is "
+                f"{len(failed)} of {len(scores)} samples of a rollout batch have no reward; max_failed_share is "
                 f"{self.args.max_failed_share}. Reasons: {'; '.join(reasons[:3])}"
             )
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """Trainer's norm; a step that would break the weights stops the run before it is taken."""
+        """Return the gradient norm; stop the run if loss or norm is not finite, or the loss exceeds `max_loss`."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         loss = gather(torch.stack([value.detach() for value in self._window_losses]).sum().reshape(1)).mean().item()
         self._window_losses.clear()
@@ -555,27 +572,27 @@ class FlowGRPOTrainer(_BaseTrainer):
             self._step -= self.args.gradient_accumulation_steps
             self._stop(
                 f"The loss of optimiser step {self.state.global_step + 1} is {loss:.4g} with a gradient norm of "
-                f"{value:.4g}; max_loss is {self.args.max_loss}. Lower the learning rate, or look at the rewards"
+                f"{value:.4g}; max_loss is {self.args.max_loss}. Lower the learning rate, or check the rewards"
             )
         return norm
 
     def _stop(self, why: str) -> None:
-        """Write a checkpoint of the state before what failed, and raise `TrainingStopped`."""
+        """Write a checkpoint of the state before the failure, and raise `TrainingStopped`."""
         path = self.checkpoints.save()
         raise TrainingStopped(
-            f"{why}. The run is saved as {str(path)!r}; go on from there with --resume, or in Python with "
+            f"{why}. The run is saved as {str(path)!r}. Continue with --resume, or in Python with "
             "train(resume_from_checkpoint=...)."
         )
 
 
 class _UpdateHooks(TrainerCallback):
-    """Hooks around an optimiser step."""
+    """Callback for the start of training and for optimiser steps."""
 
     def __init__(self, trainer: FlowGRPOTrainer) -> None:
         self._trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The parameters are prepared, and loaded if the run is resumed."""
+        """Start average and objectives, once the parameters are wrapped, and loaded if the run is resumed."""
         trainer = self._trainer
         trainer._policy_model().register_rollout_forward()
         trainer.checkpoints.start_average()
@@ -584,7 +601,7 @@ class _UpdateHooks(TrainerCallback):
         trainer.checkpoints.load_objectives()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Without an item that counts there is no gradient: momentum and weight decay must not act either."""
+        """Clear the gradients of an update without valid items, so that momentum and weight decay do not act."""
         trainer = self._trainer
         _, turn = trainer.position(trainer._step - 1)
         update = turn // args.gradient_accumulation_steps
@@ -592,7 +609,7 @@ class _UpdateHooks(TrainerCallback):
             trainer.model.zero_grad(set_to_none=True)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the new weights into the average, and let the objectives follow."""
+        """Update the average and the objectives after an optimiser step."""
         trainer = self._trainer
         if trainer.ema is not None:
             trainer.ema.update(state.global_step + 1)

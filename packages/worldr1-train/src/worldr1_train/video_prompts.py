@@ -1,4 +1,4 @@
-"""The prompt of a video file, as it lies beside it: `NAME.txt`, or the key `prompt` of `NAME.json`."""
+"""Prompt of a video file, from `NAME.txt` or the key `prompt` of `NAME.json` in the same folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 
 def prompt_beside(video: Path) -> str:
-    """Read the prompt beside a video file, or beside a folder of images; empty if there is none.
+    """Read the prompt of a video file or a folder of images; an empty string if there is none.
 
     Args:
-        video: The file. `NAME.txt` holds the prompt as plain text; `worldr1 generate` writes `NAME.json`.
+        video: Video file or folder. `NAME.txt` beside it contains the prompt as plain text; `worldr1 generate` writes
+            `NAME.json`.
     """
     stem = video.with_suffix("") if video.is_file() else video
     try:

@@ -1,1 +1,1 @@
-"""Training prompts: visual domains x camera complexity, composed by a seeded generator (paper, section 5)."""
+"""Generator of training prompts that combine visual domains and camera complexities (paper, section 5)."""

@@ -1,7 +1,7 @@
-"""Composes prompt files: `python -m worldr1_train.prompt_sets.generator --out prompts` writes the three splits.
+"""Generation of prompt files: `python -m worldr1_train.prompt_sets.generator --out prompts` writes the three splits.
 
-A prompt is a camera sentence (none, one move, two moves, a composite, or fixed) and a scene sentence of one domain.
-Test prompts use subjects that no training prompt has.
+A prompt consists of a camera sentence (none, one move, two moves, a composite move, or fixed) and a scene sentence of
+one domain. The subjects of test prompts do not occur in training prompts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Domain:
     """A visual domain.
 
     Attributes:
-        name: Its name.
-        subjects: What training prompts show.
-        held_out: What only test prompts show.
-        settings: Where it stands.
-        light: In what light.
-        actors: What moves, as a clause that takes the subject as its object.
+        name: Name of the domain.
+        subjects: Subjects of training prompts.
+        held_out: Subjects of test prompts.
+        settings: Places where a subject stands.
+        light: Light conditions.
+        actors: Moving actors of dynamic prompts, as clauses that are followed by the subject.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Everything prompts are made of."""
+    """Phrases from which prompts are composed."""
 
     domains: tuple[Domain, ...]
     single: tuple[str, ...]
@@ -57,7 +57,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class PromptSets:
-    """The three splits, each without repetition."""
+    """The three splits, each without duplicates."""
 
     train: tuple[str, ...]
     dynamic: tuple[str, ...]
@@ -65,7 +65,7 @@ class PromptSets:
 
 
 def load_vocabulary() -> Vocabulary:
-    """The shipped vocabulary, `domains.yaml`."""
+    """Load the vocabulary of the package, `domains.yaml`."""
     text = resources.files(__package__).joinpath("domains.yaml").read_text(encoding="utf-8")
     document: dict[str, Any] = yaml.safe_load(text)
     domains = tuple(
@@ -82,9 +82,15 @@ def load_vocabulary() -> Vocabulary:
 def generate_prompts(
     seed: int = 0, *, num_main: int = NUM_MAIN, num_dynamic: int = NUM_DYNAMIC, num_test: int = NUM_TEST
 ) -> PromptSets:
-    """Compose the splits; a pure function of its arguments.
+    """Compose the splits; the result depends only on the arguments.
 
-    Domains and camera complexities come in even turns, so that every split covers all of their combinations.
+    All combinations of domains and camera complexities are used in turn, so that every split covers them evenly.
+
+    Args:
+        seed: Seed of the composition.
+        num_main: Prompts of the split `train`.
+        num_dynamic: Prompts of the split `dynamic`.
+        num_test: Prompts of the split `test`.
     """
     vocabulary = load_vocabulary()
     rng = random.Random(seed)
@@ -96,7 +102,7 @@ def generate_prompts(
 
 
 def camera_sentence(vocabulary: Vocabulary, complexity: str, rng: random.Random) -> str:
-    """A sentence such as `Camera push in, then pan left. `, or nothing for `none`."""
+    """Return a sentence such as `Camera push in, then pan left. `, or an empty string for `none`."""
     if complexity == "none":
         return ""
     if complexity == "fixed":
@@ -125,7 +131,7 @@ def _moving(vocabulary: Vocabulary, rng: random.Random) -> Iterator[str]:
 
 
 def _turns(domains: Sequence[Domain], rng: random.Random, complexities: Sequence[str]) -> Iterator[tuple[Domain, str]]:
-    """Every combination once, in random order, again and again."""
+    """Yield endless passes over all combinations, each pass in random order."""
     pairs = [(domain, complexity) for domain in domains for complexity in complexities]
     while True:
         rng.shuffle(pairs)
@@ -149,7 +155,7 @@ def _capital(sentence: str) -> str:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the three files.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the composition.")
 def main(out: Path, seed: int) -> None:
-    """Write train.txt, dynamic.txt and test.txt, one prompt a line."""
+    """Write train.txt, dynamic.txt and test.txt, with one prompt per line."""
     sets = generate_prompts(seed)
     for name in ("train", "dynamic", "test"):
         atomic_write_text(out / f"{name}.txt", "\n".join(getattr(sets, name)) + "\n")
