@@ -124,4 +124,4 @@ def test_a_run_that_measures_none_of_its_rewards_is_told_that_it_has_no_alarms()
     before, after = evaluations(0.5)
     with capture_logs() as entries:
         assert AlarmWatch(before, {"hidden"}, AlarmRule()).check(after) == []
-    assert "alarms are off" in entries[0]["event"]
+    assert "alarms disabled" in entries[0]["event"]

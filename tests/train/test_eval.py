@@ -93,5 +93,5 @@ def test_videos_of_a_folder_are_measured_with_their_prompts(run, tmp_path):
 
 def test_file_that_is_no_evaluation(run, tmp_path):
     (tmp_path / "wrong.json").write_text("[]")
-    with pytest.raises(UserError, match="is no evaluation that could be read"):
+    with pytest.raises(UserError, match="cannot be read as an evaluation"):
         run("--against", tmp_path / "wrong.json")

@@ -103,7 +103,7 @@ def test_videos_without_a_value_are_left_out_pair_by_pair():
 
 
 def test_evaluations_of_other_prompts_are_not_compared():
-    with pytest.raises(UserError, match="other prompts"):
+    with pytest.raises(UserError, match="have different prompts"):
         compare(Evaluation(["a"], {"x": [1.0]}), Evaluation(["b"], {"x": [1.0]}))
 
 
@@ -115,7 +115,7 @@ def test_figures_that_are_no_rewards_are_compared_label_by_label(tmp_path):
     assert (change.mean, change.before, change.num_pairs) == pytest.approx((-0.15, 0.3, 2))
     assert after.means() == pytest.approx({"x": 1.0, "diversity": 0.15})
     other = Evaluation(["a"], {"x": [1.0]}, {"diversity": LabelledValues(["a", "c"], [0.1, 0.2])})
-    with pytest.raises(UserError, match="diversity was measured on other prompts or clips"):
+    with pytest.raises(UserError, match="diversity was measured on different prompts or clips"):
         compare(before, other)
 
 

@@ -222,7 +222,7 @@ def test_frames_are_cut_to_the_models_size():
     assert float(fitted.mean()) == pytest.approx(0.5, abs=0.01), "the centre is taken"
     exact = torch.rand(3, 3, 8, 8)
     torch.testing.assert_close(fit_frames(exact, geometry, "exact"), exact, rtol=0, atol=0)
-    with pytest.raises(UserError, match="'short' has 2 frames, and the model makes 3"):
+    with pytest.raises(UserError, match="'short' has 2 frames, but the model generates 3"):
         fit_frames(exact[:2], geometry, "short")
 
 

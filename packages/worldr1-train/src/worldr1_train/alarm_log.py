@@ -1,4 +1,4 @@
-"""Alarms of a run: every evaluation is compared with the model before training, and what is suspicious is logged."""
+"""Alarms of a run: evaluations are compared with the model before training, and signs of reward hacking are logged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ log = get_logger(__name__)
 
 
 class AlarmWatch:
-    """Compares evaluations with one before training.
+    """Compares evaluations with an evaluation before training.
 
     Args:
-        before: Evaluation of the model before training, from the noise that it is trained with.
-        trained: Metrics that rewards of the training are.
-        rule: What raises an alarm.
+        before: Evaluation of the model before training, with the noise conditioner used in training.
+        trained: Metrics that are trained on.
+        rule: Conditions for alarms.
     """
 
     def __init__(self, before: Evaluation, trained: Collection[str], rule: AlarmRule) -> None:
@@ -25,18 +25,18 @@ class AlarmWatch:
         self._trained = [name for name in trained if name in before.values]
         if not self._trained:
             log.warning(
-                "no trained reward is among the metrics of the evaluation: alarms are off",
+                "alarms disabled: the evaluation measures no trained reward",
                 trained=sorted(trained),
                 metrics=sorted(before.values),
-                advice="name a reward of the training in train.evaluation.metrics",
+                advice="add a trained reward to train.evaluation.metrics",
             )
 
     def check(self, evaluation: Evaluation, step: int | None = None) -> list[Alarm]:
         """Find the alarms of an evaluation and log each as a warning.
 
         Args:
-            evaluation: Of the policy under training.
-            step: Optimiser steps done, where they are known.
+            evaluation: Evaluation of the policy during or after training.
+            step: Number of completed optimiser steps, if known.
         """
         alarms = find_alarms(compare(self._before, evaluation), self._trained, self._rule)
         for alarm in alarms:

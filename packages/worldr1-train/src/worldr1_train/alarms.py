@@ -1,8 +1,8 @@
-"""The rule of the alarms: a trained reward rises while a metric that no reward reads falls.
+"""Alarm rule for reward hacking: a trained reward rises while a metric that is not trained on gets worse.
 
-A policy that finds a way to please its rewards without doing what they stand for (stripes on every wall, flat textures,
-one video for all seeds) is seen in metrics that it was not trained on. The rule is a pure function of paired changes
-and their 95 % intervals; with many metrics, an alarm now and then is chance: look at the videos.
+Reward hacking (stripes on every wall, flat textures, the same video for all seeds) shows in metrics that the policy was
+not trained on. The rule is a pure function of paired changes and their 95 % intervals. With many metrics, an occasional
+alarm may be due to chance, so look at the videos.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # brings torch, and the manifest's section needs the bounds alone
+if TYPE_CHECKING:  # imports torch, which the manifest's section does not need
     from worldr1_train.evaluation import Change
 
 MIN_PAIRS = 5
-"""Pairs of values below which an interval says nothing."""
+"""Minimum number of pairs for a meaningful interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricBounds:
-    """Allowed range of a metric as a share of its value before training.
+    """Allowed range of a metric, as a ratio to its value before training.
 
     Attributes:
-        min_ratio: Below it the metric raises an alarm; `None` for no lower bound.
-        max_ratio: Above it the metric raises an alarm; `None` for no upper bound.
+        min_ratio: Ratio below which the metric raises an alarm; `None` for no lower bound.
+        max_ratio: Ratio above which the metric raises an alarm; `None` for no upper bound.
     """
 
     min_ratio: float | None = None
@@ -41,17 +41,17 @@ DEFAULT_BOUNDS: Mapping[str, MetricBounds] = MappingProxyType(
         "flow_matching_loss": MetricBounds(max_ratio=1.1),
     }
 )
-"""Metric -> bounds, where the rule names none."""
+"""Metric -> default bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmRule:
-    """What raises an alarm.
+    """Conditions for alarms.
 
     Attributes:
-        bounds: Metric (`-` written `_`) -> bounds.
-        other_metrics: Whether every other metric that is not trained on raises one when it falls and the interval of
-            its change lies below 0.
+        bounds: Metric (with `_` instead of `-`) -> bounds.
+        other_metrics: Whether any other metric that is not trained on raises an alarm if the 95 % interval of its
+            change is below 0.
     """
 
     bounds: Mapping[str, MetricBounds] = field(default_factory=lambda: DEFAULT_BOUNDS)
@@ -60,13 +60,13 @@ class AlarmRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """A metric that left its bounds while trained rewards rose.
+    """Alarm about a metric that got worse while trained rewards rose.
 
     Attributes:
-        metric: Its name.
-        change: Its change, with the value before.
-        bound: The ratio that it passed; `None` if it raised the alarm by falling.
-        risen: Trained reward -> its change, of those whose interval lies above 0.
+        metric: Name of the metric.
+        change: Change of the metric since before training.
+        bound: Bound that its ratio passed; `None` for a metric without bounds that fell.
+        risen: Trained reward -> change, for the rewards whose interval is above 0.
     """
 
     metric: str
@@ -76,11 +76,11 @@ class Alarm:
 
     @property
     def ratio(self) -> float | None:
-        """Value after training over value before; `None` where the latter is not above 0."""
+        """Value after training divided by the value before; `None` if the latter is not above 0."""
         return ratio(self.change)
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data for JSON and logs, rounded to six digits after the point."""
+        """Return plain data for JSON and logs, rounded to six decimal places."""
         found = self.ratio
         return {
             "metric": self.metric,
@@ -96,7 +96,7 @@ class Alarm:
 
     @property
     def message(self) -> str:
-        """One sentence: which trained rewards rose, which metric left its bounds, and by how much."""
+        """Sentence with the metric, its change, and the trained rewards that rose."""
         rewards = ", ".join(f"{name} ({change.mean:+.3g})" for name, change in self.risen.items())
         verb = "rose" if self.change.mean > 0 else "fell"
         share = "" if self.ratio is None else f" to {self.ratio:.1%} of its value before training"
@@ -108,15 +108,15 @@ class Alarm:
 
 
 def find_alarms(changes: Mapping[str, Change], trained: Collection[str], rule: AlarmRule) -> list[Alarm]:
-    """Compare trained rewards with the other metrics.
+    """Find metrics that got worse while trained rewards rose.
 
     Args:
         changes: Metric -> paired change since before training.
-        trained: Metrics that rewards of the training are; a change of one of them raises no alarm.
-        rule: Bounds.
+        trained: Metrics that are trained on; they raise no alarms.
+        rule: Conditions for alarms.
 
     Returns:
-        One alarm per metric that left its bounds; none unless the interval of a trained reward lies above 0.
+        One alarm per metric; empty unless the interval of at least one trained reward is above 0.
     """
     risen = {name: changes[name] for name in changes if name in trained and _is_sure(changes[name]) > 0}
     if not risen:
@@ -137,19 +137,19 @@ def find_alarms(changes: Mapping[str, Change], trained: Collection[str], rule: A
 
 
 def ratio(change: Change) -> float | None:
-    """Value after over value before; `None` where the latter is not above 0."""
+    """Return the value after divided by the value before; `None` if the latter is not above 0."""
     return (change.before + change.mean) / change.before if change.before > 0 else None
 
 
 def _is_sure(change: Change) -> int:
-    """The sign of a change whose 95 % interval lies on one side of 0; 0 if it does not, or has too few pairs."""
+    """Return the sign of a change; 0 if its 95 % interval contains 0, or if there are too few pairs."""
     if change.num_pairs < MIN_PAIRS:
         return 0
     return int(change.low > 0) - int(change.high < 0)
 
 
 def _passed_bound(change: Change, bounds: MetricBounds) -> float | None:
-    """The bound that a change passes, if its interval lies on that side of no change."""
+    """Return the bound that a change passes, if its 95 % interval excludes 0 in that direction."""
     found, sign = ratio(change), _is_sure(change)
     assert found is not None
     if bounds.min_ratio is not None and found < bounds.min_ratio and sign < 0:

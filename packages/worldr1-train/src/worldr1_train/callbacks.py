@@ -1,4 +1,4 @@
-"""Callbacks that write `metrics.jsonl` and sample videos during training, and evaluate in between."""
+"""Callbacks that write `metrics.jsonl` and sample videos, and evaluate the policy, during training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class MetricsFile(TrainerCallback):
-    """Write one JSON line per log to `metrics.jsonl`; a resumed run continues after its checkpoint's step."""
+    """Writes one JSON line per log to `metrics.jsonl`; a resumed run continues after the step of its checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Drop the lines that a resumed run writes again."""
+        """Remove the lines that a resumed run will write again."""
         if not state.is_world_process_zero or not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -36,7 +36,7 @@ class MetricsFile(TrainerCallback):
         atomic_write_text(self.path, "".join(line + "\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Add a line."""
+        """Append a line."""
         if not state.is_world_process_zero or not logs:
             return
         plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in logs.items()}
@@ -45,7 +45,7 @@ class MetricsFile(TrainerCallback):
 
 
 class SampleVideos(TrainerCallback):
-    """Writes the clips that the trainer kept of a rollout batch to `samples/`, and sends them to the trackers."""
+    """Writes the kept clips of a rollout batch to `samples/`, and sends them to the trackers."""
 
     def __init__(self, trainer: FlowGRPOTrainer, folder: Path) -> None:
         self._trainer, self._folder = trainer, folder / "samples"
@@ -56,7 +56,7 @@ class SampleVideos(TrainerCallback):
         if rollout_batch is None or not rollout_batch.clips or not state.is_world_process_zero:
             return
         samples = []
-        # An objective that computes rewards itself leaves no scores.
+        # There are no scores if the objective computes rewards itself.
         scores: Sequence[SampleScore | None] = rollout_batch.scores or [None] * len(rollout_batch.clips)
         for number, (clip, score) in enumerate(zip(rollout_batch.clips, scores, strict=False)):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
@@ -77,7 +77,7 @@ class PeriodicEvaluation(TrainerCallback):
     """Evaluates the averaged policy at regular intervals of optimiser steps.
 
     Attributes:
-        observers: Functions that are given each evaluation and the number of optimiser steps done.
+        observers: Functions that are called with each evaluation and the number of completed optimiser steps.
     """
 
     def __init__(self, trainer: FlowGRPOTrainer, evaluate: Callable[[], Evaluation], every: int) -> None:
@@ -85,13 +85,13 @@ class PeriodicEvaluation(TrainerCallback):
         self.observers: list[Callable[[Evaluation, int], object]] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log the means under `eval/`."""
+        """Evaluate at the interval, but not after the last step, and log the means under `eval/`."""
         if state.global_step % self._every or state.global_step == state.max_steps:
             return
         with self._trainer.averaged():
             found = self._evaluate()
         means = found.means()
-        due = control.should_log  # logging resets it, and the log of this step is still to come
+        due = control.should_log  # logging resets it, but the step itself is logged later
         self._trainer.log({f"eval/{name}": math.nan if value is None else value for name, value in means.items()})
         control.should_log = due
         for observe in self.observers:
@@ -102,4 +102,4 @@ def _step_of(line: str) -> int | None:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return None  # the last line of a killed run may be cut short
+        return None  # the last line of a killed run may be incomplete

@@ -1,4 +1,4 @@
-"""`worldr1 train`: progress, logs and a table of the result on stderr, one JSON object on the last line of stdout."""
+"""`worldr1 train`: writes progress, logs and a result table to stderr, and one JSON object as last line to stdout."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import click
 
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a value of the manifest.")
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/<name of the manifest>]"
 )
-@click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint of the run in its folder.")
+@click.option("--resume", is_flag=True, help="Continue the run from its last complete checkpoint.")
 def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool) -> None:
     """Post-train a backbone with the rewards of MANIFEST.
 
-    The model is evaluated on the test prompts before and after. The folder of the run holds the trained adapter,
-    checkpoints, metrics.jsonl, sample videos and both evaluations. The last line of stdout is one JSON object with
-    `before`, `after`, `change` (paired, with 95 % intervals), `seconds` and `output_dir`; stderr ends with them as a
-    table.
+    The model is evaluated on the test prompts before and after training. The trained adapter, checkpoints,
+    metrics.jsonl, sample videos and both evaluations are written to the folder of the run. The last line of stdout is a
+    JSON object with `before`, `after`, `change` (paired, with 95 % intervals), `seconds` and `output_dir`; the same
+    results are printed as a table to stderr.
 
-    Several processes: OMP_NUM_THREADS=1 torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
+    To use several processes: OMP_NUM_THREADS=1 torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
     """
     from worldr1_core.log import configure_logging
     from worldr1_core.plugins import installed
@@ -36,10 +36,10 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
 
     is_first = int(os.environ.get("RANK", "0")) == 0
     if not is_first:
-        configure_logging("warning")  # the first process reports for all
+        configure_logging("warning")  # only the first process logs progress
     with contextlib.redirect_stdout(sys.stderr), unhelpful_warnings_left_out():
         plan = plan_run(manifest, installed().registry, overrides=overrides, output_dir=output_dir, resume=resume)
-        from worldr1_train.run import TrainingRun  # imported late: it imports trl and transformers, which takes seconds
+        from worldr1_train.run import TrainingRun  # a slow import (trl, transformers)
 
         result = TrainingRun(plan).execute()
     if is_first:

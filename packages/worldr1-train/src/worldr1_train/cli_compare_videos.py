@@ -1,4 +1,4 @@
-"""`worldr1 compare-videos`: a picture of test videos before and after training."""
+"""`worldr1 compare-videos`: draws test videos before and after training in one picture."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import click
 @click.command("compare-videos")
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--adapter", type=click.Path(path_type=Path), required=True, help="Folder of a trained adapter.")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
-@click.option("--num-prompts", type=click.IntRange(1, 64), default=6, show_default=True, help="Test prompts to show.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: .png or .svg.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a value of the manifest.")
+@click.option("--num-prompts", type=click.IntRange(1, 64), default=6, show_default=True, help="Number of test prompts.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Output file, .png or .svg.")
 def compare_videos(manifest: Path, adapter: Path, overrides: tuple[str, ...], num_prompts: int, out: Path) -> None:
-    """Draw test videos of MANIFEST's model before and after training, from the same prompts and seeds.
+    """Draw test videos of MANIFEST's model before and after training, with the same prompts and seeds.
 
-    Before is the model as it was, from plain noise; where MANIFEST has a noise conditioner, a second row shows what the
-    noise does without training.
+    The row `before` shows the untrained model from plain Gaussian noise. If MANIFEST has a noise conditioner, the row
+    `noise only` shows the untrained model with it.
 
-    The prompts are evenly spaced over those that `worldr1 train` evaluates with; nothing is picked.
+    The prompts are spaced evenly over the test prompts of `worldr1 train`, not hand-picked.
     """
     from worldr1_core.figures import check_figure_suffix
     from worldr1_core.files import check_writable_folder

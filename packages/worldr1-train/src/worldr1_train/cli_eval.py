@@ -1,4 +1,4 @@
-"""`worldr1 eval`: measures a model or a folder of videos; one JSON object on the last line of stdout."""
+"""`worldr1 eval`: measures a model or a folder of videos, and writes one JSON object as last line to stdout."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import click
 
 @click.command("eval")
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--videos", type=click.Path(path_type=Path, exists=True), help="Measure these instead of a model.")
+@click.option(
+    "--videos", type=click.Path(path_type=Path, exists=True), help="Measure this folder of videos instead of a model."
+)
 @click.option("--adapter", type=click.Path(path_type=Path), help="Folder of a trained adapter.")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a value of the manifest.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file for every metric of every video.")
-@click.option("--against", type=click.Path(path_type=Path), help="Such a file, to compare with pair by pair.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a value of the manifest.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write, with every metric of every video.")
+@click.option("--against", type=click.Path(path_type=Path), help="File written with --out to compare with, in pairs.")
 def evaluate(
     manifest: Path,
     videos: Path | None,
@@ -26,11 +28,11 @@ def evaluate(
     out: Path | None,
     against: Path | None,
 ) -> None:
-    """Measure with the rewards of MANIFEST, without training.
+    """Measure a model or videos with the rewards of MANIFEST, without training.
 
-    The model of the manifest makes the test videos with the seeds that `worldr1 train` evaluates with; or --videos
-    names a folder. The result has `means` and `num_videos`; where --against is given, also `change` with 95 % intervals
-    and `alarms`, for which the file is taken as the model before training.
+    The model of the manifest generates the test videos with the same seeds as `worldr1 train`, unless --videos is
+    given. The result contains `means` and `num_videos`. With --against, it also contains `change` with 95 % intervals,
+    and `alarms`, which treat the given file as the evaluation before training.
     """
     from worldr1_core.errors import UserError
     from worldr1_core.files import check_writable_folder
@@ -38,7 +40,7 @@ def evaluate(
     from worldr1_train.plan import read_manifest
 
     if videos is not None and adapter is not None:
-        raise UserError("Give --videos or --adapter, not both.")
+        raise UserError("--videos and --adapter cannot be combined. Give only one of them.")
     registry = installed().registry
     with contextlib.redirect_stdout(sys.stderr):
         chosen = read_manifest(manifest, registry, overrides)

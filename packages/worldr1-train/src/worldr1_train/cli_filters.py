@@ -1,4 +1,4 @@
-"""Filter for library warnings that do not concern users of the command line."""
+"""Filter for library warnings that are irrelevant for users of the command line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ UNHELPFUL: Mapping[str, str] = {
     "diffusers.pipelines.pipeline_utils": "Expected types for ",
     "diffusers.models.modeling_utils": "should be kept in float32",
 }
-"""Logger -> part of the messages that are suppressed.
+"""Logger -> text in the messages to suppress.
 
-Our backbones put modules of their own types into pipelines, and convert every module to the precision of the manifest.
+Both warnings are expected: our backbones put their own module types into pipelines, and convert every module to the
+precision of the manifest.
 """
 
 
@@ -27,7 +28,7 @@ class _Without(logging.Filter):
 
 @contextlib.contextmanager
 def unhelpful_warnings_left_out() -> Iterator[None]:
-    """Suppress the messages of `UNHELPFUL` within the block; all others are shown."""
+    """Suppress the messages of `UNHELPFUL` within the block."""
     filters = [(logging.getLogger(name), _Without(part)) for name, part in UNHELPFUL.items()]
     for logger, without in filters:
         logger.addFilter(without)

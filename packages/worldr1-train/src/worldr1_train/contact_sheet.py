@@ -1,4 +1,4 @@
-"""Contact sheet of test videos: the untrained model, with the manifest's noise alone, and the trained model."""
+"""Contact sheet of test videos: of the untrained model without and with the manifest's noise, and the trained model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from worldr1_core.video_io import read_video, write_video
 from worldr1_train.standalone_evaluation import make_evaluation_videos
 
 MOST_FRAMES = 9
-"""Frames of a video in a row."""
+"""Maximum number of frames of a video in a row."""
 _SIDE = 110
-"""Longer side of a frame in the picture, pixels."""
+"""Longer side of a frame in the picture, in pixels."""
 _GAP = 2
 
 BEFORE, NOISE_ONLY, AFTER = "before", "noise only", "after"
@@ -31,12 +31,13 @@ BEFORE, NOISE_ONLY, AFTER = "before", "noise only", "after"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One test video, made several ways.
+    """Versions of one test video.
 
     Attributes:
-        prompt: Its prompt.
-        rows: Name of a row -> frames `(T, 3, H, W)` RGB in [0, 1]: the untrained model from plain noise, the same from
-            the manifest's noise where it has a conditioner, and the trained model from the manifest's noise.
+        prompt: Prompt of the video.
+        rows: Name of the version -> frames `(T, 3, H, W)` RGB in [0, 1]: `before` (untrained model from plain noise),
+            `noise only` (untrained model with the manifest's noise conditioner, if it has one), and `after` (trained
+            model with the manifest's noise).
     """
 
     prompt: str
@@ -49,17 +50,17 @@ def generate_comparisons(
     """Generate test videos, evenly spaced over those of the evaluation, without and with an adapter.
 
     Args:
-        manifest: Names backbone, sampler, noise and prompts.
+        manifest: Manifest with backbone, sampler, noise and prompts.
         registry: Where names are looked up.
-        base: Folder that relative prompt files start from.
+        base: Folder that relative paths of prompt files start from.
         adapter: Folder of the trained adapter.
-        count: How many, at least 1; fewer where the evaluation has fewer.
+        count: Number of videos, at least 1; limited to the number of videos of the evaluation.
 
     Raises:
         UserError: A required component is missing.
     """
     if count < 1:
-        raise UserError(f"A sheet needs at least 1 prompt, received {count}.")
+        raise UserError(f"A contact sheet needs at least 1 prompt, received {count}.")
     videos = make_evaluation_videos(manifest, registry, base)
     total = len(videos)
     chosen = pick_frames(total, count)
@@ -75,9 +76,9 @@ def generate_comparisons(
 
 
 def read_comparisons(folder: Path) -> list[Comparison]:
-    """Test videos that a run has written, one folder for each way in which they were made; see `ShownVideos`.
+    """Read the test videos that a run has written, with one folder per version; see `ShownVideos`.
 
-    Videos that were not made in every way are left out.
+    Videos that do not exist in every version are left out.
 
     Raises:
         UserError: A video cannot be read.
@@ -95,24 +96,24 @@ def read_comparisons(folder: Path) -> list[Comparison]:
 
 
 def folder_name(way: str) -> str:
-    """Folder of the videos that were made in one way."""
+    """Return the folder name of a version of the videos."""
     return way.replace(" ", "-")
 
 
 class ShownVideos:
-    """Writes some videos of an evaluation: a video and its prompt each, for people and for `read_comparisons`.
+    """Writes a selection of an evaluation's videos with their prompts, to view and for `read_comparisons`.
 
     Args:
-        folder: Folder of one way of making them.
+        folder: Output folder, one per version of the videos.
         total: Number of videos of the evaluation.
-        count: How many of them are written, evenly spaced.
+        count: Number of videos to write, evenly spaced.
     """
 
     def __init__(self, folder: Path, total: int, count: int) -> None:
         self._folder, self._chosen = folder, frozenset(pick_frames(total, count)) if count else frozenset()
 
     def __call__(self, index: int, clip: Clip) -> None:
-        """Write a video if it was chosen."""
+        """Write video `index` if it is selected."""
         if index in self._chosen:
             path = self._folder / f"{index:04d}.mp4"
             write_video(clip.video, path)
@@ -120,18 +121,18 @@ class ShownVideos:
 
 
 def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draw the rows of frames of every prompt below one another, the prompt above them and their names beside them.
+    """Draw the versions of every test video as rows of frames, below their prompt and beside their names.
 
     Args:
-        comparisons: Test videos to draw, at least one; all of one size.
+        comparisons: Test videos to draw, at least one; all of the same size.
         path: `.png` or `.svg` file.
 
     Raises:
-        UserError: There is nothing to draw.
-        OutputError: The suffix is unknown or the place cannot be written to.
+        UserError: `comparisons` is empty.
+        OutputError: The suffix is unknown, or the file cannot be written.
     """
     if not comparisons:
-        raise UserError("There is nothing to draw: received no video.")
+        raise UserError("There is nothing to draw: received no video. Give at least one comparison.")
     check_figure_suffix(path)
     rows, names, titles = [], [], []
     for one in comparisons:
@@ -143,7 +144,7 @@ def draw_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
 
 
 def strip(frames: Tensor) -> np.ndarray:
-    """At most `MOST_FRAMES` frames of a video side by side, first and last among them.
+    """Draw up to `MOST_FRAMES` frames of a video side by side, including the first and the last.
 
     Args:
         frames: `(T, 3, H, W)` RGB in [0, 1].

@@ -1,4 +1,4 @@
-"""Learning curves of finished or running trainings: one panel per quantity, one line per run, and their mean."""
+"""Learning curves of finished or running training runs: one panel per quantity, one line per run, and their mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worldr1_core.errors import UserError, require
 from worldr1_core.figures import check_figure_suffix, save_figure
 
 SMOOTHING = 8
-"""Logged steps over which a curve is averaged."""
+"""Number of logged steps over which a curve is averaged."""
 _PER_ROW = 3
 _COLOUR, _PALE = "#0072B2", "#9ecae1"
 _HEAD = ("reward", "reward_gain")
@@ -24,20 +24,19 @@ Curve = tuple[list[int], list[float]]
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Curves of a run folder: the reward, its gain over the reference videos, the mean of every reward, and others.
+    """Read the curves of a run.
 
-    These are `reward_std`, `kl`, `noised_kl` and `masked_samples`, as far as they were logged.
-
-    An incomplete last line, as a running or killed training leaves it, is ignored.
+    The curves are `reward`, `reward_gain`, the mean of every reward, `reward_std`, `kl`, `noised_kl` and
+    `masked_samples`, if they were logged. An incomplete last line, which a running or killed run may leave, is ignored.
 
     Args:
         run: Folder with `metrics.jsonl`.
 
     Returns:
-        Name -> (steps, values); a value that was not logged at a step is left out.
+        Name -> (steps, values); steps without a finite value are left out.
 
     Raises:
-        UserError: There is no such file, a line is no JSON object, or nothing has been logged.
+        UserError: The file is missing, a line is not a JSON object, or nothing has been logged.
     """
     path = run / "metrics.jsonl"
     try:
@@ -53,25 +52,25 @@ def read_curves(run: Path) -> dict[str, Curve]:
             steps.append(step)
             values.append(value)
     if not curves:
-        raise UserError(f"{str(path)!r} holds no logged step yet. Wait for the first one.")
+        raise UserError(f"{str(path)!r} contains no logged step yet. Wait for the first one.")
     rewards = sorted(name for name in curves if name not in (*_HEAD, *_TAIL))
     return {name: curves[name] for name in (*_HEAD, *rewards, *_TAIL) if name in curves}
 
 
 def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
-    """Draw runs over each other: logged and smoothed (over `SMOOTHING` steps) in pale colours, their mean in dark.
+    """Draw the curves of several runs, smoothed over `SMOOTHING` steps, in pale colours, and their mean in dark.
 
     Args:
         runs: Label -> result of `read_curves`; at least one.
         path: `.png` or `.svg` file.
 
     Raises:
-        UserError: There is no run.
-        OutputError: The suffix is unknown or the place cannot be written to.
+        UserError: `runs` is empty.
+        OutputError: The suffix is unknown, or the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     if not runs:
-        raise UserError("There is nothing to draw: received no run. Give the output folder of a training.")
+        raise UserError("There is nothing to draw: received no run. Give an output folder of `worldr1 train`.")
     check_figure_suffix(path)
     names = list(dict.fromkeys(name for curves in runs.values() for name in curves))
     rows = math.ceil(len(names) / _PER_ROW)
@@ -88,7 +87,7 @@ def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
 
 
 def smooth(values: Sequence[float], width: int = SMOOTHING) -> list[float]:
-    """Mean of each value and the up to `width` - 1 values before it.
+    """Average each value with up to `width` - 1 values before it.
 
     Example:
         >>> smooth([1.0, 3.0, 5.0], 2)
@@ -102,7 +101,9 @@ def _points(line: str, path: Path, number: int) -> dict[str, tuple[int, float]]:
         logged = json.loads(line)
         step = int(logged["step"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}, line {number}: no log of a step ({error!r}), received {line[:80]!r}.") from error
+        raise UserError(
+            f"{path}, line {number}: not the log of a step ({error!r}), received {line[:80]!r}. Remove the line."
+        ) from error
     found = {}
     for key, value in logged.items():
         name = key.removeprefix("rewards/").removesuffix("/mean") if key.endswith("/mean") else key

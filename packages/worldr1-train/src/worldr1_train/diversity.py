@@ -1,4 +1,4 @@
-"""Diversity over seeds: how far apart the videos of one prompt are."""
+"""Diversity over seeds: the mean distance between videos of one prompt."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from worldr1_train.held_out_section import DIVERSITY
 
 
 def seed_diversity(videos: Sequence[Tensor]) -> float:
-    """Mean root mean square distance of two different videos.
+    """Compute the mean root-mean-square distance between two different videos.
 
-    The mean is over all pairs of different videos, so that its expectation does not depend on their number.
+    The mean is taken over all pairs, so its expectation does not depend on the number of videos.
 
     Args:
-        videos: At least two videos `(T, 3, H, W)` of one shape, RGB in [0, 1].
+        videos: At least two videos `(T, 3, H, W)` of the same shape, RGB in [0, 1].
 
     Returns:
-        In [0, 1]; 0 if all are alike.
+        Distance in [0, 1]; 0 if all videos are identical.
 
     Example:
         >>> import torch
@@ -38,12 +38,12 @@ def seed_diversity(videos: Sequence[Tensor]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """Diversity over seeds, one value per prompt; the videos are made for it alone, from the same seeds each time.
+    """Diversity over seeds, one value per prompt, on additional videos with fixed seeds.
 
     Attributes:
-        num_prompts: The first so many different prompts of the evaluation.
+        num_prompts: Number of distinct prompts, taken from the start of the evaluation prompts.
         num_seeds: Videos per prompt, at least 2.
-        batch_size: Videos made together.
+        batch_size: Videos generated together.
     """
 
     name: ClassVar[str] = DIVERSITY
@@ -52,11 +52,11 @@ class Diversity:
     batch_size: int
 
     def labels(self, videos: EvaluationVideos) -> list[str]:
-        """The prompts."""
+        """Return the prompts."""
         return list(dict.fromkeys(videos.prompts))[: self.num_prompts]
 
     def measure(self, videos: EvaluationVideos, *, rank: int, num_processes: int) -> dict[int, float]:
-        """Values of this process's prompts; every process makes as many videos."""
+        """Measure the prompts of this process; every process generates equally many videos."""
         prompts = self.labels(videos)
         own = even_share(len(prompts), rank, num_processes)
         requests = [

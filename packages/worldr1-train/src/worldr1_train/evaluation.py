@@ -1,4 +1,7 @@
-"""Before and after: the same prompts and seeds, the deterministic sampler, every reward as a metric, paired."""
+"""Evaluation before and after training, with the same prompts and seeds, so that values can be compared in pairs.
+
+Videos are generated with the deterministic sampler, and every reward is a metric.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +26,25 @@ from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.stages import ClipScorer
 
 BEFORE, NOISE_ONLY, AFTER = "evaluation-before.json", "evaluation-noise-only.json", "evaluation-after.json"
-"""Files of a run that hold its evaluations: of the model before training, of the same with the manifest's noise, and of
-the trained model."""
+"""Files of a run for its evaluations: of the model before training from plain noise, of the model before training with
+the manifest's noise conditioner, and of the trained model."""
 
 NUM_RESAMPLES = 2000
-"""Resamples of the bootstrap."""
+"""Number of bootstrap resamples."""
 
 
 def metric_name(reward: str) -> str:
-    """Name of a reward as a metric of results and logs: an identifier."""
+    """Return the name of a reward in results and logs, where `-` becomes `_`."""
     return reward.replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledValues:
-    """Values of a figure that is no reward: one per prompt or per true clip.
+    """Values of a metric that is not a reward, one per prompt or per reference clip.
 
     Attributes:
-        labels: The prompts or names.
-        values: Their values.
+        labels: Prompts, or names of reference clips.
+        values: One value per label.
     """
 
     labels: list[str]
@@ -50,12 +53,12 @@ class LabelledValues:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the videos of an evaluation were worth.
+    """Values of all metrics for the videos of an evaluation.
 
     Attributes:
         prompts: Prompt of every video.
-        values: Metric (`-` written `_`) -> value of every video, NaN where there is none.
-        held_out: Figure that no reward can be -> its values.
+        values: Metric (with `_` instead of `-`) -> value of every video; NaN if it is missing.
+        held_out: Held-out metric, which is not a reward -> its values.
     """
 
     prompts: list[str]
@@ -63,7 +66,7 @@ class Evaluation:
     held_out: dict[str, LabelledValues] = field(default_factory=dict)
 
     def means(self) -> dict[str, float | None]:
-        """Metric or figure -> mean over what has a value; `None` where nothing has."""
+        """Return metric -> mean over the values that are not missing; `None` if all are."""
         return {name: _mean(np.asarray(values)) for name, values in self._rows().items()}
 
     def _rows(self) -> dict[str, list[float]]:
@@ -81,10 +84,10 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            UserError: It is no such file.
+            UserError: The file cannot be read, or is not an evaluation.
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -95,25 +98,28 @@ class Evaluation:
             }
             return cls(document["prompts"], values, held_out)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{str(path)!r} is no evaluation that could be read: {error}.") from error
+            raise UserError(
+                f"{str(path)!r} cannot be read as an evaluation: {error}. Give a file written by `worldr1 eval --out` "
+                "or `worldr1 train`."
+            ) from error
 
 
 class HeldOutFigure(Protocol):
-    """A figure of the policy that no reward reads."""
+    """Interface of a held-out metric: a measurement of the policy that is not a reward."""
 
     @property
     def name(self) -> str:
-        """Its name in results and logs: an identifier."""
+        """Name in results and logs, an identifier."""
 
     def labels(self, videos: EvaluationVideos) -> list[str]:
-        """What it has one value of each."""
+        """Return the labels of the values, such as prompts or clip names."""
 
     def measure(self, videos: EvaluationVideos, *, rank: int, num_processes: int) -> dict[int, float]:
-        """Measure the policy as it is: number of a label -> value, of this process's share."""
+        """Measure the current policy; return label index -> value for this process's share of the labels."""
 
 
 Keep = Callable[[int, Clip], object]
-"""Is given every video of an evaluation with its number, in the process that made it."""
+"""Function that is called with the number and clip of every video, in the process that generated it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +127,10 @@ class Evaluator:
     """Scores the videos of an evaluation.
 
     Attributes:
-        videos: What is scored.
-        scorer: Scores with the rewards that are the metrics.
-        batch_size: Videos made together.
-        held_out: Figures that are measured beside the metrics.
+        videos: Videos to score.
+        scorer: Scores videos with the rewards that are used as metrics.
+        batch_size: Videos generated together.
+        held_out: Held-out metrics to measure in addition.
     """
 
     videos: EvaluationVideos
@@ -135,16 +141,16 @@ class Evaluator:
     def __call__(
         self, *, rank: int = 0, num_processes: int = 1, show_progress: bool = False, keep: Keep | None = None
     ) -> Evaluation:
-        """Evaluate the policy as it is; the processes share the videos, and nothing random outside is touched.
+        """Evaluate the current policy. The processes share the videos, and random states are preserved.
 
         Args:
-            rank: Number of this process.
-            num_processes: Number of all.
-            show_progress: Show how far it is on stderr.
-            keep: Is given the videos.
+            rank: Rank of this process.
+            num_processes: Number of processes.
+            show_progress: Show a progress bar on stderr.
+            keep: Called with the number and clip of every video.
 
         Raises:
-            UserError: A metric has the name of a figure.
+            UserError: A reward has the name of a held-out metric.
         """
         own = range(rank, len(self.videos), num_processes)
         starts = range(0, len(own), self.batch_size)
@@ -177,26 +183,26 @@ class Evaluator:
         values = {metric_name(name): [row[name] for _, row in rows] for name in names}
         if clash := sorted(values.keys() & held_out.keys()):
             raise UserError(
-                f"The evaluation measures {clash[0]!r} itself, and a reward has that name too. Rename the reward."
+                f"The evaluation measures {clash[0]!r} itself, but a reward has the same name. Rename the reward."
             )
         return Evaluation(list(self.videos.prompts), values, held_out)
 
     def _measure(self, figure: HeldOutFigure, rank: int, num_processes: int) -> LabelledValues:
         labels = figure.labels(self.videos)
         found = dict(gather_object(list(figure.measure(self.videos, rank=rank, num_processes=num_processes).items())))
-        numbers = sorted(found)  # with a share of the processes alone, as in tests, some are missing
+        numbers = sorted(found)  # incomplete if only some of the processes run, as in tests
         return LabelledValues([labels[number] for number in numbers], [found[number] for number in numbers])
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A paired difference.
+    """Paired change of a metric.
 
     Attributes:
         mean: After minus before, over the videos that have both values.
         low: Lower end of the 95 % bootstrap interval of the mean.
-        high: Its upper end.
-        num_pairs: Videos that have both values.
+        high: Upper end of the interval.
+        num_pairs: Number of videos that have both values.
         before: Mean before, over the same videos.
     """
 
@@ -208,16 +214,24 @@ class Change:
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Change]:
-    """Paired change of every metric, with a 95 % percentile bootstrap interval (Efron and Tibshirani, 1993).
+    """Compute the paired change of every metric, with a 95 % percentile bootstrap interval.
+
+    Bootstrap: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
 
     Raises:
-        UserError: The two are not of the same videos.
+        UserError: The evaluations have different prompts or reference clips.
     """
     if before.prompts != after.prompts:
-        raise UserError("The two evaluations are of other prompts, and cannot be compared pair by pair.")
+        raise UserError(
+            f"The two evaluations have different prompts ({len(before.prompts)} and {len(after.prompts)} videos), and "
+            "cannot be compared pair by pair. Evaluate both with the same prompts and num_seeds."
+        )
     for name in before.held_out.keys() & after.held_out.keys():
         if before.held_out[name].labels != after.held_out[name].labels:
-            raise UserError(f"{name} was measured on other prompts or clips before, and cannot be compared.")
+            raise UserError(
+                f"{name} was measured on different prompts or clips in the two evaluations, and cannot be compared. "
+                "Measure it on the same ones."
+            )
     changes = {}
     earlier, later = before._rows(), after._rows()
     for name in [name for name in earlier if name in later]:
@@ -232,7 +246,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Change]:
 
 
 def summarise(changes: Mapping[str, Change]) -> dict[str, dict[str, float]]:
-    """Changes as plain data, rounded to six digits after the point."""
+    """Return changes as plain data, rounded to six decimal places."""
     return {
         name: {
             "mean": round(change.mean, 6),
@@ -246,7 +260,7 @@ def summarise(changes: Mapping[str, Change]) -> dict[str, dict[str, float]]:
 
 @contextmanager
 def preserved_rng_state() -> Iterator[None]:
-    """Within the block everything random may be drawn from; afterwards the generators stand where they stood."""
+    """Restore the random states of Python, NumPy and PyTorch after the block."""
     python, array = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
@@ -257,8 +271,8 @@ def preserved_rng_state() -> Iterator[None]:
 
 
 def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % percentile interval of the mean; the value twice where there is one alone."""
-    from scipy.stats import bootstrap  # takes seconds to import, and commands that do not compare need none of it
+    """Return the ends of the 95 % percentile interval of the mean; for a single value, the value twice."""
+    from scipy.stats import bootstrap  # a slow import that only comparisons need
 
     if len(values) == 1:
         return float(values[0]), float(values[0])

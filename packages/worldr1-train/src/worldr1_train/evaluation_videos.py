@@ -1,4 +1,4 @@
-"""The videos of an evaluation: the same prompts and seeds whatever the model, made without any reward."""
+"""Generation of the videos of an evaluation, with the same prompts and seeds for every model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class EvaluationVideos:
     """Generates the videos of an evaluation with the deterministic sampler of the policy.
 
     Attributes:
-        pipeline: Makes the videos.
-        prompts: What to generate, one video each; a prompt may come several times.
-        seed: Seed of the run; video k has a seed of its own.
+        pipeline: Pipeline that generates the videos.
+        prompts: One prompt per video; a prompt may occur several times.
+        seed: Seed of the run, from which the seed of each video is derived.
     """
 
     pipeline: VideoPipeline
@@ -29,20 +29,20 @@ class EvaluationVideos:
         return len(self.prompts)
 
     def with_noise(self, conditioner: NoiseConditioner) -> EvaluationVideos:
-        """The same videos from another initial noise."""
+        """Return the same videos with another noise conditioner."""
         return replace(self, pipeline=self.pipeline.with_noise(conditioner))
 
     def generate(self, indices: Sequence[int]) -> list[Clip]:
-        """Videos by their numbers, made together by the policy as it is."""
+        """Generate videos by number, in one batch, with the current policy."""
         requests = [VideoRequest(self.prompts[index], derive_seed(self.seed, "evaluation", index)) for index in indices]
         made = self.pipeline.generate(requests, batch_size=len(requests))
         return [video.as_clip(f"test video {index}") for index, video in zip(indices, made, strict=True)]
 
 
 def even_share(count: int, rank: int, num_processes: int) -> list[int]:
-    """Numbers below `count` that a process takes, as many in every process; a surplus repeats the first number.
+    """Return the numbers below `count` for a process, equally many on every process; 0 is repeated as padding.
 
-    Sharded weights are gathered by all processes together, so that all must call the denoisers equally often.
+    All processes gather sharded weights together, so all must call the denoisers equally often.
 
     Example:
         >>> [even_share(3, rank, num_processes=2) for rank in (0, 1)]

@@ -1,4 +1,4 @@
-"""Figures that no reward reads, added to the evaluation that the manifest asks for."""
+"""Held-out metrics, which are not rewards, for the evaluation of a manifest."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from worldr1_train.section import EvaluationSection
 
 
 def with_held_out(evaluator: Evaluator, section: EvaluationSection) -> Evaluator:
-    """An evaluator that also measures diversity and the loss on true clips, where its section asks for them.
+    """Return an evaluator that also measures diversity and the loss on reference clips, if the settings enable them.
 
     Args:
-        evaluator: Measures videos; returned as it is if it has such figures already.
+        evaluator: Evaluator of videos; returned unchanged if it already has held-out metrics.
         section: Settings of the evaluation.
 
     Raises:
-        UserError: Reference clips are missing, or one has no prompt.
+        UserError: Reference clips are missing, or a clip has no prompt.
     """
     if evaluator.held_out:
         return evaluator

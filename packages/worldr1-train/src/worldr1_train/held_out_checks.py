@@ -1,4 +1,4 @@
-"""Checks of what guards an evaluation, before anything expensive: reference clips, and names in the alarms."""
+"""Early checks of an evaluation's held-out metrics: reference clips, and the names in alarm bounds."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def check_held_out(section: EvaluationSection, metrics: Sequence[str]) -> None:
     """Check reference clips and alarms.
 
     Args:
-        section: Settings of the evaluation, with paths that hold in the current folder.
-        metrics: Rewards that it measures.
+        section: Settings of the evaluation, with paths relative to the current folder.
+        metrics: Rewards that the evaluation measures.
 
     Raises:
         UserError: A reference clip is missing or has no prompt.
-        ManifestError: A metric that is not measured has bounds.
+        ManifestError: The alarm bounds name a metric that is not measured.
     """
     if section.reference_clips is not None:
         find_reference_files(section.reference_clips)
@@ -32,6 +32,6 @@ def check_held_out(section: EvaluationSection, metrics: Sequence[str]) -> None:
         measured.append(FLOW_MATCHING_LOSS.replace("_", "-"))
     if unknown := section.alarms.unknown(measured):
         raise ManifestError(
-            f"train.evaluation.alarms.bounds names {unknown[0]!r}, which the evaluation does not measure: "
+            f"train.evaluation.alarms.bounds names {unknown[0]!r}, which the evaluation does not measure. Measured: "
             f"{sorted(measured)}.{suggest(unknown[0], measured)} Add it to train.evaluation.metrics, or remove it."
         )

@@ -1,6 +1,6 @@
-"""Upload to the hub: the export, its configuration and the model card.
+"""Files for the upload to the hub: adapter configuration and model card.
 
-TRL's and transformers' own methods read `model.config`, which denoisers lack, and would write every weight.
+The methods of TRL and transformers read `model.config`, which denoisers lack, and would write all weights.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from worldr1_train.trainer import FlowGRPOTrainer
 
 ADAPTER_CONFIG = "adapter_config.json"
-"""Name of peft's configuration beside the adapter, where tools for adapters look for it."""
+"""File of peft's adapter configuration, which tools expect beside the adapter."""
 
 
 def write_adapter_config(backbone: Backbone, spec: AdapterSpec | None, folder: Path) -> None:
     """Write peft's configuration beside an exported adapter.
 
     Args:
-        backbone: With the adapter on.
-        spec: The adapter that was added; its numbers stand in where the denoisers are no peft models.
+        backbone: Backbone with the adapter.
+        spec: The adapter that was added; its values are written if the denoisers are not peft models.
         folder: Folder of the adapter.
     """
     base, _ = base_model_name(backbone)

@@ -1,4 +1,4 @@
-"""Which rewards an evaluation measures."""
+"""Selection of the rewards that an evaluation measures."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from worldr1_core.reward_choice import RewardChoice, choose_rewards
 from worldr1_train.section import EvaluationSection
 
 DEFAULT_METRICS = ("psnr", "camera-accuracy", "gradient-x", "gradient-y", "row-variance", "column-variance")
-"""Rewards that are measured wherever they are installed."""
+"""Rewards that are measured by default if they are installed."""
 
 
 def manifest_metrics(manifest: Manifest, evaluation: EvaluationSection | None, registry: Registry) -> list[str]:
-    """The metrics of a manifest's evaluation; see `choose_metrics`."""
+    """Return the metrics of a manifest's evaluation; see `choose_metrics`."""
     return choose_metrics(choose_rewards(manifest.rewards, manifest.rewards, registry), evaluation, registry)
 
 
 def choose_metrics(
     rewards: Sequence[RewardChoice], evaluation: EvaluationSection | None, registry: Registry
 ) -> list[str]:
-    """Names of the rewards that an evaluation measures: those it names, or the run's and the usual ones.
+    """Return the names of the rewards that an evaluation measures.
 
-    Those that compare with the model before training are for training alone: an evaluation compares by itself.
+    These are the `metrics` of the evaluation, or by default the rewards of the run and the installed `DEFAULT_METRICS`.
+    Rewards that compare a clip with the model before training are excluded: evaluations generate no such clips.
 
     Raises:
-        UnknownNameError: One is not installed.
-        ManifestError: One that is named compares with the model before training.
+        UnknownNameError: A metric is not installed.
+        ManifestError: `metrics` names a reward that compares with the model before training.
     """
     if evaluation is None:
         return []
@@ -42,7 +43,8 @@ def choose_metrics(
         if own[name] if name in own else _compares(RewardSpec.model_validate({"name": name}), registry):
             raise ManifestError(
                 f"train.evaluation.metrics names {name!r}, which compares a clip with the model before training. "
-                "An evaluation makes no such clip; its `change` compares every metric. Take a metric of the clip."
+                "Evaluations do not support this; `change` already compares every metric with the model before "
+                "training. Remove it from the metrics."
             )
     return list(dict.fromkeys(metrics))
 

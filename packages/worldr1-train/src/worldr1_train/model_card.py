@@ -1,4 +1,4 @@
-"""The model card of a trained run: base model, rewards, manifest, and the evaluation before and after."""
+"""Model card of a training run: base model, rewards, manifest, and the evaluations before and after training."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class CardFacts:
         name: Name of the model.
         base_model: Hub id, path or class of the model that was trained.
         is_on_hub: Whether `base_model` is a hub id.
-        export: Folder of the repository that holds the adapter or the weights.
+        export: Folder of the repository with the adapter or the weights.
         steps: Optimiser steps.
         rewards: Name -> weight.
         manifest: Inputs of the run.
-        before: Evaluation of the model before training, if there was one.
-        after: Evaluation of the trained model, if there was one.
-        noise_only: Evaluation of the model before training from the manifest's noise, if there was one.
-        tags: Tags of the hub.
-        dataset: Name of the prompts' dataset.
+        before: Evaluation of the model before training, or `None`.
+        after: Evaluation of the trained model, or `None`.
+        noise_only: Evaluation of the model before training with the manifest's noise conditioner, or `None`.
+        tags: Tags for the hub.
+        dataset: Hub id of the prompt dataset, or `None`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class CardFacts:
 
 
 def base_model_name(backbone: Backbone) -> tuple[str, bool]:
-    """The name of the model that a backbone runs, and whether that is a hub id."""
+    """Return the name of a backbone's model, and whether it is a hub id."""
     path = getattr(backbone.config, "path", None)
     if not isinstance(path, str):
         return type(backbone).__name__, False
@@ -61,18 +61,18 @@ def base_model_name(backbone: Backbone) -> tuple[str, bool]:
 
 
 def read_evaluations(folder: Path) -> dict[str, Evaluation]:
-    """The evaluations of a run that its folder holds, as `before`, `noise_only` and `after` of `CardFacts`."""
+    """Load the evaluations in the folder of a run, with the keys `before`, `noise_only` and `after` of `CardFacts`."""
     files = {"before": BEFORE, "noise_only": NOISE_ONLY, "after": AFTER}
     return {name: Evaluation.load(folder / file) for name, file in files.items() if (folder / file).exists()}
 
 
 def describe_manifest(folder: Path, components: Mapping[str, Component], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs of a run: its record, or else its components and options.
+    """Return the inputs of a run: its record if there is one, otherwise its components and options.
 
     Args:
-        folder: Folder of the run; `worldr1 train` leaves a record there.
-        components: Key of a manifest -> component.
-        options: The other options of the run.
+        folder: Folder of the run, to which `worldr1 train` writes a record.
+        components: Manifest key -> component.
+        options: Other options of the run.
     """
     record = folder / RECORD
     if record.exists():
@@ -136,7 +136,7 @@ def _evaluation(facts: CardFacts) -> str:
 
 def _usage(facts: CardFacts) -> str:
     if facts.export != "adapter":
-        return f"## Use\n\nThe folder `{facts.export}` holds every weight of the denoisers in diffusers' layout."
+        return f"## Use\n\nThe folder `{facts.export}` contains all weights of the denoisers in diffusers' layout."
     return (
         "## Use\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
         f'pipeline = DiffusionPipeline.from_pretrained("{facts.base_model}")\n'

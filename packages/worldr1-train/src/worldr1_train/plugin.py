@@ -1,4 +1,4 @@
-"""What worldr1-train registers: its commands and the `train` section of the manifest, and objectives."""
+"""Plugin of worldr1-train: registers commands, the manifest section `train`, and objectives."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_manifest_sections() -> dict[str, str]:
-    """The section `train`."""
+    """Register the section `train`."""
     return {"train": "worldr1_train.section:TrainSection"}
 
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 train`, `worldr1 eval`, `worldr1 curves` and `worldr1 compare-videos`."""
+    """Register `worldr1 train`, `worldr1 eval`, `worldr1 curves` and `worldr1 compare-videos`."""
     return {
         "train": "worldr1_train.cli:train",
         "eval": "worldr1_train.cli_eval:evaluate",
@@ -24,7 +24,7 @@ def worldr1_register_commands() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_objectives() -> dict[str, str]:
-    """The paper's objective, and objectives for rewards with gradients and for samplers without densities."""
+    """Register the paper's objective, and objectives for differentiable rewards and for deterministic samplers."""
     return {
         "flow-grpo": "worldr1_train.objectives.flow_grpo:FlowGRPOObjective",
         "reward-gradient": "worldr1_train.objectives.reward_gradient:RewardGradientObjective",
@@ -35,5 +35,5 @@ def worldr1_register_objectives() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_aliases() -> dict[str, dict[str, str]]:
-    """Names that commands had before they were renamed; each warns."""
+    """Register old names of renamed commands; using one gives a warning."""
     return {"command": {"sheet": "compare-videos"}}

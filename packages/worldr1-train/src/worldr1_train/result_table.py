@@ -1,4 +1,4 @@
-"""The result of a run as a table for people: what the noise did, what training did, and what looks suspicious."""
+"""Result of a run as a text table: the metrics, the effects of noise and training, and alarms."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 PLAIN_HEADINGS = ("metric", "before", "after", "change", "95 % interval", "")
 NOISE_HEADINGS = ("metric", "plain noise", "noise only", "after", "by training", "95 % interval", "")
-"""With a noise conditioner, the model before training is measured from plain noise and from the conditioner's."""
+"""Headings with a noise conditioner: the model before training is then measured without and with it."""
 
 UNCLEAR = "unclear"
-"""A change whose interval holds 0."""
+"""Label of a change whose interval contains 0."""
 
 MAX_WIDTH = 300
-"""Columns that the table may have before cells are cut; it takes as many as it needs."""
+"""Maximum width of the table in characters; wider cells are cut."""
 
 NUM_COLUMNS = 118
-"""Columns of the sentences below the table."""
+"""Width of the sentences below the table in characters."""
 
 
 def result_table(result: Mapping[str, Any], *, colours: bool = False) -> str:
-    """The evaluations of a run as a table, trained metrics first, and its alarms as sentences.
+    """Format the evaluations of a run as a table, trained metrics first, and its alarms as sentences.
 
     Args:
-        result: What `worldr1 train` prints: `before`, `noise_only` and `after` (metric -> mean or `None`), `change` and
+        result: Result of `worldr1 train`: `before`, `noise_only` and `after` (metric -> mean or `None`), `change` and
             `change_by_training` (metric -> `mean`, `low` and `high` of the paired change), `trained` (names) and
-            `alarms`. Where there is a `noise_only`, the change shown is that by training alone.
-        colours: Mark rows whose interval lies on one side of 0, and alarms.
+            `alarms`. If `noise_only` is given, the table shows `change_by_training`.
+        colours: Highlight rows whose interval does not contain 0, and alarms.
 
     Returns:
         Lines of text; empty if the run was not evaluated.
@@ -61,7 +61,7 @@ def result_table(result: Mapping[str, Any], *, colours: bool = False) -> str:
 
 
 def _groups(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Metrics that are trained on, and the others; one group without a title where there is one kind alone."""
+    """Return titles and metrics: trained metrics and others, or one group without a title if there is only one kind."""
     trained = [name for name in result["before"] if name in result.get("trained", ())]
     others = [name for name in result["before"] if name not in trained]
     if not trained or not others:
@@ -70,7 +70,7 @@ def _groups(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def _row(result: Mapping[str, Any], name: str, has_noise: bool) -> tuple[list[str], str | None]:
-    """Cells behind a metric's name, and the row's style."""
+    """Return the cells after the name of a metric, and the style of the row."""
     change = (result["change_by_training" if has_noise else "change"] or {}).get(name)
     means = [result["before"][name], *([result["noise_only"].get(name)] if has_noise else [])]
     cells = [_number(mean) for mean in (*means, result["after"].get(name))]
@@ -89,8 +89,9 @@ def _notes(result: Mapping[str, Any]) -> Sequence[str]:
     notes = []
     if result.get("noise_only"):
         notes.append(
-            "Plain noise, noise only: the model before training, without and with the manifest's noise conditioner. By "
-            f"training: the change from noise only to after; {UNCLEAR} where its interval holds 0."
+            "`plain noise` and `noise only` show the model before training, without and with the manifest's noise "
+            f"conditioner. `by training` is the change from `noise only` to `after`; it is `{UNCLEAR}` if its interval "
+            "contains 0."
         )
     notes += [f"ALARM: {alarm['message']}" for alarm in result.get("alarms", ())]
     return notes

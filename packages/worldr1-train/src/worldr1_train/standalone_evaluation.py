@@ -1,4 +1,4 @@
-"""Evaluation without training: a model with or without an adapter, or videos that lie in a folder."""
+"""Evaluation without training, of a model with or without an adapter, or of videos in a folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from worldr1_train.video_prompts import prompt_beside
 
 
 def evaluation_section(manifest: Manifest) -> EvaluationSection:
-    """The manifest's own `train.evaluation`, or the defaults."""
+    """Return the manifest's `train.evaluation`, or the default settings."""
     section = manifest.sections.get("train")
     return (section.evaluation if isinstance(section, TrainSection) else None) or EvaluationSection()
 
@@ -45,13 +45,13 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
     """Generate the manifest's test videos and measure them.
 
     Args:
-        manifest: Names backbone and sampler, rewards and prompts.
+        manifest: Manifest with backbone, sampler, rewards and prompts.
         registry: Where names are looked up.
-        base: Folder that relative prompt files start from.
-        adapter: Folder of a trained adapter.
+        base: Folder that relative paths in the manifest start from.
+        adapter: Folder of a trained adapter; `None` for the model without one.
 
     Raises:
-        UserError: Something that it takes is missing.
+        UserError: The manifest lacks a component, or a file is missing.
     """
     section = evaluation_section(manifest).relative_to(base)
     metrics = manifest_metrics(manifest, section, registry)
@@ -64,20 +64,23 @@ def evaluate_model(manifest: Manifest, registry: Registry, base: Path, adapter: 
 
 
 def make_evaluation_videos(manifest: Manifest, registry: Registry, base: Path) -> EvaluationVideos:
-    """What `worldr1 train` evaluates, for a model without an adapter.
+    """Create the evaluation videos of `worldr1 train`, for a model without an adapter.
 
     Args:
-        manifest: Names backbone and sampler, and prompts.
+        manifest: Manifest with backbone, sampler and prompts.
         registry: Where names are looked up.
-        base: Folder that relative prompt files start from.
+        base: Folder that relative paths of prompt files start from.
 
     Raises:
-        UserError: Something that it takes is missing.
+        UserError: The manifest lacks a component, or a prompt file is missing.
     """
     section, device = evaluation_section(manifest), resolve_device(manifest.device)
     prompts = evaluation_prompts(section, load_split(manifest.prompts, section.prompts, base))
     if manifest.backbone is None or manifest.sampler is None:
-        raise ManifestError("Evaluating a model needs `backbone` and `sampler` in the manifest; or give --videos.")
+        raise ManifestError(
+            "Evaluating a model needs `backbone` and `sampler` in the manifest. Add them, or measure a folder of "
+            "videos with --videos."
+        )
     components = compose_generation(manifest, registry, device)
     pipeline = policy_pipeline(
         components,
@@ -89,7 +92,7 @@ def make_evaluation_videos(manifest: Manifest, registry: Registry, base: Path) -
 
 
 def _autocast(manifest: Manifest, device: str) -> Callable[[], AbstractContextManager[None]]:
-    """The context in which `worldr1 train` would run the denoisers."""
+    """Return the autocast context in which `worldr1 train` would run the denoisers."""
     section = manifest.sections.get("train")
     if runs_in_bfloat16(section.precision if isinstance(section, TrainSection) else "auto", device):
         return lambda: torch.autocast(torch.device(device).type, torch.bfloat16)
@@ -100,10 +103,10 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
     """Measure the videos of a folder.
 
     Args:
-        manifest: Names the rewards.
+        manifest: Manifest with the rewards.
         registry: Where names are looked up.
-        folder: Videos; a text file of the same name beside one gives its prompt, or a `.json` as `worldr1 generate`
-            writes it.
+        folder: Folder of videos. The prompt of a video is read from a text file with the same name beside it, or from
+            the `.json` file that `worldr1 generate` writes.
 
     Raises:
         UserError: There is no video, or one cannot be read.
@@ -122,15 +125,15 @@ def evaluate_videos(manifest: Manifest, registry: Registry, folder: Path) -> Eva
 def _clips(folder: Path) -> Iterator[Clip]:
     for path in find_videos(folder):
         video, prompt = read_video(path), prompt_beside(path)
-        # The path is judged exactly, as in training, not by the kind of motion that the words name.
+        # Without `moves`, rewards compare with the exact camera path, as in training, not with the kind of motion.
         yield replace(Clip(video, prompt, name=path.name), moves=())
 
 
 def check_alarms(manifest: Manifest, registry: Registry, before: Evaluation, after: Evaluation) -> list[Alarm]:
-    """Alarms of a change, logged as warnings; none where the manifest switches them off or names no reward.
+    """Find the alarms of two evaluations and log them as warnings; none if alarms are disabled or there are no rewards.
 
     Args:
-        manifest: Its rewards of weight above 0 are what was trained on.
+        manifest: Manifest of the training; its rewards with a weight above 0 count as trained on.
         registry: Where names are looked up.
         before: Evaluation of the model before training.
         after: Evaluation of the trained model.

@@ -1,4 +1,4 @@
-"""Sample videos in the trackers of `report_to`, beside the curves that transformers' own callbacks log."""
+"""Logging of sample videos to the trackers of `report_to`, in addition to the metrics that transformers logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worldr1_train.contact_sheet import strip
 
 @dataclass(frozen=True, slots=True)
 class SampleVideo:
-    """A clip of the rollouts that was written to disk.
+    """Rollout clip that was written to disk.
 
     Attributes:
         tag: Name in the trackers.
@@ -31,14 +31,14 @@ class SampleVideo:
 
 
 def log_samples(trackers: Sequence[str], callbacks: Iterable[Any], samples: Sequence[SampleVideo], step: int) -> None:
-    """Send samples to every tracker: wandb and trackio take the video, TensorBoard a strip of its frames.
+    """Send samples to every tracker: videos to wandb and trackio, and a strip of frames to TensorBoard.
 
-    TensorBoard's own videos would need a further package and become GIFs. Trackers are those that transformers has
-    started for the run; without an active run of a tracker nothing is sent to it.
+    TensorBoard's own videos would need another package and be converted to GIFs. transformers starts the trackers;
+    nothing is sent to wandb or TensorBoard without an active run.
 
     Args:
-        trackers: Names of `report_to`.
-        callbacks: The trainer's callbacks, of which TensorBoard's holds the writer.
+        trackers: Tracker names, as in `report_to`.
+        callbacks: Callbacks of the trainer; TensorBoard's callback has the writer.
         samples: Clips to log.
         step: Optimiser step.
     """

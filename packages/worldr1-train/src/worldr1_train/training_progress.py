@@ -1,4 +1,4 @@
-"""Progress of a training run on stderr: a bar on a terminal, a log line every 30 seconds elsewhere."""
+"""Progress of a training run on stderr: a progress bar on a terminal, otherwise a log line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from worldr1_core.log import get_logger
 log = get_logger(__name__)
 
 INTERVAL_SECONDS = 30.0
-"""Seconds between two log lines."""
+"""Seconds between log lines."""
 
 SHOWN = ("reward", "kl", "loss")
 """Metrics shown beside the progress bar."""
 
 
 class ProgressLines:
-    """Logs the progress of a run at regular intervals, however long its steps take.
+    """Logs the progress of a run at regular intervals, independent of the duration of its steps.
 
     Args:
         total: Optimiser steps of the run.
-        done: Steps done before a resume.
-        interval: Seconds between two lines.
-        clock: Seconds since any moment.
-        wait: Waits for so many seconds, and returns whether to stop; a thread calls it.
+        done: Optimiser steps completed before a resume.
+        interval: Seconds between log lines.
+        clock: Returns a monotonic time in seconds.
+        wait: Waits for a number of seconds and returns whether to stop; called in a thread.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ProgressLines:
         self._thread = threading.Thread(target=self.run, name="training-progress", daemon=True)
 
     def start(self) -> None:
-        """Start to log, in a thread."""
+        """Start logging in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -62,7 +62,7 @@ class ProgressLines:
             self._thread.join()
 
     def advance(self, done: int) -> None:
-        """Set the number of optimiser steps done."""
+        """Set the number of completed optimiser steps."""
         self._done, self._last_step = done, self._clock()
 
     def note_reward(self, reward: float) -> None:
@@ -75,7 +75,7 @@ class ProgressLines:
             log.info("training progress", **self.line())
 
     def line(self) -> dict[str, Any]:
-        """Return the steps done, mean reward of the last rollout batch, and time left as `h:mm:ss`."""
+        """Return the completed steps, the mean reward of the last rollout batch, and the time left as `h:mm:ss`."""
         return {
             "steps": f"{self._done}/{self._total}",
             "reward": None if self._reward is None else round(self._reward, 4),
@@ -137,7 +137,7 @@ class TrainingProgress(TrainerCallback):
         self.stop()
 
     def stop(self) -> None:
-        """Stop, also after an error."""
+        """Stop the bar or the log lines; also called after an error."""
         self._bar.stop()
         if self._lines is not None:
             self._lines.stop()
