@@ -87,6 +87,9 @@ def test_videos_that_a_run_has_not_made_every_way_are_left_out(tmp_path):
     assert [path.stem for path in sorted((tmp_path / BEFORE).glob("*.mp4"))] == ["0000", "0004", "0008"]
     assert len(read_comparisons(tmp_path)) == 2
     assert read_comparisons(tmp_path / "nothing") == []
+    (tmp_path / BEFORE / "0000.txt").unlink()
+    with pytest.raises(UserError, match=r"prompt .* '.*0000.txt'.* Restore the file"):
+        read_comparisons(tmp_path)
 
 
 def test_a_picture_that_cannot_be_drawn_loses_nothing(tmp_path, monkeypatch):

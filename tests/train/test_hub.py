@@ -11,6 +11,7 @@ from train.fake_world import FakeBackbone, FakeSampler
 from train.fake_world import __name__ as fake_world
 from train.runs import make_arguments
 from worldr1_train import FlowGRPOTrainer
+from worldr1_train.objectives.nft import NFTObjective
 
 
 class Hub:
@@ -58,6 +59,7 @@ def test_a_run_is_pushed_with_its_card_and_adapter(trained, tmp_path, monkeypatc
     _, metadata, text = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(metadata)["datasets"] == ["somebody/prompts"]
     assert {"world-r1", "flow-grpo"} <= set(yaml.safe_load(metadata)["tags"])
+    assert "objective `flow-grpo`" in text
     assert "| brightness | 0.5 |" in text
     assert "FakeBackbone" in text
     assert "num_inference_steps: 6" in text
@@ -65,3 +67,21 @@ def test_a_run_is_pushed_with_its_card_and_adapter(trained, tmp_path, monkeypatc
     row = next(line for line in text.splitlines() if line.startswith("| brightness") and line.count("|") == 5)
     assert f"{before['means']['brightness']:.4g} | {after['means']['brightness']:.4g}" in row
     assert " to " in row, "the change has an interval"
+
+
+def test_the_card_names_the_objective_that_was_used(tmp_path, make_registry):
+    trainer = FlowGRPOTrainer(
+        FakeBackbone(),
+        [("brightness", 0.5)],
+        make_arguments(tmp_path, max_steps=2),
+        ["a cat", "a dog"],
+        sampler=FakeSampler(num_inference_steps=6, window=2),
+        objective=NFTObjective(),
+        registry=make_registry({"reward": {"brightness": f"{fake_world}:Brightness"}}),
+    )
+    trainer.create_model_card()
+    _, metadata, text = (tmp_path / "README.md").read_text().split("---\n", 2)
+    assert "objective `nft`" in text
+    tags = yaml.safe_load(metadata)["tags"]
+    assert "nft" in tags
+    assert "flow-grpo" not in tags

@@ -239,6 +239,15 @@ def test_resumed_run_is_bit_identical(tmp_path, name):
             assert torch.equal(value, resumed.model.trainable()[parameter])
 
 
+def test_a_checkpoint_without_the_state_of_its_objective_is_refused(tmp_path):
+    run(tmp_path, OBJECTIVES["nft"], max_steps=2)
+    checkpoint = find_last_checkpoint(tmp_path)
+    trainer = make_trainer(tmp_path, objective=OBJECTIVES["nft"], max_steps=4, updates_per_rollout_batch=2)
+    (checkpoint / "objectives.pt").unlink()
+    with pytest.raises(UserError, match=r"no state of NFTObjective: objectives\.pt is missing"):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
 def test_old_policy_samples(tmp_path):
     """Without updates of its own, the old policy goes on sampling what the model before training samples."""
     first = run(tmp_path / "moving", {"name": "nft", "timesteps": 1}, max_steps=4)

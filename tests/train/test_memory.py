@@ -11,7 +11,9 @@ CPU = torch.device("cpu")
 
 
 def _needs(trainer) -> MemoryNeeds:
-    return count_memory(trainer.model, trainer.args, trainer.turn_plan.most_recorded_steps)
+    return count_memory(
+        trainer.model, trainer.args, list(trainer.objectives.values()), trainer.turn_plan.most_recorded_steps
+    )
 
 
 def test_an_adapter_is_counted_with_gradient_moments_and_average(tmp_path):

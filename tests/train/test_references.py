@@ -66,5 +66,5 @@ def test_the_copy_of_full_finetuning_is_counted(tmp_path):
     assert kept.model.has_reference_copy
     assert not plain.model.has_reference_copy
     trained = sum(p.numel() for p in kept.model.trainable().values())
-    needs = [count_memory(trainer.model, trainer.args, 2).training for trainer in (kept, plain)]
+    needs = [count_memory(trainer.model, trainer.args, [], 2).training for trainer in (kept, plain)]
     assert needs[0] - needs[1] == 4 * trained

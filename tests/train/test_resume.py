@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from train.runs import logged, make_stage, make_trainer, reward
 from train.sites import MANIFEST, add_fake_world, write_prompts
 from worldr1_core.errors import UserError
+from worldr1_train.callbacks import MetricsFile
 from worldr1_train.checkpoints import find_last_checkpoint, list_checkpoints
 
 STAGES = [("main", 4, "brightness"), ("dynamic", 2, "redness")]
@@ -118,6 +120,28 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path, max_steps=4)
     with pytest.raises(UserError, match="differ from the trained parameters"):
         run(tmp_path, resume=True, adapter=False)
+
+
+def test_an_average_that_is_missing_or_of_another_model_is_an_error(tmp_path):
+    run(tmp_path, max_steps=4)
+    average = find_last_checkpoint(tmp_path) / "ema.safetensors"
+    save_file({name: value[..., :1].contiguous() for name, value in load_file(average).items()}, average)
+    trainer = run(tmp_path / "other", max_steps=4)
+    with pytest.raises(UserError, match=r"differ from the trained parameters: the file has \d+ tensors"):
+        trainer.ema.load(average)
+    for damage in (lambda: average.write_bytes(b"{}"), average.unlink):
+        damage()
+        with pytest.raises(UserError, match=r"Cannot read the moving average .*ema\.safetensors"):
+            trainer.ema.load(average)
+
+
+def test_a_resumed_run_keeps_the_log_up_to_its_checkpoint(tmp_path):
+    """The evaluation before training is logged at step 0; the last line of a killed run is cut short."""
+    lines = ['{"step": 0, "eval/gain": 1}', '{"step": 2}', '{"step": 3}', '{"ste']
+    log = MetricsFile(tmp_path)
+    log.path.write_text("\n".join(lines), encoding="utf-8")
+    log.on_train_begin(None, SimpleNamespace(is_world_process_zero=True, global_step=2), None)
+    assert log.path.read_text(encoding="utf-8").splitlines() == lines[:2]
 
 
 # The program itself, killed.

@@ -32,7 +32,7 @@ class MetricsFile(TrainerCallback):
         if not state.is_world_process_zero or not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if (_step_of(line) or math.inf) <= state.global_step]
+        kept = [line for line in lines if (step := _step_of(line)) is not None and step <= state.global_step]
         atomic_write_text(self.path, "".join(line + "\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:

@@ -191,7 +191,11 @@ class CheckpointManager:
             trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     def load_objectives(self) -> None:
-        """Load the states of the objectives from the checkpoint; call it after `Objective.start`."""
+        """Load the states of the objectives from the checkpoint; call it after `Objective.start`.
+
+        Raises:
+            UserError: The checkpoint has no state for an objective that has one.
+        """
         if self._resumed_from is None:
             return
         path = self._resumed_from / self._objectives_name
@@ -199,6 +203,12 @@ class CheckpointManager:
         for name, objective in self._trainer.objectives.items():
             if states.get(name):
                 objective.load_state_dict(states[name])
+            elif objective.state_dict():
+                raise UserError(
+                    f"Checkpoint {str(self._resumed_from)!r} has no state of {type(objective).__name__}: {path.name} "
+                    "is missing, or was written with other objectives. Resume with the manifest and the number of "
+                    "processes of the original run."
+                )
 
     @property
     def _objectives_name(self) -> str:

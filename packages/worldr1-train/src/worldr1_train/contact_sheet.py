@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.errors import UserError
+from worldr1_core.errors import UserError, describe_exception
 from worldr1_core.figures import check_figure_suffix, save_picture
 from worldr1_core.files import atomic_write_text
 from worldr1_core.frame_grid import frame_grid, pick_frames
@@ -81,18 +81,28 @@ def read_comparisons(folder: Path) -> list[Comparison]:
     Videos that do not exist in every version are left out.
 
     Raises:
-        UserError: A video cannot be read.
+        UserError: A video or its prompt cannot be read.
     """
     ways = [way for way in (BEFORE, NOISE_ONLY, AFTER) if (folder / folder_name(way)).is_dir()]
     written = [{path.stem: path for path in (folder / folder_name(way)).glob("*.mp4")} for way in ways]
     stems = sorted(set.intersection(*(set(paths) for paths in written))) if written else []
     return [
         Comparison(
-            written[0][stem].with_suffix(".txt").read_text(encoding="utf-8").strip(),
+            _read_prompt(written[0][stem].with_suffix(".txt")),
             {way: read_video(paths[stem]).frames for way, paths in zip(ways, written, strict=True)},
         )
         for stem in stems
     ]
+
+
+def _read_prompt(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Cannot read the prompt of a test video from {str(path)!r}: {describe_exception(error)}. Restore the "
+            "file, or remove the video beside it."
+        ) from error
 
 
 def folder_name(way: str) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from worldr1_core.errors import UserError, describe_exception
 from worldr1_train.policy_model import local_tensor, swapped_parameters
 
 
@@ -54,10 +56,19 @@ class ExponentialMovingAverage:
         """Read an average that `save` wrote.
 
         Raises:
-            ValueError: The file contains other parameters.
+            UserError: The file is missing or unreadable, or contains other parameters.
         """
-        saved: dict[str, Tensor] = load_file(str(path))
-        if saved.keys() != self.values.keys():
-            raise ValueError(f"The parameters in {path} differ from the trained parameters.")
+        try:
+            saved: dict[str, Tensor] = load_file(str(path))
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"Cannot read the moving average {str(path)!r}: {describe_exception(error)}. Resume with the manifest "
+                "and the number of processes of the original run."
+            ) from error
+        if {name: value.shape for name, value in saved.items()} != {n: v.shape for n, v in self.values.items()}:
+            raise UserError(
+                f"The parameters in {str(path)!r} differ from the trained parameters: the file has {len(saved)} "
+                f"tensors, the model {len(self.values)}. Resume with the manifest of the original run."
+            )
         for name, value in saved.items():
             self.values[name].copy_(value)

@@ -21,6 +21,7 @@ from worldr1_train.model_card import (
     read_evaluations,
     write_model_card,
 )
+from worldr1_train.objective_choice import objective_name
 from worldr1_train.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -68,16 +69,18 @@ def write_card(trainer: FlowGRPOTrainer, model_name: str | None, dataset_name: s
     rewards = {name: weight for stage in trainer.schedule.stages for name, weight in stage.weights.items()}
     options = {option.key: getattr(args, name) for name, option in OPTIONS.items() if not option.inherited}
     options = {"seed": args.seed, "rewards": rewards, "train": {**options, "max_steps": args.max_steps}}
+    objectives = list(dict.fromkeys(objective_name(objective) for objective in trainer.objectives.values()))
     facts = CardFacts(
         name=model_name or getattr(trainer, "hub_model_id", None) or folder.absolute().name,
         base_model=base,
         is_on_hub=is_on_hub,
         export=WEIGHTS if args.full_finetuning else ADAPTER,
         steps=int(trainer.state.global_step),
+        objectives=objectives,
         rewards=rewards,
         manifest=describe_manifest(folder, components, options),
         **read_evaluations(folder),
-        tags=[*tags, *trainer._tag_names],
+        tags=[*tags, *trainer._tag_names, *objectives],
         dataset=dataset_name,
     )
     write_model_card(facts, folder / "README.md")

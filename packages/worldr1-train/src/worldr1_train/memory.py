@@ -6,12 +6,13 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
+from worldr1_core.objective import Objective
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.policy_model import PolicyModel, local_tensor
 
@@ -48,19 +49,21 @@ class MemoryNeeds:
         return {name: round(value / GIB, 3) for name, value in parts.items()}
 
 
-def count_memory(model: PolicyModel, args: FlowGRPOConfig, window: int) -> MemoryNeeds:
+def count_memory(model: PolicyModel, args: FlowGRPOConfig, objectives: Sequence[Objective], window: int) -> MemoryNeeds:
     """Estimate the memory of a process, without activations, text encoder, VAE and the models of the rewards.
 
     Args:
         model: The policy on its device, sharded or not; its backbone gives the sizes of latents and videos.
         args: Training arguments with the sizes of groups and rollout batches.
+        objectives: Objectives of the run.
         window: Number of recorded steps per video.
     """
     trained = _bytes(model.trainable().values(), _FLOAT)
     copies = 3 + (args.ema_decay is not None) + model.has_reference_copy
     geometry = model.backbone.geometry
     latent = _FLOAT * math.prod(geometry.shape)
-    kept = 2 + (args.beta > 0)
+    compares = any(objective.needs_reference and objective.plan.steps == "window" for objective in objectives)
+    kept = 2 + compares  # latents before and after a step, and the output of the reference model
     video = _FLOAT * 3 * geometry.video_frames * geometry.video_height * geometry.video_width
     chunks = 2 if args.async_rewards else 1
     return MemoryNeeds(

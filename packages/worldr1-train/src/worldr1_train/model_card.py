@@ -28,6 +28,7 @@ class CardFacts:
         is_on_hub: Whether `base_model` is a hub id.
         export: Folder of the repository with the adapter or the weights.
         steps: Optimiser steps.
+        objectives: Names of the objectives.
         rewards: Name -> weight.
         manifest: Inputs of the run.
         before: Evaluation of the model before training, or `None`.
@@ -42,6 +43,7 @@ class CardFacts:
     is_on_hub: bool
     export: str
     steps: int
+    objectives: Sequence[str]
     rewards: Mapping[str, float]
     manifest: Mapping[str, Any]
     before: Evaluation | None = None
@@ -103,9 +105,10 @@ def write_model_card(facts: CardFacts, path: Path) -> None:
 
 
 def _summary(facts: CardFacts) -> str:
+    objectives = " and ".join(f"`{name}`" for name in facts.objectives)
     return (
-        f"`{facts.base_model}`, post-trained for {facts.steps} optimiser steps with Flow-GRPO, as described in "
-        f"[World-R1]({PAPER})."
+        f"`{facts.base_model}`, post-trained for {facts.steps} optimiser steps with [World-R1]({PAPER})'s rewards and "
+        f"the objective {objectives}."
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from worldr1_core.component_specs import component_spec
 from worldr1_core.compose import build
-from worldr1_core.errors import UserError, shorten
+from worldr1_core.errors import UserError, WorldR1Error, shorten
 from worldr1_core.generation_components import choose_component
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.objective import Objective
+from worldr1_core.plugins import installed
 from worldr1_core.registry import Registry
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
@@ -72,6 +74,16 @@ def default_objective(args: FlowGRPOConfig, device: str = "cpu") -> FlowGRPOObje
         rectification=args.rectification,
         device=device,
     )
+
+
+def objective_name(objective: Objective) -> str:
+    """Return the name under which the class of an objective is registered, or the name of the class."""
+    registry = installed().registry
+    for name in registry.names("objective"):
+        with contextlib.suppress(WorldR1Error):  # another plugin that cannot be imported
+            if registry.load("objective", name) is type(objective):
+                return name
+    return type(objective).__name__
 
 
 def _choose(item: Any, registry: Registry, device: str) -> ObjectiveChoice:

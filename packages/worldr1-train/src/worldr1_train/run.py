@@ -110,7 +110,9 @@ class TrainingRun:
 
     def _log_memory_estimate(self) -> None:
         trainer = self.trainer
-        needs = count_memory(trainer.model, self.args, trainer.turn_plan.most_recorded_steps)
+        needs = count_memory(
+            trainer.model, self.args, list(trainer.objectives.values()), trainer.turn_plan.most_recorded_steps
+        )
         device = self.args.device
         available = available_memory(device)
         estimate: dict[str, float | None] = {f"{part}_gib": value for part, value in needs.in_gib().items()}

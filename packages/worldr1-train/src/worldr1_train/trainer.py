@@ -121,7 +121,7 @@ class FlowGRPOTrainer(_BaseTrainer):
     """
 
     loss_is_scaled_for_ga = True
-    _tag_names = ("trl", "flow-grpo", "world-r1")
+    _tag_names = ("trl", "world-r1")
     _name = "Flow-GRPO"
     _paper = {  # noqa: RUF012 - TRL's own form
         "title": "World-R1: Reinforcing 3D Constraints for Text-to-Video Generation",
@@ -300,8 +300,9 @@ class FlowGRPOTrainer(_BaseTrainer):
     def _check_sharding(self) -> None:
         if self.args.full_finetuning and self._reads_reference and self.is_fsdp_enabled:
             raise UserError(
-                "full_finetuning with a KL term, or with a reward that compares with the model before training, needs "
-                "a full copy of the initial weights, which is not supported with FSDP. Set beta to 0 and remove such "
+                "full_finetuning with an objective or a reward that compares with the model before training needs a "
+                "full copy of the initial weights, which is not supported with FSDP. Train an adapter instead, or "
+                "remove the KL terms, anchors and constraints of the objective (beta=0 in FlowGRPOConfig) and such "
                 "rewards."
             )
         fsdp = getattr(self.accelerator.state, "fsdp_plugin", None)
