@@ -41,6 +41,15 @@ def test_ssim_equals_scikit_image() -> None:
     np.testing.assert_allclose(metrics.ssim(prediction, target).numpy(), expected, atol=2e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_ssim_does_not_depend_on_the_device() -> None:
+    target = 0.5 + 0.02 * images()[1]  # smooth windows, whose variance TF32 would round away
+    prediction = target + 0.002 * images(seed=1)[1]
+    on_device = metrics.ssim(prediction.cuda(), target.cuda()).cpu()
+    torch.testing.assert_close(on_device, metrics.ssim(prediction, target), rtol=0, atol=1e-4)
+
+
 def test_identical_images_score_best() -> None:
     _, target = images()
     assert metrics.psnr(target, target).tolist() == [metrics.MAX_PSNR] * 3

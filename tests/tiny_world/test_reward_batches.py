@@ -99,14 +99,24 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def runs(checkpoint, clips) -> dict[str, Results]:
-    scorer = make_scorer("cpu", checkpoint)
-    orders = {"alone": (clips, 1), "together": (clips, len(clips)), "backwards, in fours": (clips[::-1], 4)}
+def scorer(checkpoint) -> ScoringEngine:
+    return make_scorer("cpu", checkpoint)
+
+
+@pytest.fixture(scope="module")
+def alone(scorer, clips) -> Results:
+    return {result.clip.name: result.scores for result in scorer.score(clips, batch_size=1)}
+
+
+@pytest.fixture(scope="module")
+def runs(scorer, clips, alone) -> dict[str, Results]:
+    orders = {"together": (clips, len(clips)), "backwards, in fours": (clips[::-1], 4)}
     orders["without the first"] = (clips[1:], len(clips))
-    return {
+    others = {
         name: {result.clip.name: result.scores for result in scorer.score(given, batch_size=size)}
         for name, (given, size) in orders.items()
     }
+    return {"alone": alone, **others}
 
 
 def measured(score: Score) -> float:
@@ -132,11 +142,12 @@ def test_batch_and_order_change_no_score(reward, runs):
 
 
 @pytest.mark.gpu
-def test_the_device_changes_no_score(checkpoint, clips, runs):
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_device_changes_no_score(checkpoint, clips, alone):
     there = {result.clip.name: result.scores for result in make_scorer("cuda", checkpoint).score(clips)}
     gaps = {
         (clip, reward): apart(score, there[clip][reward])
-        for clip, scores in runs["alone"].items()
+        for clip, scores in alone.items()
         for reward, score in scores.items()
         if score.reason is None
     }

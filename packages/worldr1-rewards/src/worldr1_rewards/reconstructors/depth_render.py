@@ -78,9 +78,9 @@ def splat_depth(keys: KeyFrames, pose: Tensor, intrinsics: Tensor, size: tuple[i
 def _close(buffer: Tensor) -> Tensor:
     """Give an empty pixel the mean of its filled neighbours if at least three of the eight are filled."""
     filled = (buffer > 0).to(buffer.dtype)
-    window = torch.ones(1, 1, 3, 3, dtype=buffer.dtype, device=buffer.device)
-    count = functional.conv2d(filled[None, None], window, padding=1)[0, 0]
-    total = functional.conv2d(buffer[None, None], window, padding=1)[0, 0]
+    # Pooling adds in float32; a convolution rounds to TF32 on CUDA by default.
+    both = torch.stack([filled, buffer])[None]
+    count, total = functional.avg_pool2d(both, 3, stride=1, padding=1, divisor_override=1)[0]
     return torch.where((filled == 0) & (count >= 3), total / count.clamp(min=1), buffer)
 
 
