@@ -12,7 +12,13 @@ from typing import Any
 import gpu
 import pytest
 import torch
+from devices import training
 from devices.measures import at_most
+from tiny_runs import manifest_of
+
+from worldr1_core.plugins import installed
+from worldr1_train.plan import read_manifest
+from worldr1_train.section import TrainSection
 
 SCRIPT = Path(gpu.__file__)
 
@@ -62,6 +68,17 @@ def test_a_process_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     args = gpu._parse(["--device", "cpu"])
     assert gpu.run_apart("score", args, 60)["error"] == "RuntimeError: the process ended with status 1 and no result"
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-flow-grpo"])
+def test_what_it_changes_in_a_recipe_gives_a_manifest(recipe: str, quick: bool) -> None:
+    changes = training.overrides(recipe, "cuda", "bfloat16", True, quick)
+    section = read_manifest(manifest_of(recipe), installed().registry, changes).sections["train"]
+    assert isinstance(section, TrainSection)
+    assert section.evaluation is None
+    assert section.precision == "bfloat16"
+    assert section.total_steps == (2 if quick else 4)
 
 
 @pytest.mark.slow

@@ -18,10 +18,21 @@ from worldr1_train import FlowGRPOTrainer
 FIRST_STEP = {"tiny": "loss", "tiny-flow-grpo": "grad_norm"}
 """What is compared of a recipe. Flow-GRPO's loss is about 0 at first: the ratios are 1, and the advantages of a group
 sum to 0."""
-TRAINING = (
-    *("train.evaluation=null", "train.optimiser={learning_rate: 1.0e-4}", "train.samples.num_videos=0"),
-    "train.groups_per_rollout=2",
-)
+
+
+def overrides(recipe: str, device: str, precision: str, recompute: bool, quick: bool) -> list[str]:
+    """What is changed in a recipe: few videos and steps, and one type for weights and arithmetic."""
+    prompts = 2 if quick else 4
+    sizes = ("prompts_per_rollout_batch", "groups_per_rollout", "micro_batch_size")
+    return [
+        *("train.evaluation=null", "train.optimiser={learning_rate: 1.0e-4}", "train.samples.num_videos=0"),
+        *(f"train.{size}={prompts}" for size in sizes),
+        f"train.max_steps={2 if quick else 4}",
+        *(["train.group_size=4"] if quick and recipe == "tiny-flow-grpo" else []),
+        *(["sampler.num_inference_steps=4"] if quick else []),
+        *(f"device={device}", f"train.precision={precision}", f"backbone.dtype={precision}"),
+        f"train.gradient_checkpointing={str(recompute).lower()}",
+    ]
 
 
 def train_few_steps(recipe: str, device: str, precision: str, recompute: bool, quick: bool) -> dict[str, Any]:
@@ -33,17 +44,9 @@ def train_few_steps(recipe: str, device: str, precision: str, recompute: bool, q
             synchronize(device)
             ends.append(time.perf_counter())
 
-    videos = 2 if quick else 4
-    sizes = [f"train.prompts_per_rollout_batch={videos}", f"train.micro_batch_size={videos}"]
-    sizes += [f"train.max_steps={2 if quick else 4}"]
-    sizes += ["train.group_size=4"] if quick and recipe == "tiny-flow-grpo" else []
-    sizes += ["sampler.num_inference_steps=4"] if quick else []
-    chosen = [f"device={device}", f"train.precision={precision}", f"backbone.dtype={precision}"]
-    chosen.append(f"train.gradient_checkpointing={str(recompute).lower()}")
+    changes = overrides(recipe, device, precision, recompute, quick)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        trainer = FlowGRPOTrainer.from_manifest(
-            manifest_of(recipe), output_dir=Path(folder) / "run", overrides=[*TRAINING, *sizes, *chosen]
-        )
+        trainer = FlowGRPOTrainer.from_manifest(manifest_of(recipe), output_dir=Path(folder) / "run", overrides=changes)
         trainer.add_callback(Clock())
         reset_peak(device)
         trainer.train()
