@@ -7,6 +7,7 @@ import os
 from collections import namedtuple
 
 import pytest
+import torch
 
 from worldr1_core.errors import OutputError
 from worldr1_train import checkpoints
@@ -89,3 +90,13 @@ def test_too_little_space_is_told_before_the_run(tmp_path, monkeypatch):
     checkpoints.check_free_space(tmp_path, 2**20)
     with pytest.raises(OutputError, match=r"take about 5 MiB, but .* has only 1 MiB left"):
         checkpoints.check_free_space(tmp_path, 5 * 2**20)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: an illegal memory access"), torch.OutOfMemoryError("full")]
+)
+def test_an_error_of_the_device_is_not_taken_for_a_full_disk(tmp_path, error):
+    with pytest.raises(type(error), match=str(error)), checkpoints.as_output_error(tmp_path):
+        raise error
+    with pytest.raises(OutputError, match="unexpected pos"), checkpoints.as_output_error(tmp_path):
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 704 vs 598")

@@ -11,7 +11,7 @@ from train.fake_world import __name__ as fake_world
 from train.sites import COMPONENTS, MANIFEST, write_prompts
 from worldr1_core.errors import ManifestError, OutputError, UnknownNameError, UserError
 from worldr1_train.plan import plan_run, read_manifest, record_run
-from worldr1_train.plan_arguments import trainer_arguments
+from worldr1_train.plan_arguments import make_arguments, trainer_arguments
 from worldr1_train.trainer import FlowGRPOTrainer
 
 
@@ -95,6 +95,14 @@ def test_learning_rate_that_rises_rests_and_falls(manifest, registry, tmp_path):
         trainer.lr_scheduler.step()
     assert rates[:9] == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1, 1])
     assert rates[9:] == pytest.approx([7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+
+
+def test_a_device_that_is_not_the_first_is_refused(manifest, registry, tmp_path, monkeypatch):
+    """transformers trains on the first visible device, whatever the manifest says."""
+    monkeypatch.setattr("worldr1_train.plan_arguments.resolve_device", lambda device: device)
+    plan = plan_run(manifest(), registry, overrides=["device=cuda:1"], output_dir=tmp_path / "out")
+    with pytest.raises(UserError, match=r"received device 'cuda:1'.* CUDA_VISIBLE_DEVICES=1"):
+        make_arguments(plan)
 
 
 def test_stage_whose_rewards_all_weigh_nothing(manifest, registry, tmp_path):

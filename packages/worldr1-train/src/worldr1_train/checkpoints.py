@@ -323,10 +323,17 @@ def as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
+        if _is_device_error(error):
+            raise
         raise OutputError(
             f"Cannot write checkpoint {str(path)!r}: {error}. Earlier checkpoints are untouched. Free some space or "
             "fix the permissions, and continue with --resume."
         ) from error
+
+
+def _is_device_error(error: Exception) -> bool:
+    """Return whether a device failed, and not the file system; torch's own writer raises a bare `RuntimeError`."""
+    return isinstance(error, RuntimeError) and (type(error) is not RuntimeError or "CUDA error" in str(error))
 
 
 def _megabytes(size: int) -> str:

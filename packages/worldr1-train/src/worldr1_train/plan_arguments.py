@@ -6,6 +6,7 @@ from typing import Any
 
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.compose import resolve_device
+from worldr1_core.errors import UserError
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.options import read_section
 from worldr1_train.plan import TrainingPlan
@@ -37,8 +38,19 @@ def _adapter_spec(adapter: AdapterSection, seed: int) -> AdapterSpec:
 
 
 def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
-    """Return the training arguments for a plan."""
+    """Return the training arguments for a plan.
+
+    Raises:
+        UserError: The device is not the first visible one.
+    """
     section: TrainSection = plan.section
+    device = resolve_device(plan.manifest.device)
+    if device.startswith("cuda:") and device != "cuda:0":
+        index = device.removeprefix("cuda:")
+        raise UserError(
+            f"Training runs on the first visible device of a process, received device {device!r}. Set device: cuda, "
+            f"and choose the device with the environment variable CUDA_VISIBLE_DEVICES={index}."
+        )
     return FlowGRPOConfig(
         **read_section(section),
         output_dir=str(plan.output_dir),
@@ -50,7 +62,7 @@ def make_arguments(plan: TrainingPlan) -> FlowGRPOConfig:
         full_finetuning=section.adapter is None,
         save_strategy="steps",
         report_to=list(section.report_to) or "none",
-        use_cpu=resolve_device(plan.manifest.device) == "cpu",
+        use_cpu=device == "cpu",
         dataloader_pin_memory=False,
     )
 
