@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class TrueReconstruction(Reconstruction):
         """Every frame from others that are spread over the clip."""
         views = [self._from_others(frame) for frame in range(len(self.frames))]
         return Render(torch.stack([v[0] for v in views]), torch.stack([v[1] for v in views]), self.depth)
+
+    def rerender_frames(self, frames: Tensor) -> Render:
+        """The same from other colours."""
+        return replace(self, frames=frames).rerender()
 
     def _from_others(self, frame: int) -> tuple[Tensor, Tensor]:
         assert self.depth is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from worldr1_core.component import Component
+from worldr1_core.errors import UserError
 
 if TYPE_CHECKING:  # see worldr1_core.reward
     from torch import Tensor
@@ -61,6 +62,27 @@ class Reconstruction(abc.ABC):
     @abc.abstractmethod
     def rerender(self) -> Render:
         """Render the clip's own frames, `(T, 3, H, W)`, each from the other frames if the method allows it."""
+
+    def rerender_frames(self, frames: Tensor) -> Render:
+        """Render the same views with other colours, and with a gradient in them; optional.
+
+        Cameras, depth, visibility and blending weights are those of `rerender()` and held fixed. With the clip's own
+        frames the result is that of `rerender()`. Rewards that read re-renders need it for `Reward.score_frames`.
+
+        Args:
+            frames: `(T, 3, H, W)` RGB in [0, 1]: the colours of the clip's frames.
+
+        Returns:
+            Views on the reconstruction's device; only `frames` has a gradient.
+
+        Raises:
+            UserError: This reconstruction has no gradient.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no gradient in the frames: it does not implement rerender_frames. Choose a "
+            "reconstructor whose re-render has one, such as direct or auto, or an objective that needs scores alone, "
+            "such as flow-grpo or nft."
+        )
 
 
 class Reconstructor(Component, abc.ABC):

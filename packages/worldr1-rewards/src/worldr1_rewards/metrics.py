@@ -38,7 +38,10 @@ def masked_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     if weight is None:
         return values.flatten(1).mean(1)
-    return (values * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    total = weight.flatten(1).sum(1)
+    covered = total > 0  # chosen before the division, so that an image without weight has no gradient instead of NaN
+    mean = (values * weight).flatten(1).sum(1) / torch.where(covered, total, 1)
+    return torch.where(covered, mean, torch.nan)
 
 
 def psnr(prediction: Tensor, target: Tensor, coverage: Tensor | None = None) -> Tensor:
@@ -120,9 +123,11 @@ def contrast_psnr(prediction: Tensor, target: Tensor, coverage: Tensor | None = 
     """
     _check(prediction, target, coverage)
     error = masked_mean((prediction - target).square().mean(1), coverage)
-    channel_means = torch.stack([masked_mean(channel, coverage) for channel in target.unbind(1)], dim=1)
+    channel_means = torch.stack([masked_mean(channel, coverage) for channel in target.unbind(1)], dim=1).nan_to_num()
     variance = masked_mean((target - channel_means[..., None, None]).square().mean(1), coverage)
-    ratio = error / (variance.sqrt() + floor).square()
+    # The root is vertical at 0: a flat image has a contrast of 0, and no gradient of it.
+    contrast = torch.where(variance > 0, torch.where(variance > 0, variance, 1).sqrt(), 0)
+    ratio = error / (contrast + floor).square()
     return -10 * torch.log10(ratio.clamp(min=10 ** (-MAX_PSNR / 10)))
 
 

@@ -160,6 +160,10 @@ class TrueReconstruction(Reconstruction):
         assert self.trajectory.intrinsics is not None
         return self.render(self.trajectory.c2w, self.trajectory.intrinsics, self.size)
 
+    def rerender_frames(self, frames: Tensor) -> Render:
+        """The same: the colours are the room's, whatever the frames show."""
+        return self.rerender()
+
 
 def true_reconstruction(move: str, num_frames: int, size: tuple[int, int], seed: int = 0) -> TrueReconstruction:
     """The exact reconstruction of `make_clip(move, num_frames=…, size=…, seed=…)`, in units of its median depth."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 import torch
@@ -54,14 +54,21 @@ class DenseReconstruction(Reconstruction):
         """
         return self._rerender
 
+    def rerender_frames(self, frames: Tensor) -> Render:
+        """The same in the given colours, drawn anew; see `Reconstruction.rerender_frames`."""
+        return self._draw(replace(self.scene, frames=frames[self.scene_frames].to(self.scene.frames)))
+
     @functools.cached_property
     def _rerender(self) -> Render:
+        return self._draw(self.scene)
+
+    def _draw(self, scene: DepthFrames) -> Render:
         assert self.trajectory.intrinsics is not None
-        poses = invert_pose(self.trajectory.c2w.to(self.scene.poses))
+        poses = invert_pose(self.trajectory.c2w.to(scene.poses))
         matrix = self.trajectory.intrinsics.to(poses)
         places = numpy.interp(range(len(poses)), self.scene_frames, range(len(self.scene_frames))).tolist()
         views = [
-            synthesise(self.scene, pose, matrix, self.scene.size, displaced_frames(self.scene, pose, place))
+            synthesise(scene, pose, matrix, scene.size, displaced_frames(scene, pose, place))
             for pose, place in zip(poses, places, strict=True)
         ]
         return _stack(views)

@@ -5,7 +5,7 @@ It needs no weights and no download, runs on CPU and CUDA with torch alone, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,13 +59,20 @@ class DirectReconstruction(Reconstruction):
 
     def rerender(self) -> Render:
         """Render every frame from key frames other than itself."""
+        return self._draw(self.keys)
+
+    def rerender_frames(self, frames: Tensor) -> Render:
+        """Render every frame from other key frames in the given colours; see `Reconstruction.rerender_frames`."""
+        return self._draw(replace(self.keys, frames=frames[self.key_indices].to(self.keys.frames)))
+
+    def _draw(self, scene: KeyFrames) -> Render:
         assert self.trajectory.intrinsics is not None
-        poses = invert_pose(self.trajectory.c2w).to(self.keys.poses)
-        matrix = self.trajectory.intrinsics.to(self.keys.poses)
-        size = int(self.keys.frames.shape[-2]), int(self.keys.frames.shape[-1])
+        poses = invert_pose(self.trajectory.c2w).to(scene.poses)
+        matrix = self.trajectory.intrinsics.to(scene.poses)
+        size = int(scene.frames.shape[-2]), int(scene.frames.shape[-1])
         views = []
         for t, pose in enumerate(poses):
-            keys = self.keys.without(self.key_indices.index(t)) if t in self.key_indices else self.keys
+            keys = scene.without(self.key_indices.index(t)) if t in self.key_indices else scene
             views.append(render_view(keys, pose, matrix, size))
         frames, coverage, depth = (torch.stack(parts) for parts in zip(*views, strict=True))
         return Render(frames, coverage, depth)

@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 
 def lpips_distance(prediction: Tensor, target: Tensor, *, device: str = "cpu", batch_size: int = 16) -> Tensor:
-    """LPIPS between images.
+    """LPIPS between images, with a gradient in those that require one.
 
     Args:
         prediction: `(N, 3, H, W)` RGB in [0, 1].
@@ -54,7 +54,8 @@ def lpips_distance(prediction: Tensor, target: Tensor, *, device: str = "cpu", b
         )
     net = lpips_net(device)
     distances = []
-    with torch.inference_mode():
+    differentiable = torch.is_grad_enabled() and (prediction.requires_grad or target.requires_grad)
+    with contextlib.nullcontext() if differentiable else torch.inference_mode():
         for first, second in zip(prediction.split(batch_size), target.split(batch_size), strict=True):
             pair = [_enlarge(images.to(device)) for images in (first, second)]
             distances.append(net(*pair, normalize=True).flatten().cpu())
@@ -69,7 +70,8 @@ def lpips_net(device: str = "cpu") -> Any:
     """
     with _lock:
         if device not in _nets:
-            _nets[device] = _build().to(device)
+            with torch.inference_mode(False):  # inference tensors could not be saved for a gradient
+                _nets[device] = _build().to(device)
         return _nets[device]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +13,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction, Render
-from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.lpips_net import lpips_distance
 from worldr1_rewards.rewards.path_agreement import achieved
@@ -103,59 +102,99 @@ class ReconstructionReward(Reward):
             WeightsError: `metric: lpips` without its weights.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        reconstruction = inputs.reconstruction
-        if reconstruction is None:
-            raise PluginError("The reward 'reconstruction' needs a reconstruction, and the scorer passed none.")
+        reconstruction = _reconstruction(inputs)
         frames = clip.video.frames
-        render = _checked(reconstruction.rerender(), frames)
+        value, details = self._evaluate(reconstruction.rerender(), frames, clip, reconstruction)
+        return Score(float(value), details={name: float(detail) for name, detail in details.items()})
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; see `Reward.score_frames`.
+
+        The gradient is that of the frames as they are and as colours of the re-render. Held fixed are the geometry,
+        and with it the coverage factor and the value of the trajectory gate.
+
+        Raises:
+            UserError: A reconstruction has no gradient in the frames.
+            WeightsError: `metric: lpips` without its weights.
+            TrajectoryError: The commanded path has another number of poses than the clip has frames.
+        """
+
+        def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
+            reconstruction = _reconstruction(known)
+            return self._evaluate(reconstruction.rerender_frames(own), own, clip, reconstruction)[0]
+
+        return score_each(value, frames, clips, inputs)
+
+    def _evaluate(
+        self, render: Render, frames: Tensor, clip: Clip, reconstruction: Reconstruction
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Score, without dimensions, and its parts, in float64.
+
+        Raises:
+            ScoreUnavailable: The re-render covers nothing of the clip, or is not finite.
+        """
+        render = _checked(render, frames)
         coverage = float(render.coverage.mean())
         if coverage == 0:
             raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
         quality, details = self._quality(render, frames)
         covered = achieved(coverage, COVERAGE_HALF)
         sharp = self._sharpness(frames)
-        gate, gate_details = self._gate(clip, reconstruction, render)
-        details = {**details, "coverage": coverage, "quality": quality, "sharpness": sharp, **gate_details}
-        return Score(quality * covered * sharp * gate, details=details)
+        gate, gate_details = self._gate(render, frames, clip, reconstruction)
+        parts = {**details, "coverage": coverage, "quality": quality, "sharpness": sharp, **gate_details}
+        return quality * covered * sharp * gate, parts
 
-    def _sharpness(self, frames: Tensor) -> float:
+    def _sharpness(self, frames: Tensor) -> Tensor | float:
         """Factor in [0, 1]; 1 where the frames are too small or too flat to have edges."""
         if self.config.sharpness == 0 or min(frames.shape[-2:]) <= metrics.EDGE_REACH:
             return 1.0
-        found = float(metrics.edge_sharpness(frames).nanmedian())
-        return 1.0 if math.isnan(found) else min(1.0, found / self.config.sharpness)
+        found = metrics.edge_sharpness(frames).nanmedian().double()
+        return torch.where(found.isnan(), 1.0, (found / self.config.sharpness).clamp(max=1))
 
-    def _quality(self, render: Render, frames: Tensor) -> tuple[float, dict[str, float]]:
+    def _quality(self, render: Render, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Value in [0, 1] of the chosen metric, and the metric in its own unit."""
         metric = self.config.metric
         if metric == "local":
-            agreed = float(agreement(render.frames, frames, render.coverage).nanmean())
-            burst = error_burst(render.frames, frames, render.coverage)
+            agreed = agreement(render.frames, frames, render.coverage).nanmean().double()
+            burst = error_burst(render.frames, frames, render.coverage).double()
             return agreed**2 * self.config.burst / (self.config.burst + burst), {"agreement": agreed, "burst": burst}
         if metric == "photometric":
-            share = unexplained(render.frames, frames, render.coverage)
+            share = unexplained(render.frames, frames, render.coverage).double()
             return self.config.unexplained / (self.config.unexplained + share), {"unexplained": share}
         if metric == "lpips":
             shown = render.coverage[:, None] * render.frames + (1 - render.coverage[:, None]) * frames
-            distance = float(lpips_distance(shown.clamp(0, 1), frames, device=self.device).mean())
-            return min(1.0, max(0.0, 1 - distance)), {"lpips": distance}
+            distance = lpips_distance(shown.clamp(0, 1), frames, device=self.device).mean().to(frames.device).double()
+            return _to_unit_range(1 - distance), {"lpips": distance}
         measure: Callable[..., Tensor] = metrics.psnr if metric == "psnr" else metrics.ssim
-        value = float(measure(render.frames, frames, render.coverage).nanmean())
+        value = measure(render.frames, frames, render.coverage).nanmean().double()
         scaled = value / PSNR_CEILING if metric == "psnr" else value
-        return min(1.0, max(0.0, scaled)), {metric: value}
+        return _to_unit_range(scaled), {metric: value}
 
-    def _gate(self, clip: Clip, reconstruction: Reconstruction, render: Render) -> tuple[float, Mapping[str, float]]:
+    def _gate(
+        self, render: Render, frames: Tensor, clip: Clip, reconstruction: Reconstruction
+    ) -> tuple[Tensor | float, Mapping[str, Tensor | float]]:
         if self.config.gate == "none":
             return 1.0, {}
         if self.config.gate == "trajectory" and clip.target is not None:
             value = TrajectoryReward().judge(clip, reconstruction).value
             return value, {"gate_trajectory": value}
-        value = static_gain(render, clip.video.frames)
-        return value, {"gate_static_gain": value}
+        gain = static_gain(render, frames)
+        return gain, {"gate_static_gain": gain}
 
 
-def static_gain(render: Render, frames: Tensor, floor: float = STATIC_FLOOR) -> float:
-    """Share of the best static copy's error that the re-render removes, in [0, 1].
+def _reconstruction(inputs: RewardInputs) -> Reconstruction:
+    if inputs.reconstruction is None:
+        raise PluginError("The reward 'reconstruction' needs a reconstruction, and the scorer passed none.")
+    return inputs.reconstruction
+
+
+def _to_unit_range(value: Tensor) -> Tensor:
+    """Clamped to [0, 1]; 0 for NaN, of a metric that finds no covered place large enough."""
+    return value.nan_to_num(0.0).clamp(0, 1)
+
+
+def static_gain(render: Render, frames: Tensor, floor: float = STATIC_FLOOR) -> Tensor:
+    """Share of the best static copy's error that the re-render removes, in [0, 1], float64 without dimensions.
 
     0 for a clip that stands still, whatever the re-render: there is nothing to gain. Errors are plain squared errors
     here: to let content be displaced would forgive a static copy the motion that it misses.
@@ -166,26 +205,30 @@ def static_gain(render: Render, frames: Tensor, floor: float = STATIC_FLOOR) -> 
         floor: Unexplained share of variance of the static copy at which a perfect re-render earns half.
     """
     indices = sorted({round(i) for i in torch.linspace(0, len(frames) - 1, STATIC_CANDIDATES).tolist()})
-    rest = min(_plain_share(frames[i : i + 1].expand_as(frames), frames, render.coverage) for i in indices)
+    copies = [_plain_share(frames[i : i + 1].expand_as(frames), frames, render.coverage) for i in indices]
+    rest = torch.stack(copies).min()
     own = _plain_share(render.frames, frames, render.coverage)
-    return max(0.0, (rest - own) / (rest + floor))
+    return ((rest - own) / (rest + floor)).clamp(min=0)
 
 
-def _plain_share(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
+def _plain_share(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
     coarse, fine = (
-        float(metrics.unexplained_share(prediction, frames, coverage, side=side).nanmean())
+        metrics.unexplained_share(prediction, frames, coverage, side=side).nanmean().double()
         for side in (COARSE_SIDE, FINE_SIDE)
     )
     return coarse + STATIC_FINE_WEIGHT * fine
 
 
-def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
+def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
     """Unexplained share of the variance, of displaced content and of detail, mean over the frames covered at all.
 
     Args:
         prediction: `(T, 3, H, W)` re-render.
         frames: The same shape.
         coverage: `(T, H, W)` in [0, 1].
+
+    Returns:
+        Without dimensions, >= 0.
     """
     target, weight = metrics.shrink(frames, coverage, FINE_SIDE)
     shown, _ = metrics.shrink(prediction, coverage, FINE_SIDE)
@@ -193,7 +236,7 @@ def unexplained(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
     coarse = metrics.unexplained_share(reached, target, weight, side=COARSE_SIDE)
     fine = metrics.unexplained_share(shown, target, weight, side=FINE_SIDE)
     plain = metrics.unexplained_share(shown, target, weight, side=COARSE_SIDE)
-    return float((coarse + PLAIN_WEIGHT * plain + DETAIL_WEIGHT * fine).nanmean())
+    return (coarse + PLAIN_WEIGHT * plain + DETAIL_WEIGHT * fine).nanmean()
 
 
 def _checked(render: Render, frames: Tensor) -> Render:

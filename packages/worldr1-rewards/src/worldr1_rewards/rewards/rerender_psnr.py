@@ -6,6 +6,7 @@ them. The paper's tables give the first (section on 3D consistency).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from worldr1_core.clip import Clip
 from worldr1_core.errors import PluginError, ScoreUnavailable
-from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
+from worldr1_core.reconstructor import Reconstruction, Render
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.plane_sweep import normalise_local_contrast
 
@@ -32,13 +34,39 @@ class PSNRReward(Reward):
         Raises:
             ScoreUnavailable: The re-render covers nothing of the clip.
         """
+        render = self._reconstruction(inputs).rerender()
+        value = self._evaluate(render, clip.video.frames)
+        return Score(float(value), details={"coverage": float(render.coverage.mean())})
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their frames; see `Reward.score_frames`.
+
+        The gradient is that of the frames as they are and as colours of the re-render; the geometry is held fixed.
+
+        Raises:
+            UserError: A reconstruction has no gradient in the frames.
+        """
+
+        def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
+            return self._evaluate(self._reconstruction(known).rerender_frames(own), own)
+
+        return score_each(value, frames, clips, inputs)
+
+    def _reconstruction(self, inputs: RewardInputs) -> Reconstruction:
         if inputs.reconstruction is None:
             raise PluginError(f"{type(self).__name__} needs a reconstruction, and the scorer passed none.")
-        render = inputs.reconstruction.rerender()
-        value = self._value(render.frames, clip.video.frames, render.coverage)
+        return inputs.reconstruction
+
+    def _evaluate(self, render: Render, frames: Tensor) -> Tensor:
+        """The score, without dimensions.
+
+        Raises:
+            ScoreUnavailable: The re-render covers nothing of the clip.
+        """
+        value = self._value(render.frames.to(frames), frames, render.coverage.to(frames))
         if not bool(torch.isfinite(value)):
             raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
-        return Score(float(value.clamp(0, metrics.MAX_PSNR)), details={"coverage": float(render.coverage.mean())})
+        return value.clamp(0, metrics.MAX_PSNR)
 
     def _value(self, rendered: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
         return metrics.psnr(rendered, frames, coverage).nanmean()

@@ -58,13 +58,16 @@ def _gradient_energy(images: Tensor) -> Tensor:
     return (across.square() + down.square()).sum(1)
 
 
-def error_burst(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
-    """Largest rise of a frame's error, squared RGB difference, above the median of the frames around it; at least 0.
+def error_burst(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
+    """Largest rise of a frame's error, squared RGB difference, above the median of the frames around it.
 
     Args:
         prediction: `(T, 3, H, W)` re-render.
         frames: The same shape.
         coverage: `(T, H, W)` in [0, 1].
+
+    Returns:
+        Without dimensions, >= 0.
     """
     target, weight = metrics.shrink(frames, coverage, SIDE)
     shown, _ = metrics.shrink(prediction, coverage, SIDE)
@@ -74,7 +77,7 @@ def error_burst(prediction: Tensor, frames: Tensor, coverage: Tensor) -> float:
     for frame, error in enumerate(errors):
         around = errors[max(0, frame - NEIGHBOURHOOD) : frame + NEIGHBOURHOOD + 1]
         rises.append(error - around.nanmedian())
-    return float(torch.stack(rises).nan_to_num(0.0).max().clamp(min=0))
+    return torch.stack(rises).nan_to_num(0.0).max().clamp(min=0)
 
 
 def within_reach(prediction: Tensor, target: Tensor, coverage: Tensor, reach: int) -> Tensor:
