@@ -61,6 +61,27 @@ def test_distance_equals_the_packages_own(cached: Path) -> None:
     assert float(expected.min()) > 1e-4
 
 
+def test_gradient_equals_the_packages_own(cached: Path) -> None:
+    prediction, target = (images.requires_grad_() for images in pair())
+    expected = torch.autograd.grad(
+        lpips.LPIPS(net="alex", verbose=False)(prediction, target, normalize=True).sum(), [prediction, target]
+    )
+    with torch.inference_mode():
+        lpips_net.lpips_net()
+    found = torch.autograd.grad(lpips_net.lpips_distance(prediction, target, batch_size=2).sum(), [prediction, target])
+    torch.testing.assert_close(found, expected)
+    assert float(found[0].abs().max()) > 0
+
+
+def test_gradient_of_black_images_is_finite(cached: Path) -> None:
+    prediction, target = pair()
+    prediction[0], target[0], target[1] = 0, 0, 0
+    prediction.requires_grad_()
+    [gradient] = torch.autograd.grad(lpips_net.lpips_distance(prediction, target).sum(), prediction)
+    assert gradient.isfinite().all()
+    assert not bool(gradient[0].any())
+
+
 def test_batches_do_not_matter(cached: Path) -> None:
     prediction, target = pair(count=5)
     whole = lpips_net.lpips_distance(prediction, target, batch_size=5)
