@@ -179,7 +179,7 @@ def test_gradient_also_goes_through_the_rerender(kind: Any, options: dict[str, A
     hidden = Detached(**{name: getattr(scene, name) for name in scene.__dataclass_fields__})
     whole, part = (graded(reward, world().frames, [one])[1][0] for one in (scene, hidden))
     through = (whole - part).abs().amax((1, 2, 3)) / whole.abs().max()
-    assert float(through[KEYS].min()) > 0.01
+    assert float(through[KEYS].min()) > 1e-3
     assert float(through[[1, 3]].max()) < 1e-6
 
 
@@ -259,7 +259,9 @@ def test_frame_scorer_with_a_reconstructor(reconstructor: Any) -> None:
     scene = reconstructor().reconstruct(clips[0])
     for name, reward in rewards.items():
         assert values[name].isnan().tolist() == [False, True]
-        assert float(values[name][0]) == pytest.approx(reward.score(clips[0], RewardInputs(scene)).value, rel=1e-5)
+        assert float(values[name][0].detach()) == pytest.approx(
+            reward.score(clips[0], RewardInputs(scene)).value, rel=1e-5
+        )
     [gradient] = torch.autograd.grad(sum(value.nansum() for value in values.values()), frames)
     assert gradient.isfinite().all()
     assert gradient.flatten(1).any(1).tolist() == [True, False]
