@@ -164,11 +164,11 @@ class ReconstructionReward(Reward):
         if metric == "lpips":
             shown = render.coverage[:, None] * render.frames + (1 - render.coverage[:, None]) * frames
             distance = lpips_distance(shown.clamp(0, 1), frames, device=self.device).mean().to(frames.device).double()
-            return _to_unit_range(1 - distance), {"lpips": distance}
+            return _to_unit_range(1 - distance, metric), {"lpips": distance}
         measure: Callable[..., Tensor] = metrics.psnr if metric == "psnr" else metrics.ssim
         value = measure(render.frames, frames, render.coverage).nanmean().double()
         scaled = value / PSNR_CEILING if metric == "psnr" else value
-        return _to_unit_range(scaled), {metric: value}
+        return _to_unit_range(scaled, metric), {metric: value}
 
     def _gate(
         self, render: Render, frames: Tensor, clip: Clip, reconstruction: Reconstruction
@@ -188,9 +188,15 @@ def _reconstruction(inputs: RewardInputs) -> Reconstruction:
     return inputs.reconstruction
 
 
-def _to_unit_range(value: Tensor) -> Tensor:
-    """Clamped to [0, 1]; 0 for NaN, of a metric that finds no covered place large enough."""
-    return value.nan_to_num(0.0).clamp(0, 1)
+def _to_unit_range(value: Tensor, metric: str) -> Tensor:
+    """Clamp to [0, 1].
+
+    Raises:
+        ScoreUnavailable: The value is NaN.
+    """
+    if bool(value.isnan()):
+        raise ScoreUnavailable(f"no covered part of the clip is large enough for the metric {metric!r}")
+    return value.clamp(0, 1)
 
 
 def static_gain(render: Render, frames: Tensor, floor: float = STATIC_FLOOR) -> Tensor:
