@@ -119,6 +119,27 @@ class BackwardsScene(TrueReconstruction):
         return Render(view.frames.flip(0), view.coverage.flip(0))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FadedScene(TrueReconstruction):
+    def rerender_frames(self, frames):
+        view = self.rerender()
+        return Render(view.frames * 0.9, view.coverage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourCoverageScene(TrueReconstruction):
+    def rerender_frames(self, frames):
+        view = self.rerender()
+        return Render(view.frames, view.coverage * (frames.mean(1) < 0.8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanGradientScene(TrueReconstruction):
+    def rerender_frames(self, frames):
+        view = self.rerender()
+        return Render(view.frames + (frames * 0).sqrt(), view.coverage)
+
+
 class NoReconstruction(Good):
     """Returns the poses alone."""
 
@@ -275,6 +296,9 @@ MUTANTS = {
     "grey renders": ("renders-the-clip", _scene(GreyScene)),
     "backwards": ("rerenders-the-clip", _scene(BackwardsScene)),
     "covers nothing": ("rerenders-the-clip", _scene(EmptyScene)),
+    "fades in other colours": ("rerenders-in-other-colours", _scene(FadedScene)),
+    "covers by colour": ("rerenders-in-other-colours", _scene(ColourCoverageScene)),
+    "NaN gradient": ("rerenders-in-other-colours", _scene(NanGradientScene)),
     "always parallax": ("still-camera", _of(has_parallax=lambda scene: True)),
     "never parallax": ("moving-camera", _of(has_parallax=lambda scene: False)),
     "accepts blank frames": ("no-texture", AcceptsBlank),
@@ -293,6 +317,9 @@ MUTANTS = {
 }
 """What is wrong -> (check, the reconstructor that breaks it)."""
 
+RERENDERS = {"rerenders-the-clip", "rerenders-in-other-colours"}
+"""Checks of both re-renders: what breaks `render` breaks them in the stand-in."""
+
 ALSO_FAIL = {
     "a frame too few": {"*"},
     "no intrinsics": {"*"},
@@ -301,15 +328,15 @@ ALSO_FAIL = {
     "infinite depth": {"any-size", "unit"},
     "depth of another size": {"any-size", "unit"},
     "negative depth": {"any-size", "unit"},
-    "frame 0 turned": {"finds-the-path", "renders-the-clip", "rerenders-the-clip"},
-    "world-to-camera": {"renders-the-clip", "rerenders-the-clip"},
-    "never turns": {"renders-the-clip", "rerenders-the-clip"},
-    "8-bit renders": {"renders-the-clip", "rerenders-the-clip"},
-    "NaN depth in renders": {"renders-the-clip", "rerenders-the-clip"},
+    "frame 0 turned": {"finds-the-path", "renders-the-clip", *RERENDERS},
+    "world-to-camera": {"renders-the-clip", *RERENDERS},
+    "never turns": {"renders-the-clip", *RERENDERS},
+    "8-bit renders": {"renders-the-clip", *RERENDERS},
+    "NaN depth in renders": {"renders-the-clip", *RERENDERS},
     "noisy": {
         "unit",
         "renders-the-clip",
-        "rerenders-the-clip",
+        *RERENDERS,
         "ignores-target",
         "ignores-words",
         "leaves-random-state",

@@ -18,7 +18,7 @@ from worldr1_core.errors import MissingExtraError, ScoreUnavailable, UserError, 
 from worldr1_core.reconstructor import Reconstruction, Reconstructor, Render
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import camera_path, flat_clip, make_clip
-from worldr1_core.testing.report import CheckFailed, Contract
+from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
 
 MOVE = "arc"
@@ -202,6 +202,28 @@ def _rerenders_the_clip(subject: ReconstructorSubject) -> None:
     _check_resembles(view, subject.standard.video.frames, subject.min_psnr, "rerender()")
 
 
+def _rerenders_in_other_colours(subject: ReconstructorSubject) -> None:
+    scene = subject.scene
+    if type(scene).rerender_frames is Reconstruction.rerender_frames:
+        raise CheckSkipped("rerender_frames is not implemented: rewards that read the re-render have no gradient")
+    expected, own = scene.rerender(), subject.standard.video.frames.clone().requires_grad_()
+    with torch.enable_grad():
+        view = scene.rerender_frames(own)
+    _check_render(replace(view, frames=view.frames.detach()), (subject.num_frames, *subject.size))
+    for name, found, wanted in (
+        ("frames", view.frames * view.coverage[:, None], expected.frames * expected.coverage[:, None]),
+        ("coverage", view.coverage, expected.coverage),
+        ("coverage in other colours", scene.rerender_frames(1 - own.detach()).coverage, expected.coverage),
+    ):
+        gap = float((found.detach() - wanted).abs().max())
+        if gap > 1e-3:
+            raise CheckFailed(f"{name} of rerender_frames() differ by {gap:.3g} from those of rerender()")
+    if view.frames.requires_grad:
+        [gradient] = torch.autograd.grad(view.frames.square().sum(), own)
+        if not bool(torch.isfinite(gradient).all()):
+            raise CheckFailed("the gradient of rerender_frames() holds NaN or infinite values")
+
+
 def _still_camera(subject: ReconstructorSubject) -> None:
     for move in ("fixed", "pan right"):
         try:
@@ -334,6 +356,12 @@ RECONSTRUCTOR_CONTRACTS: list[Contract[ReconstructorSubject]] = [
         "the reconstruction reward compares rerender() with the frames",
         "render all T frames at the clip's size, in order",
         _rerenders_the_clip,
+    ),
+    Contract(
+        "rerenders-in-other-colours",
+        "objectives that follow gradients draw the re-render anew in the colours of the trained video",
+        "implement rerender_frames() with the cameras, depth and weights of rerender(), or leave it out",
+        _rerenders_in_other_colours,
     ),
     Contract(
         "still-camera",
