@@ -17,6 +17,7 @@ from worldr1_core.errors import MissingExtraError, ScoreNotApplicable, ScoreUnav
 from worldr1_core.reward import RewardInputs, Score
 from worldr1_core.video import Video
 from worldr1_core.weights_source import WeightsSource
+from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.preference_models import hpsv2
 from worldr1_rewards.rewards.preference import PreferenceReward
 
@@ -239,3 +240,68 @@ def test_no_warning_of_random_weights_is_left_standing(checkpoint, caplog):
         PreferenceReward(checkpoint=str(checkpoint)).score(make_clip(0), RewardInputs())
         logging.getLogger("afterwards").warning("still heard")
     assert [record.getMessage() for record in caplog.records] == ["still heard"]
+
+
+# Gradients
+
+
+def unclamped(monkeypatch):
+    """A map to [0, 1] on which the cosines of a random model do not end at a bound."""
+    monkeypatch.setattr(hpsv2, "LOWEST", -1.0)
+    monkeypatch.setattr(hpsv2, "HIGHEST", 1.0)
+
+
+def with_gradient(reward, clips):
+    frames = torch.stack([clip.video.frames for clip in clips]).requires_grad_()
+    values = reward.score_frames(frames, clips, [RewardInputs()] * len(clips))
+    [gradient] = torch.autograd.grad(values.nansum(), frames)
+    return values.detach(), gradient
+
+
+@pytest.mark.parametrize("size", [(20, 40), (40, 20), (64, 64), (28, 28), (9, 28)])
+def test_values_of_score_frames_are_those_of_score(checkpoint, monkeypatch, size):
+    unclamped(monkeypatch)
+    reward = PreferenceReward(checkpoint=str(checkpoint), num_frames=3, batch_size=2)
+    clips = [make_clip(0, size=size), make_clip(1, "a boat", size=size)]
+    values, gradient = with_gradient(reward, clips)
+    assert values.tolist() == pytest.approx([reward.score(clip, RewardInputs()).value for clip in clips], abs=1e-6)
+    assert gradient[:, :3].abs().amax((2, 3, 4)).min() > 0
+    assert gradient[:, 3].abs().max() == 0, "the fourth frame is not looked at"
+
+
+@pytest.mark.parametrize("size", [(20, 40), (64, 48)])
+def test_smooth_preprocessing_is_that_of_pillow_up_to_its_rounding(checkpoint, size):
+    model = hpsv2.HPSv2(WeightsSource(str(checkpoint)))
+    frames = 0.3 + 0.4 * make_clip(2, size=size).video.frames  # Pillow clips overshoot after each of its two passes
+    exact = torch.stack([model.preprocess(image) for image in to_pil(frames)])
+    assert (model._preprocess_frames(frames) - exact).abs().max() < 2.5 / 255 / 0.26
+
+
+def test_the_gradient_is_that_of_the_smooth_preprocessing(checkpoint):
+    """Steps of 0.1 average over the rounding to 8 bits."""
+    model = hpsv2.HPSv2(WeightsSource(str(checkpoint)))
+    frames = 0.2 + 0.6 * make_clip(3).video.frames[:1]
+    own = frames.clone().requires_grad_()
+    [gradient] = torch.autograd.grad(model.score_frames(own, ["a red wall"]).sum(), own)
+    direction = gradient / gradient.norm()
+    high, low = (model.score_frames(frames + sign * 0.1 * direction, ["a red wall"]) for sign in (1, -1))
+    assert float(high - low) / 0.2 == pytest.approx(float(gradient.norm()), rel=0.1)
+
+
+def test_a_clip_without_a_prompt_is_nan_and_leaves_the_others_alone(checkpoint, monkeypatch):
+    unclamped(monkeypatch)
+    values, gradient = with_gradient(PreferenceReward(checkpoint=str(checkpoint)), [make_clip(0, " "), make_clip(1)])
+    assert values.isnan().tolist() == [True, False]
+    assert gradient[0].abs().max() == 0 < gradient[1].abs().max()
+
+
+def test_a_model_loaded_while_scoring_has_a_gradient_later(checkpoint):
+    reward = PreferenceReward(checkpoint=str(checkpoint))
+    with torch.inference_mode():
+        reward.score(make_clip(0), RewardInputs())
+    assert torch.isfinite(with_gradient(reward, [make_clip(0)])[1]).all()
+
+
+def test_hpsv3_has_no_gradient():
+    assert PreferenceReward().has_gradient
+    assert not PreferenceReward(model="hpsv3").has_gradient

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor
+from torch.nn import functional
 
 from worldr1_core.errors import require
 from worldr1_core.weights_source import WeightsSource
+from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.pretrained import fill_strictly, find_file, read_state_dict
 
 RELEASED = "xswu/HPSv2"
@@ -47,9 +49,10 @@ class HPSv2:
         self.device, self.dtype = device, dtype or torch.float32
         with _without_warnings():
             model = open_clip.create_model(ARCHITECTURE, pretrained=None, pretrained_text=False)
-        self.model: Any = fill_strictly(model, state, source, what).to(device, self.dtype)
+        self.model: Any = fill_strictly(model, state, source, what).to(device, self.dtype).requires_grad_(False)
         self.tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
         self.preprocess = open_clip.image_transform(model.visual.image_size, is_train=False, resize_mode="longest")
+        self.normalise: Any = self.preprocess.transforms[-1]
 
     def tokenize(self, prompt: str) -> Tensor:
         """Token ids `(1, context_length)`; a prompt that spells the model's start or end token is freed of brackets."""
@@ -62,11 +65,43 @@ class HPSv2:
     @torch.inference_mode()
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> Tensor:
         """Cosines `(B,)` float32 in [-1, 1]; pictures are scaled to fit a square and padded with black."""
-        pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device, self.dtype)
+        return self._cosines(torch.stack([self.preprocess(image) for image in images]), prompts)
+
+    def score_frames(self, frames: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Score pictures as `score` does, with a gradient in their pixels.
+
+        Pictures are rounded to 8 bits and scaled by Pillow, as for `score`. The gradient is that of the same scaling
+        without rounding.
+
+        Args:
+            frames: `(B, 3, H, W)` RGB in [0, 1].
+            prompts: B prompts.
+
+        Returns:
+            Cosines `(B,)` float32 on the CPU.
+        """
+        exact = torch.stack([self.preprocess(image) for image in to_pil(frames)]).to(frames)
+        smooth = self._preprocess_frames(frames)
+        return self._cosines(smooth + (exact - smooth).detach(), prompts)
+
+    def _cosines(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         tokens = torch.cat([self.tokenize(prompt) for prompt in prompts]).to(self.device)
-        seen = self.model.encode_image(pixels, normalize=True)
+        seen = self.model.encode_image(pixels.to(self.device, self.dtype), normalize=True)
         said = self.model.encode_text(tokens, normalize=True)
         return (seen.float() * said.float()).sum(-1).cpu()
+
+    def _preprocess_frames(self, frames: Tensor) -> Tensor:
+        """`preprocess` without its rounding, differentiable: scaled to fit, padded with black, normalised."""
+        height, width = frames.shape[-2:]
+        sides = self.model.visual.image_size
+        target = (sides, sides) if isinstance(sides, int) else tuple(sides)
+        ratio = max(height / target[0], width / target[1])
+        size = [round(height / ratio), round(width / ratio)]
+        fitted = functional.interpolate(frames, size=size, mode="bicubic", antialias=True, align_corners=False)
+        down, right = target[0] - size[0], target[1] - size[1]
+        square = functional.pad(fitted.clamp(0, 1), (right // 2, right - right // 2, down // 2, down - down // 2))
+        mean, std = (square.new_tensor(part).view(3, 1, 1) for part in (self.normalise.mean, self.normalise.std))
+        return (square - mean) / std
 
     @staticmethod
     def to_unit(raw: float) -> float:
@@ -76,7 +111,12 @@ class HPSv2:
             >>> HPSv2.to_unit(0.0), round(HPSv2.to_unit(0.25), 6), HPSv2.to_unit(1.0)
             (0.0, 0.5, 1.0)
         """
-        return min(max((raw - LOWEST) / (HIGHEST - LOWEST), 0.0), 1.0)
+        return float(HPSv2.to_unit_range(torch.tensor(raw, dtype=torch.float64)))
+
+    @staticmethod
+    def to_unit_range(raw: Tensor) -> Tensor:
+        """`to_unit` of tensors, with a gradient."""
+        return ((raw - LOWEST) / (HIGHEST - LOWEST)).clamp(0, 1)
 
 
 @contextlib.contextmanager

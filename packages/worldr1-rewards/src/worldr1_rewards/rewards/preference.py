@@ -17,11 +17,13 @@ from torch import Tensor
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
-from worldr1_core.reward import Reward, RewardInputs, Score
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
+from worldr1_core.reward import Reward, RewardInputs, Score, score_each
 from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.preference_models import hpsv2, hpsv3
+
+NO_PROMPT = "The clip has no prompt to prefer its frames for."
 
 
 class PreferenceModel(Protocol):
@@ -96,7 +98,7 @@ class PreferenceReward(Reward):
         raw: dict[int, list[float]] = {index: [] for index in range(len(clips))}
         for index, clip in enumerate(clips):
             if not clip.prompt.strip():
-                failures[index] = ScoreNotApplicable("The clip has no prompt to prefer its frames for.")
+                failures[index] = ScoreNotApplicable(NO_PROMPT)
         for chunk in self._chunks([(index, clip) for index, clip in enumerate(clips) if index not in failures]):
             owners = [index for index, _, _ in chunk]
             try:
@@ -108,6 +110,34 @@ class PreferenceReward(Reward):
             for owner, value in zip(owners, values.tolist(), strict=True):
                 raw[owner].append(value)
         return [failures[index] if index in failures else self._to_score(raw[index]) for index in range(len(clips))]
+
+    @property
+    def has_gradient(self) -> bool:
+        """HPSv2.1 has a gradient in the frames, HPSv3 none."""
+        return self.config.model == "hpsv2.1"
+
+    def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
+        """Score many clips with a gradient in their first frames; see `Reward.score_frames`.
+
+        Raises:
+            UserError: The model has no gradient.
+            WeightsError: The model cannot be loaded.
+            MissingExtraError: A required package is missing.
+        """
+        model = self._model()
+        if not isinstance(model, hpsv2.HPSv2):
+            raise UserError(f"Model {self.config.model!r} has no gradient in the frames. Set model: hpsv2.1.")
+
+        def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
+            if not clip.prompt.strip():
+                raise ScoreNotApplicable(NO_PROMPT)
+            chunks = own[: self.config.num_frames].split(self.config.batch_size)
+            raw = torch.cat([model.score_frames(chunk, [clip.prompt] * len(chunk)) for chunk in chunks]).double()
+            if not bool(torch.isfinite(raw).all()):
+                raise ScoreUnavailable(f"{self.config.model} gave no finite score: {raw.tolist()}.")
+            return model.to_unit_range(raw.mean())
+
+        return score_each(value, frames, clips, inputs)
 
     def _chunks(self, clips: Sequence[tuple[int, Clip]]) -> Iterator[list[tuple[int, Image, str]]]:
         """Frames with their clip's index and prompt, `batch_size` at a time, never all in memory."""
@@ -134,11 +164,12 @@ class PreferenceReward(Reward):
             dtype = None if config.dtype is None else getattr(torch, config.dtype)
             released = hpsv2.RELEASED if config.model == "hpsv2.1" else hpsv3.RELEASED
             source = WeightsSource(config.checkpoint or released, config.revision, config.local_files_only)
-            if config.model == "hpsv2.1":
-                self._loaded = hpsv2.HPSv2(source, device=self.device, dtype=dtype)
-            else:
-                base = WeightsSource(config.base, None, config.local_files_only)
-                self._loaded = hpsv3.HPSv3(
-                    source, base, instruction=config.instruction, device=self.device, dtype=dtype
-                )
+            with torch.inference_mode(False):  # inference tensors could not be saved for a gradient
+                if config.model == "hpsv2.1":
+                    self._loaded = hpsv2.HPSv2(source, device=self.device, dtype=dtype)
+                else:
+                    base = WeightsSource(config.base, None, config.local_files_only)
+                    self._loaded = hpsv3.HPSv3(
+                        source, base, instruction=config.instruction, device=self.device, dtype=dtype
+                    )
         return self._loaded
