@@ -1,6 +1,8 @@
 """Files that end early or hold wrong bytes are errors; files that only look so are read."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -211,6 +213,34 @@ def test_hevc_with_a_decoder_error(tmp_path):
     overwrite(path, start + 6, b"\xff" * 8)  # the slice's header
     with pytest.raises(VideoError, match="damaged"):
         read_video(fix_cluster_checksums(path))
+
+
+LOGGING_READER = """
+import sys
+from pathlib import Path
+import av.logging
+from worldr1_core.errors import VideoError
+from worldr1_core.video_io import read_video
+
+av.logging.set_level(av.logging.ERROR)
+for _ in range(20):
+    try:
+        read_video(Path(sys.argv[1]))
+    except VideoError as error:
+        assert "damaged" in str(error)
+    else:
+        raise SystemExit("the file was read")
+"""
+
+
+def test_a_damaged_file_does_not_block_where_the_decoder_logs_to_python(tmp_path):
+    """Threads of the decoder wait for the GIL to log, while whoever frees the decoder waits for them."""
+    path = encode_kind(tmp_path, "HEVC in MKV")
+    start, _ = packets(path)[4]
+    overwrite(path, start + 6, b"\xff" * 8)
+    fix_cluster_checksums(path)
+    command = [sys.executable, "-c", LOGGING_READER, str(path)]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
 
 
 def test_hevc_that_lost_a_picture_which_others_refer_to(tmp_path):

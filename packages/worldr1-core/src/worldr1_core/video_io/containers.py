@@ -46,7 +46,13 @@ def read(path: Path, max_frames: int | None, max_side: int | None) -> Video:
         with open_container(path) as container:
             stream = container.streams[packets.index]
             buffer = FrameBuffer(path, packets.num_packets, max_side)
-            times = _decode(path, container, stream, buffer, max_frames)
+            try:
+                times = _decode(path, container, stream, buffer, max_frames)
+            finally:
+                # Threads of the decoder may still run, and freeing it waits for them with the GIL held: a thread that
+                # logs to Python (av.logging.set_level, which old torchvision calls on import) would wait for the GIL
+                # for ever. This waits for them without it.
+                stream.codec_context.flush_buffers()
             fps = frame_rate(stream)
             if max_frames is None or len(times) < max_frames:
                 check_complete(path, container, stream, packets, times)
