@@ -13,7 +13,7 @@ from reconstructors.camera_errors import rotation_errors
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.clip import Clip
 from worldr1_core.video import Video
-from worldr1_rewards import Scorer
+from worldr1_rewards import Scorer, metrics
 from worldr1_rewards.probes.world import render_world
 
 
@@ -40,7 +40,6 @@ def reconstruct(device: str, quick: bool) -> dict[str, Any]:
         first, _ = timed(where, run)
         seconds, (result, render) = timed(where, run)
         coverage = render.coverage.cpu()
-        error = ((render.frames.cpu() - world.frames).square().mean(1) * coverage).sum() / coverage.sum()
         rotation = rotation_errors(result.trajectory.c2w, world.c2w)
         paths.append(result.trajectory.c2w)
         rows.append(
@@ -49,7 +48,7 @@ def reconstruct(device: str, quick: bool) -> dict[str, Any]:
                 "first_seconds": first,
                 "peak_gib": peak_gib(where),
                 "rotation_worst": float(rotation.max()),
-                "psnr": float(-10 * error.clamp(min=1e-10).log10()),
+                "psnr": float(metrics.psnr(render.frames.cpu(), world.frames, coverage).nanmean()),
                 "coverage": float(coverage.mean()),
                 "cameras_from": result.diagnostics["cameras_from"],
             }

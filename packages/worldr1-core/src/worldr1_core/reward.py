@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worldr1_core.component import Component
-from worldr1_core.errors import ScoreUnavailable, shorten
+from worldr1_core.errors import PluginError, ScoreUnavailable, shorten
 
 if TYPE_CHECKING:  # a plugin module that defines a reward stays free of torch until a clip is scored
     from torch import Tensor
@@ -40,6 +40,19 @@ class RewardInputs:
     reconstruction: Reconstruction | None = None
     judge: Judge | None = None
     reference: Video | None = None
+
+    def require_reconstruction(self, reward: str) -> Reconstruction:
+        """Return the reconstruction, for a reward whose `requires` names it.
+
+        Args:
+            reward: Who needs it, for the message.
+
+        Raises:
+            PluginError: The scorer passed none.
+        """
+        if self.reconstruction is None:
+            raise PluginError(f"{reward} needs a reconstruction, and the scorer passed none.")
+        return self.reconstruction
 
 
 @dataclass(frozen=True, slots=True)

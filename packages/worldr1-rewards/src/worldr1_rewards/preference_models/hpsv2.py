@@ -52,7 +52,6 @@ class HPSv2:
         self.model: Any = fill_strictly(model, state, source, what).to(device, self.dtype).requires_grad_(False)
         self.tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
         self.preprocess = open_clip.image_transform(model.visual.image_size, is_train=False, resize_mode="longest")
-        self.normalise: Any = self.preprocess.transforms[-1]
 
     def tokenize(self, prompt: str) -> Tensor:
         """Token ids `(1, context_length)`; a prompt that spells the model's start or end token is freed of brackets."""
@@ -92,16 +91,13 @@ class HPSv2:
 
     def _preprocess_frames(self, frames: Tensor) -> Tensor:
         """`preprocess` without its rounding, differentiable: scaled to fit, padded with black, normalised."""
+        fit, pad, *_, normalise = self.preprocess.transforms
         height, width = frames.shape[-2:]
-        sides = self.model.visual.image_size
-        target = (sides, sides) if isinstance(sides, int) else tuple(sides)
-        ratio = max(height / target[0], width / target[1])
+        ratio = max(height / fit.size[0], width / fit.size[1])
         size = [round(height / ratio), round(width / ratio)]
         fitted = functional.interpolate(frames, size=size, mode="bicubic", antialias=True, align_corners=False)
-        down, right = target[0] - size[0], target[1] - size[1]
-        square = functional.pad(fitted.clamp(0, 1), (right // 2, right - right // 2, down // 2, down - down // 2))
-        mean, std = (square.new_tensor(part).view(3, 1, 1) for part in (self.normalise.mean, self.normalise.std))
-        return (square - mean) / std
+        smooth: Tensor = normalise(pad(fitted.clamp(0, 1)))
+        return smooth
 
     @staticmethod
     def to_unit(raw: float) -> float:

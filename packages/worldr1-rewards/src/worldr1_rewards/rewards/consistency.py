@@ -74,9 +74,7 @@ class ConsistencyReward(Reward):
             ScoreNotApplicable: The cameras rest, and no move is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        reconstruction = inputs.reconstruction
-        if reconstruction is None:
-            raise PluginError("The reward 'consistency' needs a reconstruction, and the scorer passed none.")
+        reconstruction = inputs.require_reconstruction("The reward 'consistency'")
         num_frames = clip.video.num_frames
         if num_frames < 2:
             raise ScoreUnavailable("needs 2 frames, received 1: there are no neighbours to compare")

@@ -241,21 +241,19 @@ def line_mean(images: Tensor, side: int, dim: int) -> Tensor:
     """
     pad = side // 2
     padded = functional.pad(images, (pad, pad, 0, 0) if dim == -1 else (0, 0, pad, pad), mode="reflect")
-    size = images.shape[dim]
-    total = padded.narrow(dim, 0, size).clone()
-    for shift in range(1, side):
-        total += padded.narrow(dim, shift, size)
-    return total / side
+    return _line_sum(padded, side, dim) / side
 
 
 def fast_box_mean(images: Tensor, side: int, mode: str) -> Tensor:
     """The same up to rounding, forward and backward 6 to 14 times faster on a CPU: shifted copies are added up."""
-    height, width = images.shape[-2:]
     padded = functional.pad(images, (side // 2,) * 4, mode=mode)
-    rows = padded[..., :width].clone()
+    return _line_sum(_line_sum(padded, side, -1), side, -2) / side**2
+
+
+def _line_sum(padded: Tensor, side: int, dim: int) -> Tensor:
+    """Sums over whole windows of `side` pixels along one dimension."""
+    size = padded.shape[dim] - side + 1
+    total = padded.narrow(dim, 0, size).clone()
     for shift in range(1, side):
-        rows += padded[..., shift : shift + width]
-    total = rows[..., :height, :].clone()
-    for shift in range(1, side):
-        total += rows[..., shift : shift + height, :]
-    return total / side**2
+        total += padded.narrow(dim, shift, size)
+    return total

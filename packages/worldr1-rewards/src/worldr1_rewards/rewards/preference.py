@@ -134,7 +134,7 @@ class PreferenceReward(Reward):
             chunks = own[: self.config.num_frames].split(self.config.batch_size)
             raw = torch.cat([model.score_frames(chunk, [clip.prompt] * len(chunk)) for chunk in chunks]).double()
             if not bool(torch.isfinite(raw).all()):
-                raise ScoreUnavailable(f"{self.config.model} gave no finite score: {raw.tolist()}.")
+                raise self._not_finite(raw.tolist())
             return model.to_unit_range(raw.mean())
 
         return score_each(value, frames, clips, inputs)
@@ -154,9 +154,12 @@ class PreferenceReward(Reward):
     def _to_score(self, raw: list[float]) -> Score | Exception:
         mean = sum(raw) / len(raw)
         if not torch.isfinite(torch.tensor(raw)).all():
-            return ScoreUnavailable(f"{self.config.model} gave no finite score: {raw}.")
+            return self._not_finite(raw)
         details = {"model": self.config.model, "raw": mean, "raw_frames": raw, "num_frames": len(raw)}
         return Score(self._model().to_unit(mean), details=details)
+
+    def _not_finite(self, raw: list[float]) -> ScoreUnavailable:
+        return ScoreUnavailable(f"{self.config.model} gave no finite score: {raw}.")
 
     def _model(self) -> PreferenceModel:
         if self._loaded is None:

@@ -20,6 +20,7 @@ from worldr1_rewards.rewards.path_agreement import achieved
 from worldr1_rewards.rewards.rerender_quality import agreement, error_burst, within_reach
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
 
+REWARD = "The reward 'reconstruction'"
 PSNR_CEILING = 40.0
 """PSNR in dB that counts as 1."""
 COVERAGE_HALF = 0.35
@@ -102,7 +103,7 @@ class ReconstructionReward(Reward):
             WeightsError: `metric: lpips` without its weights.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
-        reconstruction = _reconstruction(inputs)
+        reconstruction = inputs.require_reconstruction(REWARD)
         frames = clip.video.frames
         value, details = self._evaluate(reconstruction.rerender(), frames, clip, reconstruction)
         return Score(float(value), details={name: float(detail) for name, detail in details.items()})
@@ -120,7 +121,7 @@ class ReconstructionReward(Reward):
         """
 
         def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
-            reconstruction = _reconstruction(known)
+            reconstruction = known.require_reconstruction(REWARD)
             return self._evaluate(reconstruction.rerender_frames(own), own, clip, reconstruction)[0]
 
         return score_each(value, frames, clips, inputs)
@@ -180,12 +181,6 @@ class ReconstructionReward(Reward):
             return value, {"gate_trajectory": value}
         gain = static_gain(render, frames)
         return gain, {"gate_static_gain": gain}
-
-
-def _reconstruction(inputs: RewardInputs) -> Reconstruction:
-    if inputs.reconstruction is None:
-        raise PluginError("The reward 'reconstruction' needs a reconstruction, and the scorer passed none.")
-    return inputs.reconstruction
 
 
 def _to_unit_range(value: Tensor, metric: str) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.errors import PluginError, ScoreUnavailable
-from worldr1_core.reconstructor import Reconstruction, Render
+from worldr1_core.errors import ScoreUnavailable
+from worldr1_core.reconstructor import Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.plane_sweep import normalise_local_contrast
@@ -34,7 +34,7 @@ class PSNRReward(Reward):
         Raises:
             ScoreUnavailable: The re-render covers nothing of the clip.
         """
-        render = self._reconstruction(inputs).rerender()
+        render = inputs.require_reconstruction(type(self).__name__).rerender()
         value = self._evaluate(render, clip.video.frames)
         return Score(float(value), details={"coverage": float(render.coverage.mean())})
 
@@ -48,14 +48,10 @@ class PSNRReward(Reward):
         """
 
         def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
-            return self._evaluate(self._reconstruction(known).rerender_frames(own), own)
+            reconstruction = known.require_reconstruction(type(self).__name__)
+            return self._evaluate(reconstruction.rerender_frames(own), own)
 
         return score_each(value, frames, clips, inputs)
-
-    def _reconstruction(self, inputs: RewardInputs) -> Reconstruction:
-        if inputs.reconstruction is None:
-            raise PluginError(f"{type(self).__name__} needs a reconstruction, and the scorer passed none.")
-        return inputs.reconstruction
 
     def _evaluate(self, render: Render, frames: Tensor) -> Tensor:
         """The score, without dimensions.

@@ -30,7 +30,6 @@ from worldr1_rewards.rewards.camera_accuracy import check_sweepable
 from worldr1_rewards.rewards.path_agreement import check_pose_count, require_target
 from worldr1_rewards.rewards.plane_sweep import (
     WINDOW,
-    BoxMean,
     fast_box_mean,
     normalise_local_contrast,
     sweep_error_maps,
@@ -106,13 +105,12 @@ class _SweptReward(BatchReward):
             scores[indices] = values.to(frames.device)
         return scores
 
-    def _normalise(self, frames: Tensor, targets: Sequence[CameraTrajectory], box: BoxMean | None = None) -> Tensor:
-        """Luminance `(B, T, 1, H, W)` without its local mean, over its local contrast; see the option `contrast`."""
+    def _horizontal_share(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> Tensor | None:
+        """`horizontal_share` of `normalise_local_contrast`; see the option `contrast`."""
         if self.config.contrast == "any-direction":
-            return normalise_local_contrast(frames, box=box)
+            return None
         size = frames.shape[-2], frames.shape[-1]
-        shares = torch.stack([horizontal_shares(path, size) for path in targets])
-        return normalise_local_contrast(frames, horizontal_share=shares, box=box)
+        return torch.stack([horizontal_shares(path, size) for path in targets])
 
     def _stack_videos(self, clips: Sequence[Clip], indices: Sequence[int]) -> Tensor:
         return torch.stack([clips[index].video.frames for index in indices]).float().to(self.device)
@@ -139,7 +137,7 @@ class PathRerenderReward(_SweptReward):
     config: Config
 
     def _grade(self, frames: Tensor, targets: Sequence[CameraTrajectory]) -> list[Score]:
-        normal = self._normalise(frames, targets)
+        normal = normalise_local_contrast(frames, horizontal_share=self._horizontal_share(frames, targets))
         rests = _tried_beside(targets[0])[Move.FIXED] if self.config.gain_power else ()
         plain = _errors(frames, [[path] for path in targets])
         own = _errors(normal, [[path, *rests] for path in targets])
@@ -156,7 +154,10 @@ class PathRerenderReward(_SweptReward):
         return scores
 
     def _grade_frames(self, frames: Tensor, videos: Tensor, targets: Sequence[CameraTrajectory]) -> Tensor:
-        normal, normal_videos = (self._normalise(part, targets, fast_box_mean) for part in (frames, videos))
+        share = self._horizontal_share(frames, targets)
+        normal, normal_videos = (
+            normalise_local_contrast(part, horizontal_share=share, box=fast_box_mean) for part in (frames, videos)
+        )
         plain = warped_errors(frames, choose_warps(videos, targets))[:, 0]
         own = warped_errors(normal, choose_warps(normal_videos, targets))[:, 0]
         quality = self._quality(plain, own)
@@ -217,7 +218,8 @@ class CameraMoveLikelihoodReward(_SweptReward):
             move = moves.get(path_key(path))
             own = (path,) if move is None else tried[move]
             candidates.append([own, *(paths for other, paths in tried.items() if other != move)])
-        errors = _least_errors(self._normalise(frames, targets), candidates)  # NaN beyond a clip's own candidates
+        normal = normalise_local_contrast(frames, horizontal_share=self._horizontal_share(frames, targets))
+        errors = _least_errors(normal, candidates)  # NaN beyond a clip's own candidates
         psnr = to_psnr(errors.whole)
         shares = self._log_shares(psnr)
         rival = psnr[:, 1:].nan_to_num(nan=-torch.inf).amax(1)
@@ -234,7 +236,10 @@ class CameraMoveLikelihoodReward(_SweptReward):
 
     def _grade_frames(self, frames: Tensor, videos: Tensor, targets: Sequence[CameraTrajectory]) -> Tensor:
         tried = _tried_beside(targets[0])
-        normal, normal_videos = (self._normalise(part, targets, fast_box_mean) for part in (frames, videos))
+        share = self._horizontal_share(frames, targets)
+        normal, normal_videos = (
+            normalise_local_contrast(part, horizontal_share=share, box=fast_box_mean) for part in (frames, videos)
+        )
         moves = {path_key(path): rank for rank, paths in enumerate(tried.values()) for path in paths}
         own = [moves.get(path_key(path), len(tried)) for path in targets]
         warps = [choose_best_warps(normal_videos, paths) for paths in tried.values()]

@@ -12,7 +12,6 @@ from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import Move, detect_moves
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import PluginError
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards.rewards.path_agreement import (
@@ -99,10 +98,7 @@ class TrajectoryReward(Reward):
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
         require_target(clip)
-        reconstruction = inputs.reconstruction
-        if reconstruction is None:
-            raise PluginError("The reward 'trajectory' needs a reconstruction, and the scorer passed none.")
-        return self.judge(clip, reconstruction)
+        return self.judge(clip, inputs.require_reconstruction("The reward 'trajectory'"))
 
     def judge(self, clip: Clip, reconstruction: Reconstruction) -> Score:
         """Score an estimated path against the command of the clip: a path exactly, words leniently (`amount`).
