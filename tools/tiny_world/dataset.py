@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from tools.tiny_world.flawed_clips import FlawedShares, flawed_clip
+from worldr1_backbones.tiny.captions import Caption
 from worldr1_backbones.tiny.data import make_clip, render_clip
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
 
@@ -17,7 +20,13 @@ CLIP_SHAPE = (NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
 
 
 def render_dataset(
-    folder: Path, count: int, seed: int = 0, *, held_out: bool = False, on_clip: Callable[[int], None] | None = None
+    folder: Path,
+    count: int,
+    seed: int = 0,
+    *,
+    held_out: bool = False,
+    flawed: FlawedShares | None = None,
+    on_clip: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Render clips into `folder`, or go on where an earlier call stopped.
 
@@ -26,6 +35,7 @@ def render_dataset(
         count: How many clips.
         seed: Which data set.
         held_out: Draw from the held-out captions.
+        flawed: Shares of incoherent clips and of wrong camera words; none by default.
         on_clip: Called with the number of clips that are ready, after each.
 
     Returns:
@@ -42,15 +52,22 @@ def render_dataset(
     frames = np.memmap(store, dtype=np.uint8, mode="r+", shape=(count, *CLIP_SHAPE))
     with lines.open("a") as file:
         for index in range(len(captions), count):
-            clip = make_clip(index, seed, held_out=held_out)
-            frames[index] = (render_clip(clip) * 255).round().to(torch.uint8).numpy()
-            captions.append(clip.caption.text)
-            file.write(json.dumps(clip.caption.text) + "\n")
+            video, caption = _clip(index, seed, held_out, flawed)
+            frames[index] = (video * 255).round().to(torch.uint8).numpy()
+            captions.append(caption.text)
+            file.write(json.dumps(caption.text) + "\n")
             if index % 64 == 63:
                 file.flush()
             if on_clip is not None:
                 on_clip(index + 1)
     return frames, captions
+
+
+def _clip(index: int, seed: int, held_out: bool, flawed: FlawedShares | None) -> tuple[Tensor, Caption]:
+    if flawed is not None:
+        return flawed_clip(index, seed, flawed, held_out=held_out)
+    clip = make_clip(index, seed, held_out=held_out)
+    return render_clip(clip), clip.caption
 
 
 def _read_captions(path: Path) -> list[str]:

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from tools.tiny_world import fit_vae
 from tools.tiny_world.dataset import render_dataset
+from tools.tiny_world.flawed_clips import FlawedShares
 from tools.tiny_world.model import (
     ModelSize,
     assemble,
@@ -185,10 +186,20 @@ def build_trainer(
     show_default=True,
     help="Factor of the learning rates.",
 )
+@click.option(
+    "--incoherent",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of clips with a flaw in 3D.",
+)
+@click.option(
+    "--wrong-moves", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of wrong camera words."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, heads: int, ffn: int, patch: str,
          batch_size: int, compile_model: bool, evaluate: bool, start_from: Path | None, rate: float,
-         seed: int) -> None:  # fmt: skip
+         incoherent: float, wrong_moves: float, seed: int) -> None:  # fmt: skip
     """Pretrain the tiny world's model on this machine; call it again with the same --out to go on."""
     out.mkdir(parents=True, exist_ok=True)
     lines = JsonLines(out / "log.jsonl")
@@ -198,7 +209,8 @@ def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, hea
         if count % 1000 == 0:
             lines.write(phase="render", clips=count)
 
-    frames, captions = render_dataset(out / "data", clips, seed, on_clip=rendered)
+    shares = FlawedShares(incoherent=incoherent, wrong_moves=wrong_moves) if incoherent or wrong_moves else None
+    frames, captions = render_dataset(out / "data", clips, seed, flawed=shares, on_clip=rendered)
     held_out, held_out_captions = render_dataset(out / "heldout", NUM_VALIDATION, seed, held_out=True)
     vae = prepare_vae(out, frames, held_out, size, vae_steps, lines, start_from)
     latents = encode(vae, frames, out / "latents.pt")

@@ -135,7 +135,7 @@ def sample_caption(
         dynamic: Share of captions in which an object moves, in [0, 1].
     """
     while True:
-        caption = _draw(generator, _draw_moves(generator) if moves is None else tuple(moves), dynamic)
+        caption = _draw(generator, draw_moves(generator) if moves is None else tuple(moves), dynamic)
         if caption.held_out == held_out:
             return caption
 
@@ -171,7 +171,8 @@ def _motion(text: str, objects: tuple[tuple[str, str], ...]) -> tuple[int, str] 
     return objects.index(named), found["motion"].lower()
 
 
-def _draw_moves(generator: torch.Generator) -> tuple[Move, ...]:
+def draw_moves(generator: torch.Generator) -> tuple[Move, ...]:
+    """Random camera words, as `sample_caption` draws them; none in 5 % of the draws."""
     kind = float(torch.rand((), generator=generator))
     if kind < 0.62:
         return (SINGLE_MOVES[int(torch.multinomial(_SINGLE_MOVE_WEIGHTS, 1, generator=generator))],)

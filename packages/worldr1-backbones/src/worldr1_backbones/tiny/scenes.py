@@ -65,6 +65,8 @@ class Solid:
 class Scene:
     """A room and what stands in it.
 
+    Lengths and offsets may also be tensors `(T, 1)` that change over the frames: a room that does not hold together.
+
     Attributes:
         half_width: The side walls stand at x = ± this.
         floor: y of the floor, positive (y points down).
@@ -72,18 +74,18 @@ class Scene:
         back: z of the back wall.
         room: Colour of the walls.
         texture: Pattern of the walls.
-        phase: Offsets `(4,)` of the patterns, in cells: walls u, walls v, floor, ceiling.
+        phase: Offsets of the patterns, in double cells: walls u, walls v, floor across, floor along (and the ceiling).
         floor_tone: Brightness of the floor.
         solids: One or two.
     """
 
-    half_width: float
+    half_width: float | Tensor
     floor: float
-    ceiling: float
-    back: float
+    ceiling: float | Tensor
+    back: float | Tensor
     room: str
     texture: str
-    phase: tuple[float, float, float, float]
+    phase: tuple[float | Tensor, float | Tensor, float | Tensor, float | Tensor]
     floor_tone: float
     solids: tuple[Solid, ...] = field(default=())
 
@@ -94,26 +96,26 @@ def sample_scene(caption: Caption, generator: torch.Generator) -> Scene:
     solids = []
     for index, (colour, shape) in enumerate(caption.objects):
         motion = caption.motion[1] if caption.motion is not None and caption.motion[0] == index else None
-        half = _uniform(generator, 0.13, 0.17)
+        half = uniform(generator, 0.13, 0.17)
         if count == 1:
-            x = _uniform(generator, -0.12, 0.12)
+            x = uniform(generator, -0.12, 0.12)
         else:
-            x = (-1 if index == 0 else 1) * _uniform(generator, 0.16, 0.2 if motion else 0.24)
-        solids.append(Solid(shape, colour, half, x, _uniform(generator, 1.0, 1.12), motion))
+            x = (-1 if index == 0 else 1) * uniform(generator, 0.16, 0.2 if motion else 0.24)
+        solids.append(Solid(shape, colour, half, x, uniform(generator, 1.0, 1.12), motion))
     return Scene(
-        half_width=_uniform(generator, 0.6, 0.68),
-        floor=_uniform(generator, 0.27, 0.31),
-        ceiling=_uniform(generator, 0.38, 0.46),
-        back=_uniform(generator, 1.4, 1.6),
+        half_width=uniform(generator, 0.6, 0.68),
+        floor=uniform(generator, 0.27, 0.31),
+        ceiling=uniform(generator, 0.38, 0.46),
+        back=uniform(generator, 1.4, 1.6),
         room=caption.room,
         texture=caption.texture,
         phase=(
-            _uniform(generator, 0, 1),
-            _uniform(generator, 0, 1),
-            _uniform(generator, 0, 1),
-            _uniform(generator, 0, 1),
+            uniform(generator, 0, 1),
+            uniform(generator, 0, 1),
+            uniform(generator, 0, 1),
+            uniform(generator, 0, 1),
         ),
-        floor_tone=_uniform(generator, 0.5, 0.7),
+        floor_tone=uniform(generator, 0.5, 0.7),
         solids=tuple(solids),
     )
 
@@ -139,5 +141,6 @@ def walked_trajectory(
     return commanded_trajectory(moves, num_frames, size)
 
 
-def _uniform(generator: torch.Generator, low: float, high: float) -> float:
+def uniform(generator: torch.Generator, low: float, high: float) -> float:
+    """A random number between two limits."""
     return low + (high - low) * float(torch.rand((), generator=generator))
