@@ -1,0 +1,1 @@
+"""Evaluation of folders of videos: matching with prompts, metrics of every video, statistics and tables."""
