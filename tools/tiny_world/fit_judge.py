@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tools.tiny_world.judge_evaluation import evaluate_judge, through_vae
+from tools.tiny_world.muon import FAST_BFLOAT16
 from tools.tiny_world.object_losses import draw_example
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.captions import COLOURS, SHAPES, TEXTURES, Caption
@@ -196,7 +197,7 @@ def fit(reader: SceneReader, examples: Examples, vae: TinyWanVAE, seconds: float
         index = torch.randint(len(examples.frames), (batch_size,), generator=generator)
         batch = Examples(*(getattr(examples, name)[index] for name in Examples.__dataclass_fields__))
         frames = degrade(batch.frames.float() / 255, vae, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16):
             loss = reading_loss(reader, frames, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)

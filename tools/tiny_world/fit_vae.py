@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tools.tiny_world.muon import FAST_BFLOAT16
 from worldr1_backbones.tiny.vae import TinyWanVAE
 
 _PCA_CLIPS = 1500
@@ -85,7 +86,7 @@ def fit_decoder(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - step / steps)
         x = to_model_range(frames[np.sort(generator.choice(len(frames), batch_size, replace=False))])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16):
             y = vae.synthesise(vae.encode(x).latent_dist.mode())
         loss = (y.float() - x).pow(2).mean()
         loss.backward()

@@ -15,10 +15,13 @@ from torch.optim import Optimizer
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
+FAST_BFLOAT16 = torch.cpu._is_avx512_bf16_supported()
+"""Without such instructions bfloat16 is emulated, many times slower than float32."""
+DTYPE = torch.bfloat16 if FAST_BFLOAT16 else torch.float32
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalised by a Newton-Schulz iteration in bfloat16.
+    """Nesterov momentum, orthogonalised by a Newton-Schulz iteration in bfloat16 where that is fast.
 
     Args:
         params: Matrices.
@@ -62,10 +65,10 @@ class Muon(Optimizer):
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices `(N, R, C)` with their singular values moved near 1 (quintic Newton-Schulz iteration), bfloat16."""
+    """Matrices `(N, R, C)` with their singular values moved near 1 (quintic Newton-Schulz iteration), as `DTYPE`."""
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.transpose(-1, -2) if tall else matrices).to(torch.bfloat16)
+    x = (matrices.transpose(-1, -2) if tall else matrices).to(DTYPE)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
         gram = x @ x.transpose(-1, -2)

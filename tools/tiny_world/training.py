@@ -21,7 +21,7 @@ from tools.tiny_world.model import (
     PaddedTextProcessor,
     encode_captions,
 )
-from tools.tiny_world.muon import Muon
+from tools.tiny_world.muon import FAST_BFLOAT16, Muon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +213,7 @@ class FlowMatchingTrainer:
         level = sigma.view(-1, 1, 1, 1, 1)
         x = (1 - level) * x0 + level * noise
         # The fused attention of CPUs has a backward pass that is slower than the plain formula at these sizes.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16), sdpa_kernel(SDPBackend.MATH):
             # Only steps are compiled: measuring has another batch size, and would compile once more.
             model = self._model if torch.is_grad_enabled() else self.transformer
             velocity = model(x, sigma * 1000, text, return_dict=False)[0]
