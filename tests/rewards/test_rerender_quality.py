@@ -57,5 +57,29 @@ def test_one_broken_frame_is_a_burst_and_equal_errors_are_none(frames):
     assert steady < 0.25 * error_burst(single, frames, covered(frames))
 
 
+def test_a_burst_is_as_large_at_half_the_contrast(frames):
+    def burst(images):
+        single = images.clone()
+        single[4, ..., 20:40, 20:40] = images.mean()
+        return float(error_burst(single, images, covered(images)))
+
+    assert burst(0.5 + 0.5 * (frames - 0.5)) == pytest.approx(burst(frames), rel=0.02)
+
+
+def test_a_broken_border_is_no_burst(frames):
+    broken = frames.clone()
+    broken[4, ..., :2, :] = 0.0
+    broken[4, ..., -2:] = 1.0
+    assert error_burst(broken, frames, covered(frames)) == 0
+
+
+def test_the_rim_of_a_hole_is_no_burst(frames):
+    broken, coverage = frames.clone(), covered(frames)
+    coverage[4, 20:40, 40:60] = 0.0
+    broken[4, :, 18:42, 38:62] = 0.0
+    assert error_burst(broken, frames, coverage) == 0
+
+
 def test_nothing_covered_is_no_number(frames):
     assert bool(agreement(frames, frames, 0 * covered(frames)).isnan().all())
+    assert error_burst(frames, frames, 0 * covered(frames)) == 0

@@ -31,6 +31,8 @@ REACH = 2
 """Pixels of the finer size by which `photometric` lets the content of the re-render be off."""
 PLAIN_WEIGHT, DETAIL_WEIGHT = 1 / 16, 1 / 128
 """Weights of the plain error at the coarse and the finer size, beside 1 for what displacement does not explain."""
+AGREEMENT_POWER = 2.25
+"""Chosen on rendered and filmed clips together: rooms that bend then earn at most 0.7 of the honest clip."""
 STATIC_FINE_WEIGHT = 1 / 16
 STATIC_FLOOR = 0.05
 """Unexplained share of variance of a static copy of which a perfect re-render earns half: a clip that hardly moves
@@ -44,10 +46,10 @@ class ReconstructionReward(Reward):
 
     score = quality(metric) x coverage factor x sharpness factor x gate
 
-    - `local` (default, no weights): agreement² x b0 / (b0 + burst); see `worldr1_rewards.rewards.rerender_quality`. The
-      agreement compares every pixel's error with what a third of a pixel of displacement and a little noise would cause
-      there, so that it means the same for rendered and for filmed clips; the burst detects content that appears,
-      vanishes or jumps.
+    - `local` (default, no weights): agreement^2.25 / (1 + (burst / b0)²); see
+      `worldr1_rewards.rewards.rerender_quality`. The agreement compares every pixel's error with what a third of a
+      pixel of displacement and a little noise would cause there, so that it means the same for rendered and for
+      filmed clips; the burst detects content that appears, vanishes or jumps.
     - `photometric` (no weights): u0 / (u0 + u), where u is the squared error of the re-render over the
       variance of the frame, at a coarse size, of what no displacement by up to two pixels of a finer size explains,
       plus a small share of the plain error at both sizes. In units of the frame's contrast a soft scene is judged as
@@ -86,7 +88,7 @@ class ReconstructionReward(Reward):
             0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
         )
         burst: float = Field(
-            0.0028, gt=0, le=1, description="b0: rise of one frame's squared error that earns half (local)."
+            0.008, gt=0, le=1, description="b0: rise of one frame's error, over the variance, that earns half (local)."
         )
         sharpness: float = Field(
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
@@ -158,7 +160,8 @@ class ReconstructionReward(Reward):
         if metric == "local":
             agreed = agreement(render.frames, frames, render.coverage).nanmean().double()
             burst = error_burst(render.frames, frames, render.coverage).double()
-            return agreed**2 * self.config.burst / (self.config.burst + burst), {"agreement": agreed, "burst": burst}
+            steady = 1 / (1 + (burst / self.config.burst) ** 2)
+            return agreed**AGREEMENT_POWER * steady, {"agreement": agreed, "burst": burst}
         if metric == "photometric":
             share = unexplained(render.frames, frames, render.coverage).double()
             return self.config.unexplained / (self.config.unexplained + share), {"unexplained": share}

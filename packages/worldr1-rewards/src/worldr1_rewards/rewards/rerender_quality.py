@@ -5,8 +5,8 @@ A squared error by itself depends on texture, contrast and noise. Two measures h
 - *agreement*: every pixel's error relative to what a displacement by a third of a pixel of a 64-pixel picture, and
   noise of three hundredths, would cause there. Fine texture is allowed larger errors than a plain wall.
 - *burst*: how far the error of one frame rises above that of its neighbours, after any displacement by up to two
-  pixels is forgiven. The errors of an honest clip change smoothly as its camera moves; what appears, vanishes or jumps
-  shows as a burst, whatever the clip's own level of errors.
+  pixels is forgiven, as a share of the frames' variance. The errors of an honest clip change smoothly as its camera
+  moves; what appears, vanishes or jumps shows as a burst, whatever the clip's own level of errors and contrast.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ NOISE = 0.03
 """Standard deviation of each colour channel that costs a plain pixel half."""
 REACH = 2
 """Pixels at that side by which content may be displaced in `error_burst`."""
+FLAT = 0.01
+"""Standard deviation of each colour channel below which a picture counts as flat: its errors are not magnified."""
 NEIGHBOURHOOD = 3
 """Frames on either side whose median error is what is usual for a frame."""
 
@@ -59,7 +61,10 @@ def _gradient_energy(images: Tensor) -> Tensor:
 
 
 def error_burst(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
-    """Largest rise of a frame's error, squared RGB difference, above the median of the frames around it.
+    """Largest rise of a frame's error above the median of the frames around it, over the variance of the frames.
+
+    Pixels within `REACH` of the picture's border, or of an uncovered pixel, are left out: what a small displacement
+    brings in there is not in the re-render, so it cannot be forgiven.
 
     Args:
         prediction: `(T, 3, H, W)` re-render.
@@ -67,17 +72,24 @@ def error_burst(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
         coverage: `(T, H, W)` in [0, 1].
 
     Returns:
-        Without dimensions, >= 0.
+        Without dimensions, >= 0; 0 where no pixel is left.
     """
     target, weight = metrics.shrink(frames, coverage, SIDE)
     shown, _ = metrics.shrink(prediction, coverage, SIDE)
     reached = within_reach(shown, target, weight, REACH)
-    errors = metrics.masked_mean((reached - target).square().sum(1), weight)
+    errors = metrics.masked_mean((reached - target).square().sum(1), _inner(weight, REACH))
     rises = []
     for frame, error in enumerate(errors):
         around = errors[max(0, frame - NEIGHBOURHOOD) : frame + NEIGHBOURHOOD + 1]
         rises.append(error - around.nanmedian())
-    return torch.stack(rises).nan_to_num(0.0).max().clamp(min=0)
+    variance = target.var(dim=(-2, -1), correction=0).sum(1).mean()
+    return torch.stack(rises).nan_to_num(0.0).max().clamp(min=0) / (variance + 3 * FLAT**2)
+
+
+def _inner(coverage: Tensor, reach: int) -> Tensor:
+    """1 at pixels all of whose neighbours within `reach` lie in the picture and are covered, else 0, `(N, h, w)`."""
+    covered = functional.pad((coverage > 0).to(coverage)[:, None], (reach,) * 4)
+    return -functional.max_pool2d(-covered, 2 * reach + 1, 1)[:, 0]
 
 
 def within_reach(prediction: Tensor, target: Tensor, coverage: Tensor, reach: int) -> Tensor:
