@@ -9,6 +9,7 @@ from worldr1_core.hookspecs import hookimpl
 def worldr1_register_commands() -> dict[str, str]:
     """The commands that need no other package."""
     return {
+        "doctor": "worldr1_core.commands.doctor:doctor",
         "plugins": "worldr1_core.commands.plugins:plugins",
         "schema": "worldr1_core.commands.schema:schema",
         "validate": "worldr1_core.commands.validate:validate",

@@ -11,6 +11,7 @@ import click
 
 from worldr1_core.plugins import Installed, installed
 from worldr1_core.registry import Owner
+from worldr1_core.tables import print_tables
 
 
 @click.command()
@@ -21,7 +22,14 @@ def plugins(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        _print_tables(report)
+        print_tables(
+            [
+                ("Plugins", report["plugins"], ("distribution", "version", "plugin", "summary", "location")),
+                ("Components", report["components"], ("kind", "name", "distribution", "target")),
+                ("Failed to load", report["failures"], ("distribution", "version", "plugin", "error")),
+                ("Names registered twice", report["conflicts"], ("kind", "name", "owners")),
+            ]
+        )
 
 
 def describe(found: Installed) -> dict[str, Any]:
@@ -70,27 +78,3 @@ def _location(module: str) -> str | None:
     except (ImportError, ValueError):
         return None
     return spec.origin if spec else None
-
-
-def _print_tables(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # Plain text: an extra such as `worldr1-rewards[hps]` in an error is no markup. A pipe gets every row on one line.
-    console = Console(markup=False, emoji=False, highlight=False)
-    console = console if console.is_terminal else Console(markup=False, emoji=False, highlight=False, width=10_000)
-    for title, rows, columns in (
-        ("Plugins", report["plugins"], ("distribution", "version", "plugin", "summary", "location")),
-        ("Components", report["components"], ("kind", "name", "distribution", "target")),
-        ("Failed to load", report["failures"], ("distribution", "version", "plugin", "error")),
-        ("Names registered twice", report["conflicts"], ("kind", "name", "owners")),
-    ):
-        if not rows:
-            continue
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*[", ".join(v) if isinstance(v := row[column], list) else str(v or "") for column in columns])
-        console.print(table)
-        console.print()

@@ -1,0 +1,104 @@
+"""`worldr1 doctor`: what is installed, what it runs on, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+import click
+
+from worldr1_core.commands.plugins import describe
+from worldr1_core.installation import LOW_DISK, broken_requirements, devices, disks, extras_of, settings
+from worldr1_core.plugins import Installed, installed
+from worldr1_core.provenance import versions
+from worldr1_core.tables import print_tables
+
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "trl", "peft", "lpips", "pycolmap", "nerfstudio")
+"""Libraries whose versions decide what works, where they are installed."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(as_json: bool) -> None:
+    """Report versions, devices, extras, plugins and disks; exit with 1 if something is wrong."""
+    report = examine(installed())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _show(report)
+    if report["problems"]:
+        raise click.exceptions.Exit(1)
+
+
+def examine(found: Installed) -> dict[str, Any]:
+    """The state of the installation as plain data.
+
+    Returns:
+        `system`, `versions`, `devices`, `extras`, `plugins` (component names by kind), `disks`, `settings`, and
+        `problems`: sentences, one for each thing that must be mended.
+    """
+    distributions = sorted({owner.distribution for owner in found.plugins if _is_installed(owner.distribution)})
+    components: dict[str, list[str]] = {}
+    for entry in found.registry.entries():
+        components.setdefault(entry.kind, []).append(entry.name)
+    report = {
+        "system": f"{platform.platform()}, {platform.machine()}",
+        "versions": {**versions(*filter(_is_installed, LIBRARIES))},
+        "devices": devices(),
+        "extras": [row for name in distributions for row in extras_of(name)],
+        "plugins": {kind: sorted(names) for kind, names in sorted(components.items())},
+        "disks": disks(),
+        "settings": settings(),
+    }
+    return {**report, "problems": [*_plugin_problems(found), *broken_requirements(distributions), *_full(report)]}
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _plugin_problems(found: Installed) -> list[str]:
+    report = describe(found)
+    failed = [
+        f"Plugin {row['plugin']} of {row['distribution']} failed to load: {row['error']}" for row in report["failures"]
+    ]
+    twice = [
+        f"The {row['kind']} {row['name']!r} is registered by {', '.join(row['owners'])}." for row in report["conflicts"]
+    ]
+    return [*failed, *twice]
+
+
+def _full(report: dict[str, Any]) -> list[str]:
+    return [
+        f"Only {disk['free_gib']} GiB are free for the {disk['use']} ({disk['path']})."
+        for disk in report["disks"]
+        if disk["free_gib"] < LOW_DISK
+    ]
+
+
+def _show(report: dict[str, Any]) -> None:
+    click.echo(f"{report['system']}\n")
+    names = [{"library": name, "version": version} for name, version in report["versions"].items()]
+    extras = [{**row, "installed": "yes" if row["installed"] else "no"} for row in report["extras"]]
+    kinds = [{"kind": kind, "names": names} for kind, names in report["plugins"].items()]
+    values = [{"variable": name, "value": value} for name, value in report["settings"].items()]
+    print_tables(
+        [
+            ("Versions", names, ("library", "version")),
+            ("Devices", report["devices"], ("device", "name", "memory_gib")),
+            ("Extras", extras, ("extra", "installed", "missing")),
+            ("Plugins", kinds, ("kind", "names")),
+            ("Disks", report["disks"], ("use", "path", "free_gib")),
+            ("Environment variables", values, ("variable", "value")),
+        ]
+    )
+    for problem in report["problems"]:
+        click.echo(f"Problem: {problem}")
+    if not report["problems"]:
+        click.echo("No problems found.")
