@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from worldr1_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from worldr1_rewards.evaluation.api import evaluate as evaluate
+    from worldr1_rewards.evaluation.result import EvalResult as EvalResult
     from worldr1_rewards.rewards.meta_view import MetaViewReward as MetaViewReward
     from worldr1_rewards.rewards.preference import PreferenceReward as PreferenceReward
     from worldr1_rewards.rewards.reconstruction import ReconstructionReward as ReconstructionReward
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "EvalResult",
     "MetaViewReward",
     "PreferenceReward",
     "ReconstructionReward",
@@ -25,15 +28,18 @@ __all__ = [
     "TrajectoryReward",
     "__version__",
     "as_trl_reward",
+    "evaluate",
 ]
 
 _EXPORTS = {
+    "EvalResult": "worldr1_rewards.evaluation.result",
     "MetaViewReward": "worldr1_rewards.rewards.meta_view",
     "PreferenceReward": "worldr1_rewards.rewards.preference",
     "ReconstructionReward": "worldr1_rewards.rewards.reconstruction",
     "Scorer": "worldr1_rewards.scoring",
     "TrajectoryReward": "worldr1_rewards.rewards.trajectory",
     "as_trl_reward": "worldr1_rewards.trl_rewards",
+    "evaluate": "worldr1_rewards.evaluation.api",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from worldr1_rewards.report import ReportWriter
 
 
-class _FilePath(click.Path):
+class FilePath(click.Path):
     """A path that is not empty, so that `"$VIDEO"` with an unset variable does not mean the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path."""
         if value == "":
             self.fail("must not be empty. Name a file or folder; '.' is the current folder.", param, ctx)
         return super().convert(value, param, ctx)
@@ -34,24 +35,24 @@ LONG_CLIP_FRAMES = 100
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=_FilePath())
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=FilePath())
 @click.option("--prompt", help="Prompt of every video; its camera words command the path.")
-@click.option("--prompts", "prompts_file", type=_FilePath(), help="File with one prompt per line; # comments.")
+@click.option("--prompts", "prompts_file", type=FilePath(), help="File with one prompt per line; # comments.")
 @click.option(
     "--trajectory",
-    type=_FilePath(),
+    type=FilePath(),
     help="Commanded path: JSON, npz, transforms.json, TUM, EuRoC, KITTI, RealEstate10K, COLMAP, ... (camera-paths.md). "
     "FILE#NAME chooses one of several.",
 )
 @click.option(
     "--intrinsics",
-    type=_FilePath(),
+    type=FilePath(),
     help="Known intrinsics: JSON, npz, npy or text.  [default: those of --trajectory, else estimated]",
 )
-@click.option("--manifest", type=_FilePath(), help="Rewards to use.  [default: weights-free]")
+@click.option("--manifest", type=FilePath(), help="Rewards to use.  [default: weights-free]")
 @click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")
-@click.option("--out", "out", type=_FilePath(), help="Folder for estimated paths and renders.")
-@click.option("--report", type=_FilePath(), help="HTML report to write.")
+@click.option("--out", "out", type=FilePath(), help="Folder for estimated paths and renders.")
+@click.option("--report", type=FilePath(), help="HTML report to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips scored together.")
 def score(
     videos: tuple[Path, ...],

@@ -20,6 +20,15 @@ def worldr1_register_rewards() -> dict[str, str]:
         "statistics-vs-reference": "worldr1_rewards.rewards.statistics_vs_reference:StatisticsVsReferenceReward",
         "psnr": "worldr1_rewards.rewards.rerender_psnr:PSNRReward",
         "psnr-normalised": "worldr1_rewards.rewards.rerender_psnr:NormalisedPSNRReward",
+        "ssim": "worldr1_rewards.rewards.rerender_similarity:SSIMReward",
+        "lpips-similarity": "worldr1_rewards.rewards.rerender_similarity:LPIPSReward",
+        "subject-consistency": "worldr1_rewards.rewards.frame_consistency:SubjectConsistencyReward",
+        "background-consistency": "worldr1_rewards.rewards.frame_consistency:BackgroundConsistencyReward",
+        "aesthetic-quality": "worldr1_rewards.rewards.aesthetic_quality:AestheticQualityReward",
+        "imaging-quality": "worldr1_rewards.rewards.imaging_quality:ImagingQualityReward",
+        "flow-smoothness": "worldr1_rewards.rewards.flow_smoothness:FlowSmoothnessReward",
+        "camera-errors": "worldr1_rewards.rewards.camera_errors:CameraErrorsReward",
+        "camera-auc": "worldr1_rewards.rewards.camera_errors:CameraAUCReward",
         "camera-accuracy": "worldr1_rewards.rewards.camera_accuracy:CameraAccuracyReward",
         "mean-gradient": "worldr1_rewards.rewards.frame_statistics:MeanGradientReward",
         "gradient-x": "worldr1_rewards.rewards.frame_statistics:GradientXReward",
@@ -69,9 +78,10 @@ def worldr1_register_judges() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """`worldr1 score`, `worldr1 probe` and `worldr1 export-nerfstudio`."""
+    """`worldr1 score`, `worldr1 eval`, `worldr1 probe` and `worldr1 export-nerfstudio`."""
     return {
         "score": "worldr1_rewards.cli:score",
+        "eval": "worldr1_rewards.cli_eval:evaluate",
         "probe": "worldr1_rewards.cli_probe:probe",
         "export-nerfstudio": "worldr1_rewards.cli_export:export_nerfstudio",
     }

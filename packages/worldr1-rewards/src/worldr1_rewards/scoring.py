@@ -74,7 +74,7 @@ class Scorer:
             rewards, manifest = None, rewards
         self.engine = ScoringEngine(
             compose_scoring(
-                _load(manifest, registry),
+                read_scoring_manifest(manifest, registry),
                 registry,
                 only=rewards,  # type: ignore[arg-type]  # no manifest any more
                 reconstructor=reconstructor,
@@ -171,7 +171,12 @@ def manifest_text(path: str | Path | None = None) -> str:
     return read_manifest_text(path)
 
 
-def _load(manifest: ManifestLike | None, registry: Registry) -> Manifest:
+def read_scoring_manifest(manifest: ManifestLike | None, registry: Registry) -> Manifest:
+    """Validate a manifest given in any form; the shipped default for `None`.
+
+    Raises:
+        ManifestError: The file cannot be read, or the manifest is not valid.
+    """
     if manifest is None:
         return parse_manifest(manifest_text(), registry, name=f"worldr1_rewards/{DEFAULT_MANIFEST}")
     return read_manifest(manifest, registry)

@@ -1,4 +1,4 @@
-"""`worldr1 eval`: measures a model or a folder of videos, and writes one JSON object as last line to stdout."""
+"""`worldr1 eval MANIFEST`: measures a model or a folder of videos; one JSON object is the last line on stdout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 
-@click.command("eval")
+@click.command("eval-model")
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option(
     "--videos", type=click.Path(path_type=Path, exists=True), help="Measure this folder of videos instead of a model."
@@ -28,7 +28,7 @@ def evaluate(
     out: Path | None,
     against: Path | None,
 ) -> None:
-    """Measure a model or videos with the rewards of MANIFEST, without training.
+    """Measure the model of MANIFEST, without training; the same as `worldr1 eval MANIFEST`.
 
     The model of the manifest generates the test videos with the same seeds as `worldr1 train`, unless --videos is
     given. The result contains `means` and `num_videos`. With --against, it also contains `change` with 95 % intervals,

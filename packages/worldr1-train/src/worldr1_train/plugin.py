@@ -13,10 +13,13 @@ def worldr1_register_manifest_sections() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """Register `worldr1 train`, `worldr1 eval`, `worldr1 curves` and `worldr1 compare-videos`."""
+    """Register `worldr1 train`, `worldr1 eval-model`, `worldr1 curves` and `worldr1 compare-videos`.
+
+    `worldr1 eval` of worldr1-rewards calls `eval-model` for manifests; without that package it is the same command.
+    """
     return {
         "train": "worldr1_train.cli:train",
-        "eval": "worldr1_train.cli_eval:evaluate",
+        "eval-model": "worldr1_train.cli_eval:evaluate",
         "curves": "worldr1_train.cli_curves:curves",
         "compare-videos": "worldr1_train.cli_compare_videos:compare_videos",
     }
@@ -36,4 +39,4 @@ def worldr1_register_objectives() -> dict[str, str]:
 @hookimpl
 def worldr1_register_aliases() -> dict[str, dict[str, str]]:
     """Register old names of renamed commands; using one gives a warning."""
-    return {"command": {"sheet": "compare-videos"}}
+    return {"command": {"sheet": "compare-videos", "eval": "eval-model"}}

@@ -1,0 +1,1 @@
+"""Image models that VBench's dimensions read frames with, loaded from released weights."""
