@@ -23,6 +23,7 @@ INTERFACES: Mapping[str, str] = {
     "noise conditioner": "worldr1_core.noise:NoiseConditioner",
     "sampler": "worldr1_core.sampler:Sampler",
     "objective": "worldr1_core.objective:Objective",
+    "placement": "worldr1_core.placement:Placement",
 }
 """Kind -> the interface that its components derive from."""
 
@@ -112,6 +113,7 @@ def check_component(kind: str, name: str, loaded: Any, label: str) -> type[Compo
         "config",
         "device",
         *(("weight",) if kind in ("reward", "objective") else ()),
+        *(("placement",) if kind in ("reward", "reconstructor") else ()),
     } & config.model_fields.keys()
     if taken:
         raise PluginError(f"{label}: its Config must not have the fields {sorted(taken)}, which the manifest needs.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -12,6 +12,8 @@ from worldr1_core.component import Component, load_component
 from worldr1_core.errors import ManifestError, PluginError, UserError, WorldR1Error, describe_exception, shorten
 from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest, RewardSpec
+from worldr1_core.placed_rewards import SharedParts, place_rewards
+from worldr1_core.placement import Placement
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
 from worldr1_core.reward import Requirement, Reward
@@ -41,6 +43,15 @@ class ScoringComponents:
     def requires(self) -> frozenset[Requirement]:
         """Union of the inputs that the rewards require."""
         return frozenset(part for reward in self.rewards for part in reward.reward.requires)
+
+    def subset(self, names: Collection[str]) -> ScoringComponents:
+        """Return the same objects for some of the rewards, without what none of these requires."""
+        chosen = replace(self, rewards=[reward for reward in self.rewards if reward.name in names])
+        return replace(
+            chosen,
+            reconstructor=self.reconstructor if Requirement.RECONSTRUCTION in chosen.requires else None,
+            judge=self.judge if Requirement.JUDGE in chosen.requires else None,
+        )
 
 
 def resolve_device(device: str) -> str:
@@ -126,20 +137,24 @@ def compose_scoring(
             "No reward to score with. Name at least one under `rewards:`, e.g. `- {name: reconstruction}`."
         )
     device = resolve_device(manifest.device if device is None else device)
-    rewards = [WeightedReward(c.name, c.weight, _build_reward(c, registry, device)) for c in chosen]
+    shared = SharedParts(
+        reconstructor=manifest.reconstructor if reconstructor is None else reconstructor,
+        judge=manifest.judge if judge is None else judge,
+        seed=manifest.seed,
+        device=device,
+        registry=registry,
+    )
+    placed = place_rewards(chosen, shared, lambda spec: build(spec, "placement", Placement, registry, device))
+    rewards = [
+        WeightedReward(c.name, c.weight, placed.get(c.name) or _build_reward(c, registry, device)) for c in chosen
+    ]
     readers = {part: [r.name for r in rewards if part in r.reward.requires] for part in Requirement}
     return ScoringComponents(
         rewards=rewards,
         reconstructor=_build_required(
-            manifest.reconstructor if reconstructor is None else reconstructor,
-            Reconstructor,
-            readers[Requirement.RECONSTRUCTION],
-            registry,
-            device,
+            shared.reconstructor, Reconstructor, readers[Requirement.RECONSTRUCTION], registry, device
         ),
-        judge=_build_required(
-            manifest.judge if judge is None else judge, Judge, readers[Requirement.JUDGE], registry, device
-        ),
+        judge=_build_required(shared.judge, Judge, readers[Requirement.JUDGE], registry, device),
     )
 
 

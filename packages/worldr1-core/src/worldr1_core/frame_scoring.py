@@ -11,6 +11,7 @@ from torch import Tensor
 from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents
 from worldr1_core.errors import PluginError, UserError
+from worldr1_core.placement import PlacedReward
 from worldr1_core.reward import Requirement, Reward, RewardInputs
 from worldr1_core.scoring import ScoringEngine
 from worldr1_core.video import Video
@@ -26,6 +27,13 @@ def check_gradients(rewards: Mapping[str, Reward], purpose: str) -> None:
     Raises:
         UserError: Some have none; the message names them.
     """
+    away = sorted(name for name, reward in rewards.items() if isinstance(reward, PlacedReward))
+    if away:
+        raise UserError(
+            f"{purpose} needs the gradients of rewards, and {away} run in another process. Remove their `placement`, "
+            "and that of the reconstructor if they read it, or choose an objective that needs scores alone, such as "
+            "flow-grpo or nft."
+        )
     lacking = sorted(name for name, reward in rewards.items() if not reward.has_gradient)
     if lacking:
         raise UserError(

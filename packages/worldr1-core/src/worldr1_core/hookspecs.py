@@ -70,6 +70,12 @@ def worldr1_register_objectives() -> Mapping[str, str]:
 
 
 @hookspec
+def worldr1_register_placements() -> Mapping[str, str]:
+    """Register places where rewards run: `name -> "module:Class"`, each a `worldr1_core.placement.Placement`."""
+    return {}
+
+
+@hookspec
 def worldr1_register_manifest_sections() -> Mapping[str, str]:
     """Register top-level manifest sections: `key -> "module:Model"`, each a pydantic model that owns the section."""
     return {}

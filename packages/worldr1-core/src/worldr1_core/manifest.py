@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from worldr1_core.component import describe_validation_issue, load_component, validate_document
 from worldr1_core.errors import ManifestError, PluginError, WorldR1Error, describe_exception, shorten
@@ -41,10 +48,37 @@ class ComponentSpec(BaseModel):
         return dict(self.model_extra or {})
 
 
-class RewardSpec(ComponentSpec):
+class PlacedSpec(ComponentSpec):
+    """A component that can run in another process."""
+
+    placement: ComponentSpec | None = Field(
+        None, description="Where it runs, if not in this process: `worker` or `endpoint`, with options."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a placement that is not given, as manifests and records without placements do."""
+        data: dict[str, Any] = handler(self)
+        if self.placement is None:
+            data.pop("placement", None)
+        return data
+
+
+class RewardSpec(PlacedSpec):
     """A reward by name, with its share in the total."""
 
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="Factor in the total; 0 reports the score only.")
+
+
+PLACED = ("reward", "reconstructor")
+"""Kinds of components that can have a placement."""
+
+
+def spec_model(kind: str) -> type[ComponentSpec]:
+    """The keys that stand beside the options of a component of this kind."""
+    if kind == "reward":
+        return RewardSpec
+    return PlacedSpec if kind in PLACED else ComponentSpec
 
 
 class Manifest(BaseModel):
@@ -62,7 +96,7 @@ class Manifest(BaseModel):
     backbone: ComponentSpec | None = Field(None, description="Text-to-video model.")
     noise: ComponentSpec | None = Field(None, description="Noise conditioner.")
     sampler: ComponentSpec | None = Field(None, description="Stochastic scheduler: the policy.")
-    reconstructor: ComponentSpec | None = Field(None, description="Lifts a clip to cameras and a 3D scene.")
+    reconstructor: PlacedSpec | None = Field(None, description="Lifts a clip to cameras and a 3D scene.")
     judge: ComponentSpec | None = Field(None, description="Vision-language model that grades images.")
     rewards: list[RewardSpec] = Field(default_factory=list, description="Rewards; the total is their weighted sum.")
     prompts: dict[str, str] = Field(
@@ -79,6 +113,15 @@ class Manifest(BaseModel):
                 yield (key,), kind, spec
         for index, reward in enumerate(self.rewards):
             yield ("rewards", index), "reward", reward
+        for path, spec in self._placed():
+            if spec.placement is not None:
+                yield (*path, "placement"), "placement", spec.placement
+
+    def _placed(self) -> Iterator[tuple[KeyPath, PlacedSpec]]:
+        if self.reconstructor is not None:
+            yield ("reconstructor",), self.reconstructor
+        for index, reward in enumerate(self.rewards):
+            yield ("rewards", index), reward
 
 
 def read_manifest_text(path: str | Path) -> str:
@@ -230,9 +273,14 @@ def _named_components(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str,
     rewards = data.get("rewards")
     places: list[tuple[KeyPath, str, Any]] = [((key,), kind, data.get(key)) for key, kind in COMPONENT_KEYS.items()]
     places += [(("rewards", i), "reward", item) for i, item in enumerate(rewards if isinstance(rewards, list) else [])]
+    places += [
+        ((*path, "placement"), "placement", value["placement"])
+        for path, kind, value in places
+        if kind in PLACED and isinstance(value, dict) and value.get("placement") is not None
+    ]
     for path, kind, value in places:
         if isinstance(value, dict) and isinstance(value.get("name"), str) and value["name"]:
-            outline = RewardSpec.model_fields if kind == "reward" else ComponentSpec.model_fields
+            outline = spec_model(kind).model_fields
             yield path, kind, value["name"], {key: option for key, option in value.items() if key not in outline}
 
 

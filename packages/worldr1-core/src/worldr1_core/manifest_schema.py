@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
 from worldr1_core.component import load_component
 from worldr1_core.errors import PluginError, WorldR1Error
-from worldr1_core.manifest import COMPONENT_KEYS, ComponentSpec, Manifest, RewardSpec, load_section
+from worldr1_core.manifest import COMPONENT_KEYS, ComponentSpec, Manifest, RewardSpec, load_section, spec_model
 from worldr1_core.registry import Registry
 
 
@@ -26,14 +27,15 @@ def manifest_schema(registry: Registry) -> tuple[dict[str, Any], dict[str, str]]
     schema = Manifest.model_json_schema()
     properties, definitions = schema["properties"], schema.setdefault("$defs", {})
     failures: dict[str, str] = {}
+    placements = _variants("placement", ComponentSpec, registry, definitions, failures)
     for key, kind in COMPONENT_KEYS.items():
-        options = _variants(kind, ComponentSpec, registry, definitions, failures)
+        options = _variants(kind, spec_model(kind), registry, definitions, failures, placements)
         properties[key] = {
             "anyOf": [*options, {"type": "null"}],
             "description": properties[key]["description"],
             "default": None,
         }
-    rewards = _variants("reward", RewardSpec, registry, definitions, failures)
+    rewards = _variants("reward", RewardSpec, registry, definitions, failures, placements)
     properties["rewards"]["items"] = {"anyOf": rewards} if rewards else False
     properties.pop("sections", None)
     for name in registry.names("manifest section"):
@@ -43,7 +45,7 @@ def manifest_schema(registry: Registry) -> tuple[dict[str, Any], dict[str, str]]
             failures[f"manifest section {name}"] = str(error)
         else:
             properties[name] = _merge(own, f"section.{name}", definitions)
-    for unused in ("ComponentSpec", "RewardSpec"):
+    for unused in ("ComponentSpec", "PlacedSpec", "RewardSpec"):
         definitions.pop(unused, None)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema, failures
@@ -55,7 +57,11 @@ def _variants(
     registry: Registry,
     definitions: dict[str, Any],
     failures: dict[str, str],
+    placements: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
+    outline = spec.model_json_schema()["properties"]
+    if "placement" in outline:
+        outline["placement"] = {**outline["placement"], "anyOf": [*placements, {"type": "null"}]}
     variants = []
     for name in registry.names(kind):
         try:
@@ -65,7 +71,7 @@ def _variants(
             failures[f"{kind} {name}"] = str(error)
             continue
         own["properties"] = {
-            **spec.model_json_schema()["properties"],
+            **outline,
             "name": {"const": name, "description": _summary(component)},
             **own.get("properties", {}),
         }

@@ -32,6 +32,7 @@ KINDS: Mapping[str, str] = {
     "noise conditioner": "worldr1_register_noise_conditioners",
     "sampler": "worldr1_register_samplers",
     "objective": "worldr1_register_objectives",
+    "placement": "worldr1_register_placements",
     "manifest section": "worldr1_register_manifest_sections",
     "command": "worldr1_register_commands",
 }
@@ -277,7 +278,7 @@ def register(kind: str, name: str, component: Any = None, *, replace: bool = Fal
 
     Args:
         kind: `"reward"`, `"reconstructor"`, `"judge"`, `"backbone"`, `"noise conditioner"`, `"sampler"`,
-            `"objective"`, `"manifest section"` or `"command"`.
+            `"objective"`, `"placement"`, `"manifest section"` or `"command"`.
         name: Name to register it under.
         component: A class derived from the interface of its kind; as a reward also a function in TRL's convention.
             Without it, `register` is a decorator.

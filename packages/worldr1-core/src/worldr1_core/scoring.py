@@ -21,6 +21,7 @@ from worldr1_core.errors import (
     shorten,
 )
 from worldr1_core.log import get_logger
+from worldr1_core.placement import PlacedReward, start_placed
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, RewardInputs, Score, as_number
 
@@ -99,10 +100,17 @@ class ScoringEngine:
                 yield self._finish(batch.pop(0))
 
     def _score_batch(self, batch: list[_Work]) -> None:
+        rewards = [weighted.reward for weighted in self.components.rewards]
+        pending = start_placed(rewards, [work.clip for work in batch])
         for work in batch:
             self._reconstruct(work)
         for weighted in self.components.rewards:
-            self._apply(weighted, batch)
+            if not isinstance(weighted.reward, PlacedReward):
+                self._apply(weighted, batch)
+        for future in pending:
+            for work, scored in zip(batch, future.result(), strict=True):
+                work.scores |= scored.scores
+                work.timings |= scored.timings
 
     def _reconstruct(self, work: _Work) -> None:
         reconstructor = self.components.reconstructor

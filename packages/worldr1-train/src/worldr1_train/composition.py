@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from worldr1_core.backbone import AdapterSpec, Backbone
 from worldr1_core.backbone_choice import backbone_spec
+from worldr1_core.camera import detect_moves
 from worldr1_core.component import describe_validation_error
 from worldr1_core.compose import ScoringComponents, compose_scoring
 from worldr1_core.errors import TrajectoryError, UserError, shorten
@@ -25,7 +26,6 @@ from worldr1_core.objective import Objective
 from worldr1_core.pipeline import VideoRequest, commanded_path
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
-from worldr1_core.reward import Requirement
 from worldr1_core.reward_choice import RewardChoice, RewardLike, choose_rewards
 from worldr1_core.sampler import Sampler
 from worldr1_core.scoring import ScoringEngine
@@ -133,16 +133,6 @@ def training_device(args: FlowGRPOConfig) -> str:
     return "cpu" if args.device.type == "cpu" else str(args.device)  # "cpu:0" under torchrun
 
 
-def subset(components: ScoringComponents, names: Sequence[str]) -> ScoringComponents:
-    """Return the same objects for some of the rewards; omit reconstructor and judge if none of them requires these."""
-    chosen = replace(components, rewards=[reward for reward in components.rewards if reward.name in names])
-    return replace(
-        chosen,
-        reconstructor=components.reconstructor if Requirement.RECONSTRUCTION in chosen.requires else None,
-        judge=components.judge if Requirement.JUDGE in chosen.requires else None,
-    )
-
-
 def _check_given_once(choices: TrainingChoices) -> None:
     stages = choices.stages or []
     objects = [isinstance(stage, Stage) for stage in stages]
@@ -231,7 +221,7 @@ class _Composer:
         if self._evaluation is None:
             return None
         prompts = evaluation_prompts(self._evaluation, self._split(self._evaluation.prompts))
-        return TrainingEvaluation(self._evaluation, prompts, ScoringEngine(subset(scoring, self._metrics)))
+        return TrainingEvaluation(self._evaluation, prompts, ScoringEngine(scoring.subset(self._metrics)))
 
     def add_adapter(self, backbone: Backbone) -> AdapterSpec | None:
         """Add the adapter to the backbone, if one is to be added, and return its specification."""
@@ -248,9 +238,14 @@ class _Composer:
         return spec
 
     def check_commanded_paths(self, backbone: Backbone) -> None:
-        """Check that the camera moves of every prompt fit into a clip of the backbone."""
+        """Check that the camera moves of every prompt fit into a clip of the backbone; equal moves are checked once."""
+        checked = set()
         for split, prompts in self._prompts.items():
             for prompt in prompts:
+                moves = tuple(detect_moves(prompt))
+                if moves in checked:
+                    continue
+                checked.add(moves)
                 try:
                     commanded_path(VideoRequest(prompt), backbone.geometry)
                 except TrajectoryError as error:
@@ -306,7 +301,7 @@ class _Composer:
         weights = {choice.name: choice.weight for choice in self._rewards}
         names = stage_rewards(section, weights, self._registry)
         check_stage_rewards(f"stages.{index}", names, weights, "this run")
-        chosen = subset(scoring, names)
+        chosen = scoring.subset(names)
         objectives = self._objectives(section.objective)
         return Stage(
             name=f"{index}:{section.prompts}",

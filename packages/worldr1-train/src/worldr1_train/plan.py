@@ -235,7 +235,14 @@ def _check_run_exists(folder: Path) -> None:
 def describe_run(plan: TrainingPlan) -> dict[str, Any]:
     """Return the settings that determine the results of a run, as plain data."""
     section = plan.section.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
-    manifest = plan.manifest.model_dump(mode="json", exclude={"device", "prompts"})
+    placement = {"placement"}  # where rewards run does not change their scores
+    left_out: dict[str, Any] = {
+        "device": True,
+        "prompts": True,
+        "reconstructor": placement,
+        "rewards": {"__all__": placement},
+    }
+    manifest = plan.manifest.model_dump(mode="json", exclude=left_out)
     return {**manifest, "train": section, "prompts": dict(plan.prompts), "metrics": plan.metrics}
 
 

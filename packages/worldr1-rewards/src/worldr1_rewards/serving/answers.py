@@ -6,10 +6,10 @@ The spatial map of a score is the tensor `maps.i.NAME` `(h, w)` of clip `i`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from worldr1_core.placement import ScoredClip
 from worldr1_rewards.serving.requests import read_document
 from worldr1_rewards.serving.schema import KEY, ClipAnswer, ScoreAnswer, ScorePart, wire_text
 from worldr1_rewards.serving.tensor_file import pack, read_header, view
@@ -21,19 +21,6 @@ if TYPE_CHECKING:
     from worldr1_core.reward import Score
 
 _MAX_MAP_PIXELS = 2**26
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredClip:
-    """Scores of one clip as they cross the wire.
-
-    Attributes:
-        scores: Reward name -> score.
-        timings: Step -> seconds.
-    """
-
-    scores: Mapping[str, Score]
-    timings: Mapping[str, float]
 
 
 def encode_answer(clips: Sequence[ScoredClip]) -> bytes:

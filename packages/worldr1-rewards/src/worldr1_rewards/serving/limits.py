@@ -12,11 +12,15 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    body_bytes: int = Field(1024 * MIB, ge=1024, description="Bytes of a request's body.")
-    header_bytes: int = Field(4 * MIB, ge=256, description="Bytes of the description at the beginning of a body.")
-    clips: int = Field(64, ge=1, description="Clips per request.")
-    frames: int = Field(1024, ge=1, description="Frames per video.")
-    pixels: int = Field(4096 * 2304, ge=1, description="Height times width of a frame.")
+    body_bytes: int = Field(default=1024 * MIB, ge=1024, description="Bytes of a request's body.")
+    header_bytes: int = Field(
+        default=4 * MIB, ge=256, description="Bytes of the description at the beginning of a body."
+    )
+    clips: int = Field(default=64, ge=1, description="Clips per request.")
+    frames: int = Field(default=1024, ge=1, description="Frames per video.")
+    pixels: int = Field(default=4096 * 2304, ge=1, description="Height times width of a frame.")
     decoded_bytes: int = Field(
-        4096 * MIB, ge=1024, description="Bytes of the float32 frames of all videos of a request, references included."
+        default=4096 * MIB,
+        ge=1024,
+        description="Bytes of the float32 frames of all videos of a request, references included.",
     )

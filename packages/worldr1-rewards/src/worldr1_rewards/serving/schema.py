@@ -36,17 +36,21 @@ class VideoPart(_Part):
     """A video beside its frames."""
 
     fps: float = Field(gt=0, allow_inf_nan=False, description="Frames per second.")
-    source: str | None = Field(None, max_length=4096, description="File that the frames came from, for messages.")
+    source: str | None = Field(
+        default=None, max_length=4096, description="File that the frames came from, for messages."
+    )
     full_size: list[Size] | None = Field(
-        None, min_length=2, max_length=2, description="Height and width before the frames were read smaller."
+        default=None, min_length=2, max_length=2, description="Height and width before the frames were read smaller."
     )
 
 
 class TargetPart(_Part):
     """A commanded camera path beside its poses."""
 
-    image_size: list[Size] | None = Field(None, min_length=2, max_length=2, description="Height and width.")
-    scene_depth: float | None = Field(None, gt=0, allow_inf_nan=False, description="Depth in units of the path.")
+    image_size: list[Size] | None = Field(default=None, min_length=2, max_length=2, description="Height and width.")
+    scene_depth: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Depth in units of the path."
+    )
     has_intrinsics: bool = Field(description="Whether the path has intrinsics of its own.")
 
 
@@ -77,10 +81,10 @@ class ScorePart(_Part):
     """Score of one reward for one clip: a number, or null with its reason."""
 
     value: float | None = Field(allow_inf_nan=False, description="Higher is better; null if there is no score.")
-    reason: str | None = Field(None, description="Why there is no score.")
-    applicable: bool = Field(True, description="False if the reward makes no sense for this clip.")
+    reason: str | None = Field(default=None, description="Why there is no score.")
+    applicable: bool = Field(default=True, description="False if the reward makes no sense for this clip.")
     details: dict[str, Any] = Field(default_factory=dict, description="Plain values that explain the score.")
-    has_map: bool = Field(False, description="Whether a spatial map comes with the score.")
+    has_map: bool = Field(default=False, description="Whether a spatial map comes with the score.")
 
     @model_validator(mode="after")
     def _number_or_reason(self) -> Self:

@@ -6,13 +6,13 @@ before any memory is taken, and tensors are views of the body.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from worldr1_core.errors import shorten
@@ -96,7 +96,7 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[mem
         }
         offset += len(data)
         parts.append(data)
-    text = pydantic_core.to_json(header)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return [memoryview(_LENGTH.pack(len(text)) + text), *(part for part in parts if len(part))]
 
@@ -121,7 +121,7 @@ def read_header(body: memoryview, max_header_bytes: int) -> TensorFileHeader:
     if start > len(body):
         raise malformed(f"The safetensors header has {length} bytes, and the body ends before it does.")
     try:
-        document = pydantic_core.from_json(bytes(body[_LENGTH.size : start]), allow_inf_nan=False)
+        document = json.loads(bytes(body[_LENGTH.size : start]))
         if not isinstance(document, dict):
             raise malformed(f"The safetensors header must be an object, received {shorten(document)}.")
         metadata = _STRINGS.validate_python(document.pop(METADATA, {}))
@@ -130,7 +130,7 @@ def read_header(body: memoryview, max_header_bytes: int) -> TensorFileHeader:
         issue = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in issue["loc"])
         raise malformed(f"The safetensors header is not valid at {shorten(where)}: {issue['msg']}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise malformed(f"The safetensors header is no JSON: {error}.") from error
     _check_layout(tensors, len(body) - start)
     return TensorFileHeader(metadata, tensors, start)

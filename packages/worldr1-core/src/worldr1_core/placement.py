@@ -1,0 +1,183 @@
+"""The interface of placements: rewards that run elsewhere, in a worker process or behind an endpoint.
+
+A manifest places rewards and the reconstructor. Rewards that read a reconstruction run where the reconstructor runs,
+so that neither depth nor renders leave that process; clips go there, scores come back.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from worldr1_core.component import Component
+from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable, UserError, describe_exception
+from worldr1_core.log import get_logger
+from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
+
+if TYPE_CHECKING:
+    from worldr1_core.clip import Clip
+    from worldr1_core.manifest import ComponentSpec, RewardSpec
+    from worldr1_core.registry import Registry
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredClip:
+    """Scores of one clip by rewards that run elsewhere.
+
+    Attributes:
+        scores: Reward name -> score.
+        timings: Step -> seconds, as measured where the rewards run.
+    """
+
+    scores: Mapping[str, Score]
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedPart:
+    """Part of a composition that runs in one place.
+
+    Attributes:
+        rewards: Its rewards, with their options.
+        reconstructor: Reconstructor that they read, or `None`.
+        judge: Judge that they ask, or `None`.
+        seed: Seed of the manifest.
+        device: Torch device of the composition, for placements that have no device of their own.
+        registry: Where names are looked up.
+    """
+
+    rewards: Sequence[RewardSpec]
+    reconstructor: ComponentSpec | None
+    judge: ComponentSpec | None
+    seed: int
+    device: str
+    registry: Registry
+
+
+class RemoteScorer(abc.ABC):
+    """Scores clips with rewards that run elsewhere."""
+
+    @abc.abstractmethod
+    def score(self, clips: Sequence[Clip], rewards: Sequence[str], *, with_reference: bool) -> list[ScoredClip]:
+        """Score clips; called from several threads.
+
+        Args:
+            clips: At least one.
+            rewards: Names of some of the rewards.
+            with_reference: Whether one of the rewards reads the clips' references.
+
+        Returns:
+            One entry per clip, in order, with a score of every reward.
+
+        Raises:
+            UserError: The rewards cannot work for any clip.
+            ScoreUnavailable: There are no scores of these clips; the message is the reason.
+        """
+
+
+class Placement(Component, abc.ABC):
+    """A place in which rewards run. Its options stand under `placement:` in the manifest."""
+
+    @abc.abstractmethod
+    def connect(self, part: PlacedPart) -> RemoteScorer:
+        """Make rewards ready in this place; returns when clips can be scored.
+
+        Raises:
+            UserError: They cannot run there.
+        """
+
+
+class PlacedReward(Reward):
+    """A reward that runs elsewhere. It has no gradient.
+
+    Args:
+        name: Its name there.
+        reads_reference: Whether it reads the clips' references.
+        scorer: Scores with it; shared by all rewards that run in the same place.
+    """
+
+    requires: ClassVar[frozenset[Requirement]] = frozenset()
+
+    def __init__(self, name: str, *, reads_reference: bool, scorer: RemoteScorer) -> None:
+        super().__init__()
+        self.name, self.scorer = name, scorer
+        if reads_reference:
+            self.requires = frozenset({Requirement.REFERENCE})  # type: ignore[misc]  # of this object
+
+    def score(self, clip: Clip, inputs: RewardInputs) -> Score:
+        """Score one clip; `inputs` stay here."""
+        (score,) = self.score_batch([clip], [inputs])
+        return score
+
+    def score_batch(self, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> list[Score]:  # type: ignore[override]
+        """Score many clips; failures are scores with a reason."""
+        return [scored.scores[self.name] for scored in score_placed(self.scorer, clips, [self])]
+
+
+def score_placed(scorer: RemoteScorer, clips: Sequence[Clip], rewards: Sequence[PlacedReward]) -> list[ScoredClip]:
+    """Score clips with rewards that run in one place; what fails has the reason as its score.
+
+    Raises:
+        UserError: The rewards cannot work for any clip.
+        PluginError: The scorer broke its contract.
+    """
+    names = [reward.name for reward in rewards]
+    with_reference = any(Requirement.REFERENCE in reward.requires for reward in rewards)
+    try:
+        scored = scorer.score(clips, names, with_reference=with_reference)
+    except UserError:
+        raise
+    except ScoreUnavailable as error:
+        return _missing(str(error), len(clips), names, applicable=not isinstance(error, ScoreNotApplicable))
+    except Exception as error:  # noqa: BLE001 - becomes the reason of the scores, and is logged
+        log.warning("rewards that run elsewhere failed", rewards=names, reason=describe_exception(error))
+        return _missing(describe_exception(error), len(clips), names)
+    if len(scored) != len(clips) or any(own.scores.keys() != set(names) for own in scored):
+        raise PluginError(
+            f"{type(scorer).__name__} must return scores of {names} for each of {len(clips)} clips, received "
+            f"{[sorted(own.scores) for own in scored][:3]}."
+        )
+    return scored
+
+
+def _missing(reason: str, count: int, names: Sequence[str], *, applicable: bool = True) -> list[ScoredClip]:
+    return [ScoredClip({name: Score.unavailable(reason, applicable=applicable) for name in names})] * count
+
+
+def start_placed(rewards: Sequence[Reward], clips: Sequence[Clip]) -> list[Future[list[ScoredClip]]]:
+    """Begin to score clips elsewhere, while the caller scores them here.
+
+    Args:
+        rewards: Rewards, of which those that are `PlacedReward` are used.
+        clips: Clips.
+
+    Returns:
+        Per place, the future scores.
+    """
+    groups: dict[int, list[PlacedReward]] = {}
+    for reward in rewards:
+        if isinstance(reward, PlacedReward):
+            groups.setdefault(id(reward.scorer), []).append(reward)
+    return [_in_thread(score_placed, own[0].scorer, clips, own) for own in groups.values()]
+
+
+def _in_thread(function: Callable[..., T], *args: Any) -> Future[T]:
+    """Call a function in a thread that does not keep the process from ending, as those of an executor do."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args))
+        except BaseException as error:  # noqa: BLE001 - raised by `Future.result`
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="placed rewards", daemon=True).start()
+    return future

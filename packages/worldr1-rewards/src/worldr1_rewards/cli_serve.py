@@ -1,0 +1,159 @@
+"""`worldr1 serve`: the rewards of a manifest behind HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("manifest", type=_PATH)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; other than loopback needs --token-env.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True, help="Port; 0 for a free one.")
+@click.option("--uds", type=_PATH, help="Unix socket to listen on, instead of --host and --port.")
+@click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")
+@click.option(
+    "--device", "devices", multiple=True, help="Device of a worker; repeat it for several.  [default: the manifest's]"
+)
+@click.option("--token-env", help="Environment variable with the token that requests must bring.")
+@click.option("--tls-cert", type=_PATH, help="TLS certificate (PEM).")
+@click.option("--tls-key", type=_PATH, help="Private key of the certificate (PEM).")
+@click.option(
+    "--max-requests",
+    type=click.IntRange(1, 10**5),
+    default=64,
+    show_default=True,
+    help="Requests received, queued and scored at once; more are answered with 429.",
+)
+@click.option(
+    "--max-batch-clips",
+    type=click.IntRange(1, 10**4),
+    default=8,
+    show_default=True,
+    help="Clips of several requests that are scored together; 1 scores every request alone.",
+)
+@click.option(
+    "--max-body-mib", type=click.IntRange(1, 2**20), default=1024, show_default=True, help="Largest body of a request."
+)
+@click.option(
+    "--max-queued-mib",
+    type=click.IntRange(1, 2**30),
+    default=4096,
+    show_default=True,
+    help="Largest sum of the bodies of all requests.",
+)
+@click.option("--max-clips", type=click.IntRange(1, 10**5), default=64, show_default=True, help="Clips per request.")
+@click.option("--max-frames", type=click.IntRange(1, 10**6), default=1024, show_default=True, help="Frames per video.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1, 2**31),
+    default=4096 * 2304,
+    show_default=True,
+    help="Height times width of a frame.",
+)
+@click.option(
+    "--max-decoded-mib",
+    type=click.IntRange(1, 2**20),
+    default=4096,
+    show_default=True,
+    help="Decoded float32 frames of a request.",
+)
+@click.option(
+    "--start-seconds",
+    type=click.FloatRange(1, 86400),
+    default=1800.0,
+    show_default=True,
+    help="Time for the models to load.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(1, 86400),
+    default=60.0,
+    show_default=True,
+    help="Time to finish requests after SIGTERM.",
+)
+@click.option("--stop-with-input", is_flag=True, help="Stop when the standard input ends.")
+@click.pass_context
+def serve(
+    context: click.Context,
+    manifest: Path,
+    host: str,
+    port: int,
+    uds: Path | None,
+    rewards: str | None,
+    devices: tuple[str, ...],
+    token_env: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    max_requests: int,
+    max_batch_clips: int,
+    max_body_mib: int,
+    max_queued_mib: int,
+    max_clips: int,
+    max_frames: int,
+    max_pixels: int,
+    max_decoded_mib: int,
+    start_seconds: float,
+    drain_seconds: float,
+    stop_with_input: bool,
+) -> None:
+    """Serve the rewards of MANIFEST over HTTP.
+
+    Prints the address once models are loaded. Every reward that is served runs here; placements in the manifest are
+    ignored, so that one manifest serves and asks. SIGTERM finishes the requests that are under way.
+    """
+    from worldr1_core.errors import require
+
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        require(module, extra="worldr1-rewards[serve]")
+
+    from worldr1_rewards.serving.limits import MIB, Limits
+    from worldr1_rewards.serving.server import ListenSettings, run_server
+    from worldr1_rewards.serving.service import ServiceSettings
+
+    program = {} if context.parent is None else context.parent.params
+    settings = ServiceSettings(
+        manifest=manifest,
+        rewards=None if rewards is None else [name.strip() for name in rewards.split(",") if name.strip()],
+        devices=devices or (None,),
+        limits=Limits(
+            body_bytes=max_body_mib * MIB,
+            clips=max_clips,
+            frames=max_frames,
+            pixels=max_pixels,
+            decoded_bytes=max_decoded_mib * MIB,
+        ),
+        max_requests=max_requests,
+        max_queued_bytes=max_queued_mib * MIB,
+        max_batch_clips=max_batch_clips,
+        start_seconds=start_seconds,
+        log_level=program.get("log_level", "info"),
+        log_json=program.get("log_json", False),
+    )
+    listen = ListenSettings(
+        host=host,
+        port=port,
+        socket_path=uds,
+        token=None if token_env is None else _read_token(token_env),
+        certificate=tls_cert,
+        key=tls_key,
+        drain_seconds=drain_seconds,
+        stop_with_input=stop_with_input,
+    )
+    run_server(settings, listen, click.echo)
+
+
+def _read_token(name: str) -> str:
+    from worldr1_core.errors import UserError
+
+    token = os.environ.get(name, "").strip() if name.isidentifier() else ""
+    if not token:
+        raise UserError(
+            f"--token-env names the environment variable that holds the token, and {name!r} is not set. "
+            "Give the name of the variable, not the token."
+        )
+    return token

@@ -1,0 +1,134 @@
+"""The places of the manifest: a server at an address, and a worker that this process starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from worldr1_core.component import ComponentConfig
+from worldr1_core.errors import UserError, require
+from worldr1_core.placement import PlacedPart, Placement, RemoteScorer
+from worldr1_rewards.serving.environments import EnvironmentOptions
+
+Url = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class EndpointPlacement(Placement):
+    """A server that `worldr1 serve` started, or several that share the work.
+
+    The options of rewards, reconstructor and judge are compared with those of the server before the first clip is
+    sent. A server that does not answer is asked again, and others take over; if all fail, the scores are missing.
+    """
+
+    class Config(ComponentConfig):
+        """Options of the placement `endpoint`."""
+
+        url: Url | Annotated[list[Url], Field(min_length=1, max_length=1000)] = Field(
+            description="Root of the server, `http://…` or `https://…`, or a list of servers of the same manifest."
+        )
+        token_env: str | None = Field(
+            default=None, description="Name of the environment variable that holds the server's token; null for none."
+        )
+        ca_file: str | None = Field(
+            default=None, min_length=1, description="Certificates (PEM) that are trusted, instead of the usual ones."
+        )
+        timeout: float = Field(
+            default=600.0, gt=0, le=86400, description="Seconds to wait for the scores of a batch, repeats included."
+        )
+        patience: float = Field(
+            default=60.0,
+            ge=0,
+            le=86400,
+            description="Seconds for which a server that cannot be reached is asked again.",
+        )
+
+    config: Config
+
+    def connect(self, part: PlacedPart) -> RemoteScorer:
+        """See `Placement.connect`.
+
+        Raises:
+            UserError: The address or the token cannot be used, or the server has other rewards.
+            WorldR1Error: No server answers.
+        """
+        require("httpx", extra="worldr1-rewards[serve]")
+        from worldr1_rewards.serving.client import ClientSettings, ScoringClient
+        from worldr1_rewards.serving.served_rewards import ServedRewards
+
+        config = self.config
+        urls = [config.url] if isinstance(config.url, str) else config.url
+        for url in urls:
+            _check_url(url)
+        settings = ClientSettings(
+            urls=urls,
+            token=None if config.token_env is None else _token(config.token_env),
+            ca_file=None if config.ca_file is None else Path(config.ca_file),
+            timeout=config.timeout,
+            patience=config.patience,
+        )
+        return ServedRewards(ScoringClient(settings), part, f"The server at {', '.join(urls)}")
+
+
+class WorkerPlacement(Placement):
+    """A process that is started for the run and ends with it, on this machine.
+
+    It is the server of `worldr1 serve` on a Unix socket. With `environment` it runs in a virtual environment of its
+    own, which is made by uv before the run starts and kept for later runs.
+    """
+
+    class Config(ComponentConfig):
+        """Options of the placement `worker`."""
+
+        environment: EnvironmentOptions | None = Field(
+            default=None, description="Virtual environment of the worker; null for that of this process."
+        )
+        torch_device: str | None = Field(
+            default=None,
+            pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+            description="Torch device of the worker; null for that of the manifest.",
+        )
+        timeout: float = Field(
+            default=3600.0, gt=0, le=86400, description="Seconds for a batch, after which the worker counts as stuck."
+        )
+        start_timeout: float = Field(
+            default=1800.0, ge=1, le=86400, description="Seconds for the worker to load its models."
+        )
+
+    config: Config
+
+    def connect(self, part: PlacedPart) -> RemoteScorer:
+        """See `Placement.connect`.
+
+        Raises:
+            UserError: The environment cannot be made, or the rewards cannot run in it.
+            WorldR1Error: The worker could not be started.
+        """
+        for module in ("httpx", "fastapi", "uvicorn", "prometheus_client"):
+            if module == "httpx" or self.config.environment is None:
+                require(module, extra="worldr1-rewards[serve]")
+        from worldr1_rewards.serving.local_worker import LocalWorker
+
+        return LocalWorker(self.config, part)
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise UserError(
+            f"The url of an endpoint is http://HOST:PORT or https://HOST:PORT, received {url!r}. A token belongs in an "
+            "environment variable that token_env names."
+        )
+
+
+def _token(name: str) -> str:
+    token = os.environ.get(name, "").strip() if name.isidentifier() else ""
+    if not token:
+        raise UserError(
+            "token_env names the environment variable that holds the server's token, and this variable is not set. "
+            "Give the name of the variable, not the token."
+        )
+    return token

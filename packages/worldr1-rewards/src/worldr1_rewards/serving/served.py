@@ -1,0 +1,27 @@
+"""Choice of the rewards that a server has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worldr1_core.errors import ManifestError
+from worldr1_core.manifest import Manifest, RewardSpec
+from worldr1_core.registry import Registry
+from worldr1_core.reward_choice import choose_rewards
+
+
+def choose_served(manifest: Manifest, names: Sequence[str] | None, registry: Registry) -> list[RewardSpec]:
+    """Return the rewards that a server has.
+
+    Args:
+        manifest: Manifest of the server.
+        names: Rewards to serve; `None` for all of the manifest.
+        registry: Where names are looked up.
+
+    Raises:
+        UserError: A reward is unknown, or there is none.
+    """
+    chosen = choose_rewards(manifest.rewards if names is None else list(names), manifest.rewards, registry)
+    if not chosen:
+        raise ManifestError("The manifest names no reward to serve. Add one under `rewards:`, or name it in --rewards.")
+    return [choice.source for choice in chosen if isinstance(choice.source, RewardSpec)]

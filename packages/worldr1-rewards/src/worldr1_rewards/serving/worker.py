@@ -1,0 +1,159 @@
+"""The process that scores for a server, one per device: `python -m worldr1_rewards.serving.worker DESCRIPTOR`.
+
+It holds the models. The server holds the connections, so that a worker that dies takes no connection with it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worldr1_core.compose import ScoringComponents, compose_scoring
+from worldr1_core.errors import UserError, WorldR1Error, describe_exception
+from worldr1_core.log import configure_logging, get_logger
+from worldr1_core.manifest import load_manifest
+from worldr1_core.placement import ScoredClip
+from worldr1_core.plugins import installed
+from worldr1_core.provenance import versions
+from worldr1_core.scoring import ScoringEngine
+from worldr1_rewards.serving.answers import encode_answer
+from worldr1_rewards.serving.composition import describe_composition
+from worldr1_rewards.serving.limits import Limits
+from worldr1_rewards.serving.messages import ConnectionLost, Message, receive, send
+from worldr1_rewards.serving.requests import decode_clips, parse_request
+from worldr1_rewards.serving.served import choose_served
+from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    payload: bytes = b""
+    code: ErrorCode | None = None
+    message: str = ""
+
+    def document(self) -> dict[str, Any]:
+        return {"length": len(self.payload), "code": self.code, "message": self.message}
+
+
+class Worker:
+    """Scores the requests of one server.
+
+    Args:
+        settings: Manifest, rewards, device and limits, as the server sends them.
+
+    Raises:
+        UserError: The composition cannot be created.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        registry = installed().registry
+        manifest = load_manifest(settings["manifest"], registry)
+        rewards = choose_served(manifest, settings["rewards"], registry)
+        self._limits = Limits.model_validate(settings["limits"])
+        self._components = compose_scoring(manifest, registry, only=rewards, device=settings["device"])
+        self.composition = describe_composition(rewards, manifest.reconstructor, manifest.judge, registry)
+
+    def score(self, files: Sequence[int], rewards: Sequence[str]) -> list[_Outcome]:
+        """Score requests together.
+
+        Args:
+            files: Descriptor of the body of each request.
+            rewards: Rewards that all of them ask for.
+
+        Returns:
+            One outcome per request.
+        """
+        clips: list[Any] = []
+        counts: list[int | _Outcome] = []
+        for file in files:
+            try:
+                body = memoryview(mmap.mmap(file, os.fstat(file).st_size, access=mmap.ACCESS_COPY))
+                own = decode_clips(body, parse_request(body, self._limits))
+                counts.append(len(own))
+                clips += own
+            except RequestFailed as error:
+                counts.append(_Outcome(code=error.code, message=str(error)))
+        try:
+            scored = _score(self._components.subset(rewards), clips)
+        except UserError as error:
+            return [_Outcome(code=ErrorCode.NOT_USABLE, message=str(error)) for _ in files]
+        except Exception as error:  # noqa: BLE001 - the requests fail with it, and the worker goes on
+            log.error("scoring failed", reason=describe_exception(error))
+            return [_Outcome(code=ErrorCode.FAILED, message=describe_exception(error)) for _ in files]
+        outcomes = []
+        for count in counts:
+            if isinstance(count, int):
+                outcomes.append(_Outcome(encode_answer(scored[:count])))
+                del scored[:count]
+            else:
+                outcomes.append(count)
+        return outcomes
+
+
+def _score(components: ScoringComponents, clips: list[Any]) -> list[ScoredClip]:
+    scored = []
+    if clips:
+        for result in ScoringEngine(components).score(clips, batch_size=len(clips)):
+            timings = {name: seconds for name, seconds in result.timings.items() if name != "total"}
+            scored.append(ScoredClip(result.scores, timings))
+            del result  # its reconstruction would stay in memory while the next one is read
+    return scored
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer messages until the server closes the connection."""
+    settings = receive(channel).document
+    configure_logging(settings["log_level"], json=settings["log_json"])
+    try:
+        worker = Worker(settings)
+    except WorldR1Error as error:
+        send(channel, Message({"error": str(error), "user": isinstance(error, UserError)}))
+        return
+    send(channel, Message({"composition": worker.composition.model_dump(mode="json"), "versions": versions()}))
+    while True:
+        message = receive(channel)
+        try:
+            outcomes = worker.score(message.files, message.document["rewards"])
+        finally:
+            for file in message.files:
+                os.close(file)
+        payload = b"".join(outcome.payload for outcome in outcomes)
+        send(channel, Message({"outcomes": [outcome.document() for outcome in outcomes]}, payload))
+
+
+def _end_with_server(channel: socket.socket) -> None:
+    """End this process when its server is gone, also while it scores."""
+    hung_up = getattr(select, "POLLRDHUP", select.POLLHUP)
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(channel.fileno(), hung_up)
+        poll.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="server", daemon=True).start()
+
+
+def main() -> None:
+    """Entry point; the argument is the descriptor of the connection to the server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when its workers stop
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        _end_with_server(channel)
+        try:
+            serve(channel)
+        except ConnectionLost:
+            return
+
+
+if __name__ == "__main__":
+    main()
