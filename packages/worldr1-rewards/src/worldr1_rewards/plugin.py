@@ -77,10 +77,20 @@ def worldr1_register_judges() -> dict[str, str]:
 
 
 @hookimpl
+def worldr1_register_placements() -> dict[str, str]:
+    """A server at an address, and a worker that the run starts."""
+    return {
+        "endpoint": "worldr1_rewards.serving.placements:EndpointPlacement",
+        "worker": "worldr1_rewards.serving.placements:WorkerPlacement",
+    }
+
+
+@hookimpl
 def worldr1_register_commands() -> dict[str, str]:
     """`worldr1 score`, `worldr1 eval`, `worldr1 probe` and `worldr1 export-nerfstudio`."""
     return {
         "score": "worldr1_rewards.cli:score",
+        "serve": "worldr1_rewards.cli_serve:serve",
         "eval": "worldr1_rewards.cli_eval:evaluate",
         "probe": "worldr1_rewards.cli_probe:probe",
         "export-nerfstudio": "worldr1_rewards.cli_export:export_nerfstudio",
