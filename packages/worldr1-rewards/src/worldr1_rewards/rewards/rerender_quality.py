@@ -3,7 +3,8 @@
 A squared error by itself depends on texture, contrast and noise. Two measures here do not:
 
 - *agreement*: every pixel's error relative to what a displacement by a third of a pixel of a 64-pixel picture, and
-  noise of three hundredths, would cause there. Fine texture is allowed larger errors than a plain wall.
+  noise of three hundredths, would cause there. Fine texture is allowed larger errors than a plain wall, and counts
+  more: a plain wall agrees whatever the geometry.
 - *burst*: how far the error of one frame rises above that of its neighbours, after any displacement by up to two
   pixels is forgiven, as a share of the frames' variance. The errors of an honest clip change smoothly as its camera
   moves; what appears, vanishes or jumps shows as a burst, whatever the clip's own level of errors and contrast.
@@ -23,6 +24,8 @@ DISPLACEMENT = 0.35
 """Pixels at that side by which content may be off before a pixel loses half."""
 NOISE = 0.03
 """Standard deviation of each colour channel that costs a plain pixel half."""
+PLAIN_WEIGHT = 0.1
+"""Weight of a pixel without texture, beside up to 1 more for texture."""
 REACH = 2
 """Pixels at that side by which content may be displaced in `error_burst`."""
 FLAT = 0.01
@@ -32,10 +35,11 @@ NEIGHBOURHOOD = 3
 
 
 def agreement(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
-    """Mean over the covered pixels of 1 / (1 + e / (g d² + 3 n²)), `(T,)` in [0, 1]; NaN where nothing is covered.
+    """Weighted mean over the covered pixels of 1 / (1 + e / (g d² + 3 n²)), `(T,)` in [0, 1].
 
     e is the squared error of RGB, averaged over 3 × 3 pixels; g the larger squared gradient of frame and re-render
-    nearby, d = `DISPLACEMENT`, n = `NOISE`.
+    nearby, d = `DISPLACEMENT`, n = `NOISE`. The weight is `PLAIN_WEIGHT` + g / (g + 3 n²), times the coverage; NaN
+    where nothing is covered.
 
     Args:
         prediction: `(T, 3, H, W)` re-render.
@@ -50,7 +54,8 @@ def agreement(prediction: Tensor, frames: Tensor, coverage: Tensor) -> Tensor:
     padded = functional.pad(error[:, None], (1, 1, 1, 1), mode="replicate")
     local = functional.avg_pool2d(padded, 3, 1)[:, 0]
     share = 1 / (1 + local / (DISPLACEMENT**2 * energy + 3 * NOISE**2))
-    return metrics.masked_mean(share, weight)
+    texture = energy / (energy + 3 * NOISE**2)
+    return metrics.masked_mean(share, weight * (PLAIN_WEIGHT + texture))
 
 
 def _gradient_energy(images: Tensor) -> Tensor:
