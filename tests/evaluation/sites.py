@@ -20,12 +20,14 @@ CHEAP = ("contrast", "mean-gradient")
 """Metrics of the frames alone."""
 
 
-def write_set(folder: Path, prompts: list[str], *, contrast: float, seeds: int = 1) -> Path:
+def write_set(
+    folder: Path, prompts: list[str], *, contrast: float, seeds: int = 1, size: int = 16, num_frames: int = 3
+) -> Path:
     """One noisy video per prompt and seed, with the naming of VBench."""
     for index, prompt in enumerate(prompts):
         for seed in range(seeds):
             draws = torch.Generator().manual_seed(10 * index + seed)
-            frames = (0.5 + contrast * (torch.rand(3, 3, 16, 16, generator=draws) - 0.5)).clamp(0, 1)
+            frames = (0.5 + contrast * (torch.rand(num_frames, 3, size, size, generator=draws) - 0.5)).clamp(0, 1)
             write_video(Video(frames), folder / f"{prompt}-{seed}.safetensors")
     return folder
 

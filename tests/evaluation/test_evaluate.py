@@ -10,9 +10,11 @@ import torch
 
 from evaluation.sites import CHEAP, FatalSpec, write_set
 from worldr1_core.errors import UnknownNameError, UserError
-from worldr1_rewards import evaluate
+from worldr1_rewards import EvalResult, evaluate
 from worldr1_rewards.evaluation import runner
+from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.measure import VideoMeasurer
+from worldr1_rewards.evaluation.records import VideoRecord
 from worldr1_rewards.scoring import Scorer
 
 PROMPTS = [f"Camera {move}. A cat, {name}" for move in ("push in", "pan left") for name in ("red", "blue", "green")]
@@ -177,3 +179,11 @@ def test_metric_of_torchmetrics_has_the_mean_of_the_evaluation(sets):
     assert metric.higher_is_better
     with pytest.raises(UserError, match="no column 'contrst'"):
         VideoMetric("contrast", column="contrst")
+
+
+def test_videos_that_stand_still_are_named_beside_their_perfect_psnr():
+    records = [VideoRecord("still", f"{i}.mp4", "a", i, 0, "none", values={"psnr": 100.0}) for i in range(3)]
+    records += [VideoRecord("moving", f"{i}.mp4", "a", i, 0, "none", values={"psnr": 30.0}) for i in range(3)]
+    warnings = EvalResult(records, [Column("psnr")]).warnings
+    assert next(w for w in warnings if "hardly move" in w).startswith("3 of 3 videos of still hardly move")
+    assert not any("videos of moving hardly" in warning for warning in warnings)

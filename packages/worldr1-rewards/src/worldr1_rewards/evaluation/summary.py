@@ -15,6 +15,8 @@ ALL = ("all", "all")
 """Split and group of all videos."""
 FEW_PROMPTS = 20
 """Number of prompts below which intervals are too rough for a claim."""
+STILL_PSNR = 60.0
+"""PSNR in dB of a re-render that only a clip without motion reaches."""
 SUMS = ("rot_err", "trans_err", "cam_mc")
 """Columns that are sums over the frames."""
 
@@ -159,6 +161,7 @@ def _warnings(
         *_unpaired(records, methods, baseline),
         *_unequal_lengths(records, columns),
         *_failures(records, methods),
+        *_still(records, methods),
         *_unclear(comparisons, columns, baseline),
     ]
 
@@ -208,6 +211,19 @@ def _failures(records: Sequence[VideoRecord], methods: Sequence[str]) -> list[st
             found.append(
                 f"{len(unread)} of {len(own)} videos of {method} could not be measured at all (first: "
                 f"{unread[0].error}); means leave them out."
+            )
+    return found
+
+
+def _still(records: Sequence[VideoRecord], methods: Sequence[str]) -> list[str]:
+    found = []
+    for method in methods:
+        own = _of(records, method)
+        still = sum(record.values.get("psnr", 0.0) >= STILL_PSNR for record in own)
+        if still:
+            found.append(
+                f"{still} of {len(own)} videos of {method} hardly move: equal frames are re-rendered perfectly, and "
+                "PSNR, SSIM and LPIPS say nothing about them. Read the camera columns, consistency or motion."
             )
     return found
 

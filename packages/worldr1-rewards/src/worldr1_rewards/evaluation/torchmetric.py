@@ -19,7 +19,7 @@ else:
     Metric = require("torchmetrics", extra="worldr1-rewards[eval]").Metric
 
 
-class VideoMetric(Metric):  # type: ignore[misc]  # torchmetrics is not installed where types are checked
+class VideoMetric(Metric):
     """Mean of a metric over videos, synchronised between processes as torchmetrics does.
 
     Videos without a value are left out of the mean; `num_failed` counts those that failed.
@@ -56,7 +56,7 @@ class VideoMetric(Metric):  # type: ignore[misc]  # torchmetrics is not installe
             self.add_state(name, default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
     @property
-    def higher_is_better(self) -> bool:  # type: ignore[override]  # torchmetrics has a class attribute
+    def higher_is_better(self) -> bool:
         """Direction of the column."""
         return self.column.higher_is_better
 

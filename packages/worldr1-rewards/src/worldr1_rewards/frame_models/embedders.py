@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from worldr1_core.weights_source import WeightsSource
-from worldr1_rewards.frame_models.frames import for_clip, for_dino
-from worldr1_rewards.pretrained import model_from_pretrained
+from worldr1_rewards.frame_models.frames import SIDE, for_clip, for_dino
+from worldr1_rewards.pretrained import find_file, model_from_pretrained
 
 CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
 DINO_B16 = "facebook/dino-vitb16"
@@ -56,8 +58,8 @@ def load_clip(source: WeightsSource, *, device: str = "cpu", batch_size: int = 8
     """
     from transformers import CLIPVisionModelWithProjection
 
-    model = model_from_pretrained(CLIPVisionModelWithProjection, source, "CLIP").to(device)
-    side = int(model.config.image_size)  # type: ignore[union-attr]  # modules type their attributes as tensors
+    model: Any = model_from_pretrained(CLIPVisionModelWithProjection, source, "CLIP").to(device)
+    side = int(model.config.image_size)
     return Embedder(
         lambda frames: for_clip(frames, side),
         lambda pixels: model(pixel_values=pixels).image_embeds,
@@ -83,9 +85,9 @@ def load_dino(source: WeightsSource, *, device: str = "cpu", batch_size: int = 8
     from transformers import AutoModel
 
     options = {"add_pooling_layer": False} if _is_vit(source) else {}
-    model = model_from_pretrained(AutoModel, source, "DINO", **options).to(device)
+    model: Any = model_from_pretrained(AutoModel, source, "DINO", **options).to(device)
     known = {"interpolate_pos_encoding": True} if _is_vit(source) else {}
-    side = int(model.config.image_size) if options else 224  # type: ignore[union-attr]  # see load_clip
+    side = int(model.config.image_size) if options else SIDE  # DINOv2's own size is that of its last training
     return Embedder(
         lambda frames: for_dino(frames, side),
         lambda pixels: model(pixel_values=pixels, **known).last_hidden_state[:, 0],
@@ -96,9 +98,5 @@ def load_dino(source: WeightsSource, *, device: str = "cpu", batch_size: int = 8
 
 def _is_vit(source: WeightsSource) -> bool:
     """Return True for the architecture `vit`; DINOv2 always interpolates and has no pooling layer to leave out."""
-    import json
-
-    from worldr1_rewards.pretrained import find_file
-
     config = json.loads(find_file(source, "config.json", "DINO").read_text(encoding="utf-8"))
     return config.get("model_type") == "vit"
