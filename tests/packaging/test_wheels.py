@@ -72,6 +72,13 @@ def test_worldr1_rewards_alone_scores_an_mp4(wheels: Path, tmp_path: Path) -> No
     line = json.loads(done.stdout)
     assert line["total"] > 0
     assert (tmp_path / "page.html").exists()
+    write_video(Video(world.frames), tmp_path / "videos" / f"{world.prompt}-0.mp4")
+    (tmp_path / "prompts.txt").write_text(world.prompt, encoding="utf-8")
+    sets = ("--videos", "A=videos", "--prompts", "prompts.txt", "--metrics", "psnr", "--workers", "1", "--out", "out")
+    done = run(bin_folder, "eval", *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["means"]["A"]["psnr"] > 20
+    assert "pip install worldr1-train" in run(bin_folder, "eval", "manifest.yaml", cwd=tmp_path).stderr
     for absent in ("trl", "diffusers", "nerfstudio", "accelerate", "pytest"):
         code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({absent!r}) is not None)"
         assert subprocess.run([bin_folder / "python", "-c", code], check=False).returncode == 0, (

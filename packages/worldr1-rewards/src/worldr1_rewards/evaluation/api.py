@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worldr1_core.clip import Clip
+from worldr1_core.compose import resolve_device
 from worldr1_core.errors import UserError, shorten, suggest
 from worldr1_core.files import check_writable_folder
 from worldr1_core.manifest import Manifest
@@ -258,7 +259,7 @@ def _settings(spec: MeasurerSpec) -> dict[str, Any]:
         "reconstructor": spec.reconstructor
         or (None if manifest.reconstructor is None else manifest.reconstructor.model_dump()),
         "judge": None if manifest.judge is None else manifest.judge.model_dump(),
-        "device": spec.device or manifest.device,
+        "device": resolve_device(spec.device or manifest.device),
     }
     settings: dict[str, Any] = json.loads(json.dumps(dump))
     return settings
