@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -240,6 +242,21 @@ def test_a_reward_that_fails_is_a_missing_score(start_server, make_reward, tmp_p
     (scored,) = start_server(path=path).client().score([make_clip()], ["test-fails", "test-nan"])
     assert scored.scores["test-fails"].reason == "no texture"
     assert scored.scores["test-nan"].reason == "reward 'test-nan' returned nan without a reason"
+
+
+def test_a_server_runs_what_its_manifest_places_elsewhere(start_server, manifest, make_clip):
+    away = "placement: {name: endpoint, url: 'http://127.0.0.1:9'}"
+    manifest.write_text(
+        f"version: 1\ndevice: cpu\nreconstructor: {{name: direct, {away}}}\n"
+        f"rewards: [{{name: contrast, {away}}}, {{name: trajectory}}]\n"
+    )
+    (scored,) = start_server().client().score([make_clip()], ["contrast"])
+    assert scored.scores["contrast"].reason is None
+
+
+def test_the_process_that_holds_the_connections_imports_no_torch():
+    code = "import sys, worldr1_rewards.serving.server; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_metrics_count_requests(server, make_clip):

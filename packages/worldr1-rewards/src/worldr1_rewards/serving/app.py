@@ -170,7 +170,7 @@ class _Exchange:
             raise RequestFailed(ErrorCode.UNAVAILABLE, "No worker is ready.", retry_after=1)
         self._service.queue.admit(num_bytes)
         try:
-            body = BodyFile(num_bytes)
+            body = _make_body(num_bytes)
             try:
                 await self._receive(body)
                 job = await self._job(body)
@@ -277,6 +277,13 @@ class _Exchange:
         if remaining <= 0:
             raise RequestFailed(ErrorCode.DEADLINE, "The time for this request is over.")
         return remaining
+
+
+def _make_body(num_bytes: int) -> BodyFile:
+    try:
+        return BodyFile(num_bytes)
+    except OSError as error:
+        raise RequestFailed(ErrorCode.UNAVAILABLE, f"The server has no room for the body: {error}.") from error
 
 
 async def _answer_failure(request: Request, error: Exception) -> JSONResponse:

@@ -29,7 +29,7 @@ from worldr1_rewards.serving.composition import describe_composition
 from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.messages import ConnectionLost, Message, receive, send
 from worldr1_rewards.serving.requests import decode_clips, parse_request
-from worldr1_rewards.serving.served import choose_served
+from worldr1_rewards.serving.served import choose_served, without_placements
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
 
 log = get_logger(__name__)
@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         registry = installed().registry
-        manifest = load_manifest(settings["manifest"], registry)
+        manifest = without_placements(load_manifest(settings["manifest"], registry))
         rewards = choose_served(manifest, settings["rewards"], registry)
         self._limits = Limits.model_validate(settings["limits"])
         self._components = compose_scoring(manifest, registry, only=rewards, device=settings["device"])
