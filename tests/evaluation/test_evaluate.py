@@ -66,6 +66,9 @@ def test_files_hold_the_cells_and_published_figures_are_marked(sets, tmp_path):
         rows = [row for row in csv.DictReader(stream) if (row["split"], row["column"]) == ("all", "contrast")]
     assert [float(row["mean"]) for row in rows] == [result.means()[method]["contrast"] for method in ("base", "ours")]
     assert r"\toprule" in (tmp_path / "out" / "table.tex").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "base: Camera push in. A cat, red-0.safetensors" in page
+    assert "<script>" not in page.split("</main>")[0]
     assert "## Camera move: push in" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 

@@ -58,9 +58,9 @@ def evaluate(
     """Measure sets of videos and compare them, or measure a model.
 
     Sets of videos: worldr1 eval --videos A=DIR --videos B=DIR --prompts FILE --out DIR writes results.json, table.csv,
-    table.md and table.tex into DIR. Videos meet their prompts by name, <prompt>-<n>.mp4, or, sorted, by position. A
-    MANIFEST gives metrics, options and reconstructor. A run that was interrupted continues with the same command. A
-    video that cannot be read is reported, the others are measured, and the exit code is 2.
+    table.md, table.tex and report.html into DIR. Videos meet their prompts by name, <prompt>-<n>.mp4, or, sorted, by
+    position. A MANIFEST gives metrics, options and reconstructor. A run that was interrupted continues with the same
+    command. A video that cannot be read is reported, the others are measured, and the exit code is 2.
 
     Model: worldr1 eval MANIFEST generates the test videos of the manifest and scores them, without training; with one
     unnamed --videos DIR it scores that folder instead. This needs worldr1-train.

@@ -14,13 +14,14 @@ from worldr1_core.files import atomic_write_text
 from worldr1_core.provenance import versions
 from worldr1_rewards.evaluation import formats
 from worldr1_rewards.evaluation.columns import Column
+from worldr1_rewards.evaluation.page import evaluation_page
 from worldr1_rewards.evaluation.published import published_tables
 from worldr1_rewards.evaluation.records import VideoRecord
 from worldr1_rewards.evaluation.statistics import Comparison, Estimate
 from worldr1_rewards.evaluation.summary import Summary, summarise
 from worldr1_rewards.evaluation.tables import Table, make_tables
 
-RESULTS, CSV, MARKDOWN, LATEX = "results.json", "table.csv", "table.md", "table.tex"
+RESULTS, CSV, MARKDOWN, LATEX, PAGE = "results.json", "table.csv", "table.md", "table.tex", "report.html"
 """Files of an evaluation, beside the records."""
 
 
@@ -127,7 +128,7 @@ class EvalResult:
         }
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write `results.json`, `table.csv`, `table.md` and `table.tex`.
+        """Write `results.json`, `table.csv`, `table.md`, `table.tex` and `report.html`.
 
         Args:
             folder: Created if it does not exist.
@@ -142,6 +143,7 @@ class EvalResult:
             CSV: formats.csv_text(self.summary, self.columns, self.baseline),
             MARKDOWN: self.to_markdown(),
             LATEX: self.to_latex(),
+            PAGE: evaluation_page(self.tables(), self.warnings, self.videos, self.columns, versions()),
             RESULTS: json.dumps(self.as_data(), indent=1, ensure_ascii=True, allow_nan=False) + "\n",
         }
         for name, text in contents.items():
