@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from worldr1_core.component import ComponentConfig
 from worldr1_core.placement import PlacedPart, Placement, RemoteScorer, ScoredClip
@@ -25,7 +26,7 @@ class FakeScorer(RemoteScorer):
 class Away(Placement):
     """Connects to a `FakeScorer`."""
 
-    scorers: list[FakeScorer] = []
+    scorers: ClassVar[list[FakeScorer]] = []
 
     class Config(ComponentConfig):
         host: str = "here"

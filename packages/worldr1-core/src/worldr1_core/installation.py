@@ -46,6 +46,11 @@ def unmet(requirement: Requirement) -> str | None:
     return None if fits else f"{requirement.name} {version} is installed, {requirement.specifier} is needed"
 
 
+def all_requirements_of(distribution: str) -> list[Requirement]:
+    """Requirements of a distribution, those of its extras included."""
+    return [Requirement(text) for text in metadata.requires(distribution) or []]
+
+
 def requirements_of(distribution: str, extra: str = "") -> Iterator[Requirement]:
     """Requirements of a distribution that apply here.
 
@@ -53,8 +58,7 @@ def requirements_of(distribution: str, extra: str = "") -> Iterator[Requirement]
         distribution: Installed.
         extra: Those that this extra adds; without it, those of the bare distribution.
     """
-    for text in metadata.requires(distribution) or []:
-        requirement = Requirement(text)
+    for requirement in all_requirements_of(distribution):
         bare = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if not extra:
             if bare:

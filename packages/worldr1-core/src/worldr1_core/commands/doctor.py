@@ -10,13 +10,18 @@ from typing import Any
 import click
 
 from worldr1_core.commands.plugins import describe
-from worldr1_core.installation import LOW_DISK, broken_requirements, devices, disks, extras_of, settings
+from worldr1_core.installation import (
+    LOW_DISK,
+    all_requirements_of,
+    broken_requirements,
+    devices,
+    disks,
+    extras_of,
+    settings,
+)
 from worldr1_core.plugins import Installed, installed
 from worldr1_core.provenance import versions
 from worldr1_core.tables import print_tables
-
-LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "trl", "peft", "lpips", "pycolmap", "nerfstudio")
-"""Libraries whose versions decide what works, where they are installed."""
 
 
 @click.command()
@@ -45,7 +50,7 @@ def examine(found: Installed) -> dict[str, Any]:
         components.setdefault(entry.kind, []).append(entry.name)
     report = {
         "system": f"{platform.platform()}, {platform.machine()}",
-        "versions": {**versions(*filter(_is_installed, LIBRARIES))},
+        "versions": versions(*filter(_is_installed, _libraries(distributions))),
         "devices": devices(),
         "extras": [row for name in distributions for row in extras_of(name)],
         "plugins": {kind: sorted(names) for kind, names in sorted(components.items())},
@@ -61,6 +66,12 @@ def _is_installed(distribution: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _libraries(distributions: list[str]) -> list[str]:
+    """Return what the distributions require, with and without extras."""
+    required = {requirement.name for name in distributions for requirement in all_requirements_of(name)}
+    return sorted(required - set(distributions))
 
 
 def _plugin_problems(found: Installed) -> list[str]:
