@@ -162,6 +162,24 @@ def test_sigterm_finishes_what_was_begun(server, tmp_path):
     assert not is_running(worker)
 
 
+def test_a_server_that_is_started_again_answers_the_waiting_client(tmp_path, environment):
+    first = ServerProcess(tmp_path, environment)
+    port = first.url.rpartition(":")[2]
+    clip = clip_that_waits(tmp_path / "go")
+    with ThreadPoolExecutor(1) as pool:
+        scored = pool.submit(first.client().score, [clip], ["acme-slow"])
+        wait_until(lambda: busy(first))
+        worker = first.worker
+        first.process.kill()
+        first.process.wait()
+        wait_until(lambda: not is_running(worker))  # it has lost its server
+        (tmp_path / "go").unlink()
+        command = [*first.process.args[:-1], port]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as second:
+            assert scored.result()[0].scores["acme-slow"].value == 0.25
+            second.terminate()
+
+
 MANIFEST = {
     "device": "cpu",
     "reconstructor": {"name": "direct", "placement": {"name": "worker"}},
@@ -191,3 +209,28 @@ def test_a_worker_scores_to_the_last_bit_as_this_process_does():
     assert worker.pid != pid
     worker.close()
     assert not is_running(worker.pid)
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    script = (
+        "import sys, time; from worldr1_rewards import Scorer\n"
+        "s = Scorer(manifest={'device': 'cpu', 'rewards': [{'name': 'contrast', 'placement': {'name': 'worker'}}]})\n"
+        "print(s.components.rewards[0].reward.scorer.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    server = int(parent.stdout.readline())
+    (worker,) = children(server)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_running(server) and not is_running(worker), 30)
+
+
+def test_a_worker_that_cannot_be_composed_says_why():
+    from worldr1_core.errors import UserError
+
+    manifest = {
+        "device": "cpu",
+        "rewards": [{"name": "preference", "placement": {"name": "worker", "torch_device": "cuda:77"}}],
+    }
+    with pytest.raises(UserError, match="cuda:77"):
+        Scorer(manifest=manifest)
