@@ -17,6 +17,7 @@ MAX_REFUSED = 2
 """Corrupted clips of a kind that may have none, out of 63."""
 
 
+@pytest.mark.slow
 def test_default_composition_ranks_one_scene_as_it_should() -> None:
     plan = ProbePlan((Case("rich", ("push in",), 0),), (1.0,))
     report = summarise(list(run_probe(Scorer().engine, plan)), plan)

@@ -29,7 +29,16 @@ from worldr1_rewards.plugin import worldr1_register_rewards as rewards_of_reward
 from worldr1_rewards.preference_models import hpsv2
 from worldr1_rewards.probes.world import render_world
 
-REWARDS = sorted(rewards_of_rewards() | rewards_of_backbones())
+DOWNLOADED = {
+    "aesthetic-quality",
+    "background-consistency",
+    "flow-smoothness",
+    "imaging-quality",
+    "lpips-similarity",
+    "subject-consistency",
+}
+"""Metrics that need the weights of a hub."""
+REWARDS = sorted((rewards_of_rewards() | rewards_of_backbones()).keys() - DOWNLOADED)
 OPTIONS = {"statistics-threshold": "mean_gradient: 0.5, contrast: 0.4, motion: 3"}  # above what the clips reach
 MOVES = ("push in", "pan left", "move right")
 TOLERANCE = 1e-5

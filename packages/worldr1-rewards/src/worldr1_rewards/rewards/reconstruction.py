@@ -31,8 +31,8 @@ REACH = 2
 """Pixels of the finer size by which `photometric` lets the content of the re-render be off."""
 PLAIN_WEIGHT, DETAIL_WEIGHT = 1 / 16, 1 / 128
 """Weights of the plain error at the coarse and the finer size, beside 1 for what displacement does not explain."""
-AGREEMENT_POWER = 2.25
-"""Chosen on rendered and filmed clips together: rooms that bend then earn at most 0.7 of the honest clip."""
+AGREEMENT_POWER = 2.5
+"""Chosen on rendered and filmed clips together: rooms that bend then earn at most 0.7 of the honest clip, cuts half."""
 STATIC_FINE_WEIGHT = 1 / 16
 STATIC_FLOOR = 0.05
 """Unexplained share of variance of a static copy of which a perfect re-render earns half: a clip that hardly moves
@@ -46,7 +46,7 @@ class ReconstructionReward(Reward):
 
     score = quality(metric) x coverage factor x sharpness factor x gate
 
-    - `local` (default, no weights): agreement^2.25 / (1 + (burst / b0)²); see
+    - `local` (default, no weights): agreement^2.5 / (1 + (burst / b0)²); see
       `worldr1_rewards.rewards.rerender_quality`. The agreement compares every pixel's error with what a third of a
       pixel of displacement and a little noise would cause there, so that it means the same for rendered and for
       filmed clips; the burst detects content that appears, vanishes or jumps.
@@ -88,7 +88,7 @@ class ReconstructionReward(Reward):
             0.002, gt=0, le=1, description="u0: unexplained share of the variance that earns half (photometric)."
         )
         burst: float = Field(
-            0.008, gt=0, le=1, description="b0: rise of one frame's error, over the variance, that earns half (local)."
+            0.01, gt=0, le=1, description="b0: rise of one frame's error, over the variance, that earns half (local)."
         )
         sharpness: float = Field(
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
