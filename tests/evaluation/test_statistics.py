@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from worldr1_rewards.evaluation.statistics import compare_pairs, estimate_mean, kendall_tau
+from worldr1_rewards.evaluation.statistics import compare_pairs, estimate_mean
+from worldr1_rewards.probes.rank_statistics import kendall_tau
 
 
 def test_interval_covers_the_truth_at_its_rate():

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from worldr1_backbones.tiny.captions import COLOURS, SHAPES, Caption, draw_index, draw_moves, sample_caption
+from worldr1_backbones.tiny.data import clip_generator
 from worldr1_backbones.tiny.raycaster import render
 from worldr1_backbones.tiny.scenes import NUM_FRAMES, Scene, Solid, sample_scene, uniform, walked_trajectory
 from worldr1_backbones.tiny.textures import CELL
@@ -28,7 +29,6 @@ from worldr1_core.camera.vocabulary import Move
 
 ROOM_FLAWS = ("slip", "bend")
 OBJECT_FLAWS = ("morph", "vanish", "appear", "jump")
-_SEED_STRIDE = 1_000_003
 _SPLIT = 1 << 41
 """Keeps the seeds of these clips apart from those of the honest ones."""
 
@@ -65,7 +65,7 @@ def flawed_clip(index: int, seed: int, shares: FlawedShares, *, held_out: bool =
         shares: How much of it is flawed.
         held_out: Draw from the held-out captions.
     """
-    generator = torch.Generator().manual_seed(_SEED_STRIDE * seed + index + _SPLIT + (1 << 40) * held_out)
+    generator = clip_generator(index + _SPLIT, seed, held_out=held_out)
     caption = sample_caption(generator, held_out=held_out)
     scene = sample_scene(caption, generator)
     walked = caption

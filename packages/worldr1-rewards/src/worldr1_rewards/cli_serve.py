@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -114,6 +113,7 @@ def serve(
     from worldr1_rewards.serving.limits import MIB, Limits
     from worldr1_rewards.serving.server import ListenSettings, run_server
     from worldr1_rewards.serving.service import ServiceSettings
+    from worldr1_rewards.serving.tokens import read_token
 
     program = {} if context.parent is None else context.parent.params
     settings = ServiceSettings(
@@ -138,22 +138,10 @@ def serve(
         host=host,
         port=port,
         socket_path=uds,
-        token=None if token_env is None else _read_token(token_env),
+        token=None if token_env is None else read_token(token_env, "--token-env"),
         certificate=tls_cert,
         key=tls_key,
         drain_seconds=drain_seconds,
         stop_with_input=stop_with_input,
     )
     run_server(settings, listen, click.echo)
-
-
-def _read_token(name: str) -> str:
-    from worldr1_core.errors import UserError
-
-    token = os.environ.get(name, "").strip() if name.isidentifier() else ""
-    if not token:
-        raise UserError(
-            f"--token-env names the environment variable that holds the token, and {name!r} is not set. "
-            "Give the name of the variable, not the token."
-        )
-    return token

@@ -24,6 +24,11 @@ class TinyClip:
     path: CameraTrajectory
 
 
+def clip_generator(index: int, seed: int, *, held_out: bool) -> torch.Generator:
+    """Random numbers of clip number `index` of the data set `seed`."""
+    return torch.Generator().manual_seed(_SEED_STRIDE * seed + index + (1 << 40) * held_out)
+
+
 def make_clip(index: int, seed: int = 0, *, held_out: bool = False) -> TinyClip:
     """Clip number `index` of the endless data set `seed`: equal arguments give equal clips.
 
@@ -32,7 +37,7 @@ def make_clip(index: int, seed: int = 0, *, held_out: bool = False) -> TinyClip:
         seed: Which data set.
         held_out: Draw from the held-out captions.
     """
-    generator = torch.Generator().manual_seed(_SEED_STRIDE * seed + index + (1 << 40) * held_out)
+    generator = clip_generator(index, seed, held_out=held_out)
     caption = sample_caption(generator, held_out=held_out)
     return TinyClip(caption, sample_scene(caption, generator), walked_trajectory(caption, generator))
 

@@ -45,9 +45,10 @@ def examine(found: Installed) -> dict[str, Any]:
         `problems`: sentences, one for each thing that must be mended.
     """
     distributions = sorted({owner.distribution for owner in found.plugins if _is_installed(owner.distribution)})
+    plugins = describe(found)
     components: dict[str, list[str]] = {}
-    for entry in found.registry.entries():
-        components.setdefault(entry.kind, []).append(entry.name)
+    for entry in plugins["components"]:
+        components.setdefault(entry["kind"], []).append(entry["name"])
     report = {
         "system": f"{platform.platform()}, {platform.machine()}",
         "versions": versions(*filter(_is_installed, _libraries(distributions))),
@@ -57,7 +58,7 @@ def examine(found: Installed) -> dict[str, Any]:
         "disks": disks(),
         "settings": settings(),
     }
-    return {**report, "problems": [*_plugin_problems(found), *broken_requirements(distributions), *_full(report)]}
+    return {**report, "problems": [*_plugin_problems(plugins), *broken_requirements(distributions), *_full(report)]}
 
 
 def _is_installed(distribution: str) -> bool:
@@ -74,8 +75,7 @@ def _libraries(distributions: list[str]) -> list[str]:
     return sorted(required - set(distributions))
 
 
-def _plugin_problems(found: Installed) -> list[str]:
-    report = describe(found)
+def _plugin_problems(report: dict[str, Any]) -> list[str]:
     failed = [
         f"Plugin {row['plugin']} of {row['distribution']} failed to load: {row['error']}" for row in report["failures"]
     ]

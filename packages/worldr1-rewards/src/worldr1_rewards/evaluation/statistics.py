@@ -108,31 +108,6 @@ def compare_pairs(
     )
 
 
-def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's rank correlation, tau-b.
-
-    Args:
-        first: N values.
-        second: As many; a pair with a NaN is left out.
-
-    Returns:
-        In [-1, 1]; NaN for fewer than three pairs or a constant side.
-
-    Example:
-        >>> kendall_tau([1.0, 2.0, 3.0], [5.0, 6.0, 7.0])
-        1.0
-    """
-    from scipy.stats import kendalltau
-
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if not (math.isnan(a) or math.isnan(b))]
-    if len(pairs) < 3:
-        return math.nan
-    x, y = zip(*pairs, strict=True)
-    if len(set(x)) == 1 or len(set(y)) == 1:
-        return math.nan
-    return float(kendalltau(x, y).statistic)
-
-
 def _by_prompt(values: Sequence[float], prompts: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum and number of the values of every prompt."""
     _, index = np.unique(np.asarray(prompts), return_inverse=True)

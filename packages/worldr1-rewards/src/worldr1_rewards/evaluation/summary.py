@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.records import VideoRecord
-from worldr1_rewards.evaluation.statistics import Comparison, Estimate, compare_pairs, estimate_mean, kendall_tau
+from worldr1_rewards.evaluation.statistics import Comparison, Estimate, compare_pairs, estimate_mean
+from worldr1_rewards.probes.rank_statistics import kendall_tau
 
 ALL = ("all", "all")
 """Split and group of all videos."""

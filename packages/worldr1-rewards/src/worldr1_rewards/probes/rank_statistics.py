@@ -7,7 +7,8 @@ and is imported by the first call because that takes longer than the rest of a c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def auc(above: Sequence[float], below: Sequence[float]) -> float:
@@ -50,13 +51,36 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """
     from scipy.stats import spearmanr
 
+    return _rank_correlation(first, second, spearmanr)
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's rank correlation, tau-b.
+
+    Args:
+        first: N values; a pair with a NaN is left out.
+        second: As many.
+
+    Returns:
+        In [-1, 1]; NaN where fewer than three pairs are left, or one side is constant.
+
+    Example:
+        >>> kendall_tau([1.0, 2.0, 3.0], [5.0, 6.0, 7.0])
+        1.0
+    """
+    from scipy.stats import kendalltau
+
+    return _rank_correlation(first, second, kendalltau)
+
+
+def _rank_correlation(first: Sequence[float], second: Sequence[float], correlate: Callable[..., Any]) -> float:
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if not (math.isnan(a) or math.isnan(b))]
     if len(pairs) < 3:
         return math.nan
     x, y = zip(*pairs, strict=True)
     if len(set(x)) == 1 or len(set(y)) == 1:
         return math.nan
-    return float(spearmanr(x, y).statistic)
+    return float(correlate(x, y).statistic)
 
 
 def mean(values: Sequence[float]) -> float:

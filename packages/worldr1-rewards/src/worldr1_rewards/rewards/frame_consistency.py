@@ -6,7 +6,7 @@ subject and CLIP for the background. Both prefer stillness: a frozen clip has 1.
 
 from __future__ import annotations
 
-import abc
+from collections.abc import Callable
 from typing import ClassVar
 
 from pydantic import Field
@@ -35,9 +35,21 @@ def frame_consistency(embeddings: Tensor) -> float:
     return float(((previous + first) / 2).double().mean())
 
 
+class EmbedderConfig(ComponentConfig):
+    """Options of the metrics that compare frames by an image model."""
+
+    checkpoint: str
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    local_files_only: bool = Field(False, description="Use only what is already on this machine.")
+    batch_size: int = Field(8, ge=1, le=1024, description="Frames per forward pass.")
+
+
 class FrameConsistencyReward(Reward):
     """Similarity of frames by the embeddings of an image model, in [0, 1], higher is better."""
 
+    load: ClassVar[Callable[..., Embedder]]
+    """Loads the image model."""
+    config: EmbedderConfig
     _loaded: Embedder | None = None
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score:
@@ -50,53 +62,35 @@ class FrameConsistencyReward(Reward):
         if clip.video.num_frames < 2:
             raise ScoreUnavailable("needs 2 frames, received 1: there is nothing to compare")
         if self._loaded is None:
-            self._loaded = self._load()
+            config = self.config
+            source = WeightsSource(config.checkpoint, config.revision, config.local_files_only)
+            self._loaded = self.load(source, device=self.device, batch_size=config.batch_size)
         return Score(min(1.0, frame_consistency(self._loaded(clip.video.frames))))
-
-    @abc.abstractmethod
-    def _load(self) -> Embedder:
-        """Load the image model."""
 
 
 class SubjectConsistencyReward(FrameConsistencyReward):
     """VBench's subject consistency: similarity of the frames by DINO ViT-B/16, in [0, 1], higher is better."""
 
-    class Config(ComponentConfig):
+    class Config(EmbedderConfig):
         """Options of `subject-consistency`."""
 
         checkpoint: str = Field(DINO_B16, min_length=1, description="Hub id or folder of a ViT or DINOv2 model.")
-        revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
-        local_files_only: bool = Field(False, description="Use only what is already on this machine.")
-        batch_size: int = Field(8, ge=1, le=1024, description="Frames per forward pass.")
 
     columns: ClassVar[tuple[Column, ...]] = (
         Column("subject_consistency", "Subject consistency", unit="%", scale=100, digits=2),
     )
-    config: Config
-
-    def _load(self) -> Embedder:
-        config = self.config
-        source = WeightsSource(config.checkpoint, config.revision, config.local_files_only)
-        return load_dino(source, device=self.device, batch_size=config.batch_size)
+    load = staticmethod(load_dino)
 
 
 class BackgroundConsistencyReward(FrameConsistencyReward):
     """VBench's background consistency: similarity of the frames by CLIP ViT-B/32, in [0, 1], higher is better."""
 
-    class Config(ComponentConfig):
+    class Config(EmbedderConfig):
         """Options of `background-consistency`."""
 
         checkpoint: str = Field(CLIP_B32, min_length=1, description="Hub id or folder of a CLIP model.")
-        revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
-        local_files_only: bool = Field(False, description="Use only what is already on this machine.")
-        batch_size: int = Field(8, ge=1, le=1024, description="Frames per forward pass.")
 
     columns: ClassVar[tuple[Column, ...]] = (
         Column("background_consistency", "Background consistency", unit="%", scale=100, digits=2),
     )
-    config: Config
-
-    def _load(self) -> Embedder:
-        config = self.config
-        source = WeightsSource(config.checkpoint, config.revision, config.local_files_only)
-        return load_clip(source, device=self.device, batch_size=config.batch_size)
+    load = staticmethod(load_clip)

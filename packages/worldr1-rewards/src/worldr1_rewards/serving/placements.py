@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError, require
 from worldr1_core.placement import PlacedPart, Placement, RemoteScorer
 from worldr1_rewards.serving.environments import EnvironmentOptions
+from worldr1_rewards.serving.tokens import read_token
 
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 
@@ -65,7 +65,7 @@ class EndpointPlacement(Placement):
             _check_url(url)
         settings = ClientSettings(
             urls=urls,
-            token=None if config.token_env is None else _token(config.token_env),
+            token=None if config.token_env is None else read_token(config.token_env, "token_env"),
             ca_file=None if config.ca_file is None else Path(config.ca_file),
             timeout=config.timeout,
             patience=config.patience,
@@ -122,13 +122,3 @@ def _check_url(url: str) -> None:
             f"The url of an endpoint is http://HOST:PORT or https://HOST:PORT, received {url!r}. A token belongs in an "
             "environment variable that token_env names."
         )
-
-
-def _token(name: str) -> str:
-    token = os.environ.get(name, "").strip() if name.isidentifier() else ""
-    if not token:
-        raise UserError(
-            "token_env names the environment variable that holds the server's token, and this variable is not set. "
-            "Give the name of the variable, not the token."
-        )
-    return token
