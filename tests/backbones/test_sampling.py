@@ -63,6 +63,13 @@ def test_videos_are_decoded_one_after_another(wan):
     assert torch.equal(wan.decode(latents), torch.cat([wan.decode(latents[:1]), wan.decode(latents[1:])]))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_videos_can_be_decoded_together(checkpoints, kind):
+    single, together = checkpoints.backbone(kind), checkpoints.backbone(kind, decode_batch_size=2)
+    latents = torch.cat([noise(single, 2), noise(single, 1)])
+    torch.testing.assert_close(together.decode(latents), single.decode(latents), rtol=0, atol=1e-5)
+
+
 def test_in_bfloat16_latents_are_those_of_the_plain_pipeline(checkpoints):
     backbone = checkpoints.backbone("wan-2.1", dtype="bfloat16")
     types = {"vae": torch.float32, "default": torch.bfloat16}

@@ -17,7 +17,7 @@ from worldr1_core.errors import UserError, VideoError
 from worldr1_core.generation_components import GenerationComponents
 from worldr1_core.video import Video
 from worldr1_core.video_io import write_video
-from worldr1_train.diversity import Diversity, seed_diversity
+from worldr1_train.diversity import Diversity, distances_within_groups, seed_diversity
 from worldr1_train.evaluation_videos import EvaluationVideos, even_share
 from worldr1_train.flow_matching_loss import FlowMatchingLoss, prediction_errors
 from worldr1_train.held_out_section import ReferenceClipsSection
@@ -58,6 +58,25 @@ def test_diversity_of_white_noise_is_known_whatever_the_number_of_seeds():
     for count in (2, 3, 6):
         noise = [0.5 + 0.1 * torch.randn(4, 3, 32, 32, generator=generator) for _ in range(count)]
         assert seed_diversity(noise) == pytest.approx(math.sqrt(2) * 0.1, rel=0.02)
+
+
+def test_distances_within_groups_are_those_of_seed_diversity_and_have_gradients():
+    videos = torch.rand(5, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    values = distances_within_groups(videos, ["a", "b", "a", "a", "c"])
+    assert values[[0, 2, 3]].mean().item() == pytest.approx(seed_diversity(list(videos[[0, 2, 3]].detach())))
+    first = (videos[0] - videos[2]).square().mean().sqrt() + (videos[0] - videos[3]).square().mean().sqrt()
+    assert values[0].item() == pytest.approx(first.item() / 2)
+    assert values[[1, 4]].isnan().all()
+    torch.where(values.isnan(), 0.0, values).sum().backward()
+    assert videos.grad.isfinite().all()
+    assert videos.grad[[0, 2, 3]].abs().amin() > 0
+    assert not videos.grad[[1, 4]].any()
+
+
+def test_equal_videos_have_a_finite_gradient():
+    videos = torch.full((2, 2, 3, 4, 4), 0.5, requires_grad=True)
+    distances_within_groups(videos, ["a", "a"]).sum().backward()
+    assert videos.grad.isfinite().all()
 
 
 def test_diversity_is_measured_once_per_different_prompt_from_the_same_seeds(videos):

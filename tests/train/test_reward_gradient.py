@@ -141,16 +141,67 @@ def test_constraints_hold_a_statistic_that_the_reward_would_change(tmp_path):
     assert logged(free, "reward")[-1] / logged(free, "reward")[0] > 1.1, "without the constraint it is not held"
 
 
-def _with_statistic(folder, stage, objective):
+def _with_statistic(folder, stage, objective, statistic=None, callback=None, max_steps=40):
     from dataclasses import replace
 
     from worldr1_core.compose import ScoringComponents, WeightedReward
     from worldr1_core.frame_scoring import FrameScorer
     from worldr1_train.stages import WeightedObjective
 
-    shine = FrameScorer(ScoringComponents([WeightedReward("shine", 1.0, reward("brightness").reward)], None, None))
+    measured = statistic or reward("brightness").reward
+    shine = FrameScorer(ScoringComponents([WeightedReward("shine", 1.0, measured)], None, None))
     stage = replace(stage, objectives=(WeightedObjective(objective, 1.0, shine),))
-    return make_trainer(folder, stages=[stage], max_steps=40)
+    return make_trainer(folder, stages=[stage], max_steps=max_steps, callbacks=[callback] if callback else None)
+
+
+def test_diversity_of_the_videos_of_a_prompt_is_held(tmp_path):
+    """Unbounded brightness makes all videos of a prompt white; the floor keeps their distances."""
+
+    def last_ratio(folder, **options):
+        objective = RewardGradientObjective(keep_diversity=0.95, **options)
+        trainer = make_trainer(folder, objective=objective, num_generations=2, max_steps=40)
+        trainer.train()
+        ratios = logged(trainer, "keep/diversity/ratio")
+        assert ratios[0] == pytest.approx(1.0, abs=1e-5), "the policy begins as the reference"
+        return ratios[-1]
+
+    free = last_ratio(tmp_path / "free", dual_rate=0.0, penalty=0.0)
+    held = last_ratio(tmp_path / "held", dual_rate=2.0, penalty=20.0)
+    assert free < 0.9
+    assert held > free + 0.5 * (0.95 - free)
+
+
+def test_diversity_needs_two_videos_of_a_prompt(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        objective={"name": "reward-gradient", "keep_diversity": 1.0},
+        num_generations=1,
+        per_device_train_batch_size=1,
+    )
+    with pytest.raises(UserError, match="no prompt has two videos in a micro-batch"):
+        trainer.train()
+
+
+def test_a_reward_that_is_also_a_statistic_is_computed_once(tmp_path):
+    """The gradient is that of two computations."""
+    shared = reward("brightness")
+    calls = []
+    original = shared.reward.score_frames
+    shared.reward.score_frames = lambda *given: calls.append(1) or original(*given)
+    options = {"keep": {"shine": 1.1}, "penalty": 3.0}
+
+    def gradients(folder, statistic):
+        calls.clear()
+        watch = _Gradients()
+        stage = make_stage(rewards=[shared])
+        trainer = _with_statistic(folder, stage, RewardGradientObjective(**options), statistic, watch, max_steps=1)
+        trainer.train()
+        return watch.first, len(calls)
+
+    twice, separate = gradients(tmp_path / "twice", reward("brightness").reward)
+    once, together = gradients(tmp_path / "once", shared.reward)
+    assert together == separate > 0
+    assert_same(once, twice)
 
 
 def test_multiplier_settles_where_the_constraint_is_met():
@@ -220,6 +271,7 @@ def test_rewards_without_gradients_are_refused_by_name(tmp_path):
         ({"through": "last-steps", "last_steps": 7}, "exceeds the 6 steps"),
         ({"keep": {"redness": 1.0}, "at_least": {"redness": 0.9}}, "both constrain"),
         ({"keep": {"redness": -1.0}}, "greater than 0"),
+        ({"keep": {"diversity": 1.0}, "keep_diversity": 0.9}, "keep_diversity constrains 'diversity'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path, options, message):

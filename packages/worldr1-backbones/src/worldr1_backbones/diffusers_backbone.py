@@ -80,6 +80,9 @@ class DiffusersConfig(ComponentConfig):
         "every model of the pipeline, or every layer (slowest, smallest, not for training). Needs a GPU.",
     )
     vae_tiling: bool = Field(False, description="Decode in tiles: less memory, slight seams.")
+    decode_batch_size: int = Field(
+        1, ge=1, le=1024, description="Videos decoded together: more is faster for small videos and takes more memory."
+    )
 
 
 class DiffusersBackbone(Backbone):
@@ -415,7 +418,7 @@ class DiffusersBackbone(Backbone):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """See `Backbone.decode`; the pipeline's own code decodes, one video after another."""
+        """See `Backbone.decode`; the pipeline's own code decodes, `decode_batch_size` videos together."""
         return self._decode(latents, self.pipeline).cpu()
 
     def decode_with_gradient(self, latents: Tensor) -> Tensor:
@@ -429,18 +432,23 @@ class DiffusersBackbone(Backbone):
         self._check_latents(latents, len(latents))
         if not self._blank:
             self.encode([""])
-        blank = Conditioning(("",), self._blank)
         empty = without_steps(self.base_scheduler)
         options: dict[str, Any] = {"output_type": "pt", "pipeline": pipeline}
         if "generator" in inspect.signature(self.pipeline.__call__).parameters:
             options["generator"] = torch.Generator().manual_seed(0)
         videos = [
-            self._call(blank, self.before_decoding(latents[i : i + 1]), empty, 2, **options).float()
-            for i in range(len(latents))
+            self._call(self._blank_prompts(len(part)), self.before_decoding(part), empty, 2, **options).float()
+            for part in latents.split(self.config.decode_batch_size)
         ]
         decoded = torch.cat(videos)
         self._check_finite(decoded, "frames")
         return decoded
+
+    def _blank_prompts(self, count: int) -> Conditioning:
+        """Prompts of a pipeline call that only decodes."""
+        return Conditioning(
+            ("",) * count, {name: value.expand(count, *value.shape[1:]) for name, value in self._blank.items()}
+        )
 
     @torch.no_grad()
     def encode_video(self, frames: Tensor) -> Tensor:

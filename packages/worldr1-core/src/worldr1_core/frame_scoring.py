@@ -59,12 +59,16 @@ class FrameScorer:
         check_gradients(self._rewards, "This objective")
         self._engine = ScoringEngine(replace(components, rewards=[]))
 
-    def __call__(self, frames: Tensor, clips: Sequence[Clip]) -> dict[str, Tensor]:
+    def __call__(
+        self, frames: Tensor, clips: Sequence[Clip], *, known: dict[int, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Score videos.
 
         Args:
             frames: `(B, T, 3, H, W)` RGB in [0, 1].
             clips: B clips with prompts, commanded paths and references; their own videos are not looked at.
+            known: `id` of a reward -> its values for the same frames and clips, computed by another scorer that holds
+                the same object. These are not computed again; the values of the other rewards are added.
 
         Returns:
             Reward name -> `(B,)`, NaN where a reward does not apply, or what it requires cannot be had.
@@ -72,9 +76,13 @@ class FrameScorer:
         Raises:
             PluginError: A reward returns something else.
         """
-        shown = [_with_frames(clip, part) for clip, part in zip(clips, frames.detach(), strict=True)]
-        scenes = [found.reconstruction for found in self._engine.score(shown, batch_size=len(shown))]
-        return {name: self._score(name, frames, shown, scenes) for name, reward in self._rewards.items()}
+        known = {} if known is None else known
+        missing = [name for name, reward in self._rewards.items() if id(reward) not in known]
+        if missing:
+            shown = [_with_frames(clip, part) for clip, part in zip(clips, frames.detach(), strict=True)]
+            scenes = [found.reconstruction for found in self._engine.score(shown, batch_size=len(shown))]
+            known |= {id(self._rewards[name]): self._score(name, frames, shown, scenes) for name in missing}
+        return {name: known[id(reward)] for name, reward in self._rewards.items()}
 
     def _score(self, name: str, frames: Tensor, clips: Sequence[Clip], scenes: Sequence[object]) -> Tensor:
         reward = self._rewards[name]

@@ -167,6 +167,7 @@ class _Composer:
         self._device = training_device(args)
         self._manifest, self._rewards = self._choose_rewards()
         self._run_objectives: tuple[WeightedObjective, ...] = ()
+        self._scoring: ScoringComponents | None = None
         self._prompts = {} if choices.prompts is None else choose_prompts(choices.prompts)
         self._evaluation = self._choose_evaluation()
         self._metrics = choose_metrics(self._rewards, self._evaluation, registry)
@@ -188,11 +189,14 @@ class _Composer:
         """Create all rewards of the run and all metrics of its evaluation."""
         names = {choice.name for choice in self._rewards}
         rewards: list[Any] = [(choice.source, choice.weight) for choice in self._rewards]
-        metrics = [name for name in self._metrics if name not in names]
+        self._scoring = self._compose([*rewards, *(name for name in self._metrics if name not in names)])
+        return self._scoring
+
+    def _compose(self, rewards: list[Any]) -> ScoringComponents:
         return compose_scoring(
             self._manifest,
             self._registry,
-            only=[*rewards, *metrics],
+            only=rewards,
             reconstructor=self._given.reconstructor,
             judge=self._given.judge,
             device=self._device,
@@ -330,13 +334,19 @@ class _Composer:
         return weighted
 
     def _statistics(self, objective: Objective) -> FrameScorer | None:
-        """Create the scorer of the rewards that an objective measures, if any."""
+        """Create the scorer of the rewards that an objective measures; the rewards of the run are used again."""
         if not objective.statistics:
             return None
-        found = compose_scoring(
-            self._manifest, self._registry, only=[(name, 1.0) for name in objective.statistics], device=self._device
+        names = objective.statistics
+        own = [] if self._scoring is None else [r for r in self._scoring.rewards if r.name in names]
+        new = [(name, 1.0) for name in names if name not in {reward.name for reward in own}]
+        parts = [part for part in (self._scoring, self._compose(new) if new else None) if part is not None]
+        found = ScoringComponents(
+            rewards=[*(replace(reward, weight=1.0) for reward in own), *(parts[-1].rewards if new else [])],
+            reconstructor=next((part.reconstructor for part in parts if part.reconstructor is not None), None),
+            judge=next((part.judge for part in parts if part.judge is not None), None),
         )
-        return FrameScorer(found)
+        return FrameScorer(found.subset(names))  # without a reconstructor that none of these requires
 
     def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:
         """Return the stage's own conditioner, the run's if `noise` is true, or plain Gaussian noise if it is false."""

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from worldr1_core.pipeline import VideoRequest
 from worldr1_core.seeding import derive_seed
 from worldr1_train.evaluation_videos import EvaluationVideos, even_share
 from worldr1_train.held_out_section import DIVERSITY
+
+_LEAST_SQUARE = 1e-12
+"""Mean squared distance below which two videos count as equal."""
 
 
 def seed_diversity(videos: Sequence[Tensor]) -> float:
@@ -34,6 +38,30 @@ def seed_diversity(videos: Sequence[Tensor]) -> float:
     """
     pairs = list(itertools.combinations(videos, 2))
     return sum(float((first - second).square().mean().sqrt()) for first, second in pairs) / len(pairs)
+
+
+def distances_within_groups(videos: Tensor, groups: Sequence[object]) -> Tensor:
+    """Compute each video's mean root-mean-square distance to the other videos of its group, with gradients.
+
+    Args:
+        videos: `(B, T, 3, H, W)` RGB in [0, 1].
+        groups: Group of each video, e.g. its prompt.
+
+    Returns:
+        `(B,)` distances in [0, 1]; NaN for a video that is alone in its group. Their mean over a group is its
+        `seed_diversity`.
+    """
+    values = videos.new_full((len(videos),), torch.nan)
+    for group in dict.fromkeys(groups):
+        rows = [row for row, own in enumerate(groups) if own == group]
+        if len(rows) > 1:
+            differences = videos[rows, None] - videos[None, rows]
+            squares = differences.square().flatten(2).mean(2)
+            distances = squares.clamp(min=_LEAST_SQUARE).sqrt()  # the slope of a square root at 0 is infinite
+            others = ~torch.eye(len(rows), dtype=torch.bool, device=videos.device)
+            mean = torch.where(others, distances, torch.zeros_like(distances)).sum(1) / (len(rows) - 1)
+            values = values.index_put((torch.tensor(rows, device=videos.device),), mean)
+    return values
 
 
 @dataclass(frozen=True, slots=True)

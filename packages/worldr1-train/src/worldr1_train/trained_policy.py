@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -52,6 +53,7 @@ class TrainedPolicy:
         self.weights: Mapping[str, float] = {}
         self._rewards: FrameScorer | None = None
         self._statistics: FrameScorer | None = None
+        self._scored: tuple[weakref.ref[Tensor], bool, dict[int, Tensor]] | None = None
         self._shown: list[Clip] | None = None
         self._num_shown = 0
 
@@ -87,11 +89,17 @@ class TrainedPolicy:
     def score_frames(self, frames: Tensor, clips: Sequence[Clip]) -> dict[str, Tensor]:
         """See `Policy.score_frames`."""
         assert self._rewards is not None, "`compose_training` gives such stages a frame scorer"
-        return self._rewards(frames, clips)
+        return self._rewards(frames, clips, known=self._values_of(frames))
 
     def measure(self, frames: Tensor, clips: Sequence[Clip]) -> dict[str, Tensor]:
         """See `Policy.measure`."""
-        return {} if self._statistics is None else self._statistics(frames, clips)
+        return {} if self._statistics is None else self._statistics(frames, clips, known=self._values_of(frames))
+
+    def _values_of(self, frames: Tensor) -> dict[int, Tensor]:
+        """Return the values that were already computed for this tensor; a reward may be a statistic too."""
+        if self._scored is None or self._scored[0]() is not frames or self._scored[1] != torch.is_grad_enabled():
+            self._scored = weakref.ref(frames), torch.is_grad_enabled(), {}
+        return self._scored[2]
 
     def reference(self) -> AbstractContextManager[None]:
         """See `Policy.reference`."""

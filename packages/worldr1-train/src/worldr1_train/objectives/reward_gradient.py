@@ -20,6 +20,8 @@ from torch import Tensor
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError
 from worldr1_core.objective import Denoised, Objective, Policy, RolloutPlan, UpdateBatch
+from worldr1_train.diversity import distances_within_groups
+from worldr1_train.held_out_section import DIVERSITY
 from worldr1_train.noising import draw_noised
 from worldr1_train.objectives.constraints import RatioConstraints
 from worldr1_train.objectives.matching import mean_square
@@ -68,6 +70,11 @@ class RewardGradientObjective(Objective):
             default_factory=dict,
             description="Reward or metric -> lower bound of its ratio to the videos of the model before training.",
         )
+        keep_diversity: Ratio | None = Field(
+            None,
+            description="Lower bound of the ratio of diversity, the root-mean-square distance between videos of one "
+            "prompt in a micro-batch, to that of the model before training. Needs groups of at least 2 videos.",
+        )
         dual_rate: float = Field(
             0.5, ge=0, le=1e6, description="Change of a constraint's multiplier per update and unit of its residual."
         )
@@ -83,13 +90,19 @@ class RewardGradientObjective(Objective):
         twice = sorted(self.config.keep.keys() & self.config.at_least.keys())
         if twice:
             raise UserError(f"keep and at_least both constrain {twice}. Constrain each statistic in one of them only.")
+        floors = dict(self.config.at_least)
+        if self.config.keep_diversity is not None:
+            if DIVERSITY in self.config.keep | floors:
+                raise UserError(f"keep_diversity constrains {DIVERSITY!r}, which keep or at_least names too. Use one.")
+            floors[DIVERSITY] = self.config.keep_diversity
+        self._constrained = [*self.config.keep, *floors]
         self._constraints = RatioConstraints(
-            self.config.keep, self.config.at_least, rate=self.config.dual_rate, penalty=self.config.penalty
+            self.config.keep, floors, rate=self.config.dual_rate, penalty=self.config.penalty
         )
 
     @property
     def statistics(self) -> Sequence[str]:
-        """See `Objective.statistics`: the constrained statistics."""
+        """See `Objective.statistics`: the constrained statistics of single videos."""
         return [*self.config.keep, *self.config.at_least]
 
     def num_items(self, num_steps: int) -> int:
@@ -106,10 +119,15 @@ class RewardGradientObjective(Objective):
         data, measured = [], []
         for batch in batches:
             frames = torch.stack([_reference(batch, row) for row in range(len(batch.clips))]).to(batch.latents.device)
-            measured.append(policy.measure(frames, batch.clips))
+            measured.append(self._measure(frames, batch, policy))
             data.append({"reward/reference": _total(policy.score_frames(frames, batch.clips), policy.weights)})
-        for name in self.statistics:
+        for name in self._constrained:
             mean = policy.gather(torch.cat([found[name] for found in measured])).nanmean()
+            if name == DIVERSITY and mean.isnan():
+                raise UserError(
+                    "keep_diversity compares videos of one prompt, and no prompt has two videos in a micro-batch. "
+                    "Raise group_size and micro_batch_size to at least 2, or leave keep_diversity out."
+                )
             for own, found in zip(data, measured, strict=True):
                 own |= {f"{name}/reference": found[name], f"{name}/mean": mean}
         return data
@@ -120,12 +138,12 @@ class RewardGradientObjective(Objective):
         made, step = self._denoise(batch, policy)
         frames = policy.decode(made.latents)
         loss = -self._reward(frames, batch, policy)
-        if self.statistics:
+        if self._constrained:
             data = batch.data
             loss = loss + self._constraints.loss(
-                policy.measure(frames, batch.clips),
-                {name: data[f"{name}/reference"] for name in self.statistics},
-                {name: data[f"{name}/mean"] for name in self.statistics},
+                self._measure(frames, batch, policy),
+                {name: data[f"{name}/reference"] for name in self._constrained},
+                {name: data[f"{name}/mean"] for name in self._constrained},
                 policy.gather,
             )
         if self.config.first_frame_anchor:
@@ -147,7 +165,7 @@ class RewardGradientObjective(Objective):
 
     def end_update(self, policy: Policy) -> None:
         """Update the multipliers of the constraints and log them."""
-        if not self.statistics:
+        if not self._constrained:
             return
         one = torch.ones(1, dtype=torch.bool)
         for name, (ratio, multiplier) in self._constraints.update().items():
@@ -161,6 +179,13 @@ class RewardGradientObjective(Objective):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Objective.load_state_dict`."""
         self._constraints.load_state_dict(state)
+
+    def _measure(self, frames: Tensor, batch: UpdateBatch, policy: Policy) -> dict[str, Tensor]:
+        """Return the constrained statistics, name -> `(b,)`."""
+        found = policy.measure(frames, batch.clips)
+        if self.config.keep_diversity is not None:
+            found = found | {DIVERSITY: distances_within_groups(frames, [clip.prompt for clip in batch.clips])}
+        return found
 
     def _denoise(self, batch: UpdateBatch, policy: Policy) -> tuple[Denoised, int]:
         """Generate the videos with gradients; also return the index of a random step among those with a gradient."""
