@@ -23,12 +23,13 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Reconstruction):
-    """A reconstruction that shows what it is given; an exception in place of the render is raised."""
+    """A reconstruction that shows what it is given, and noise from elsewhere; an exception as render is raised."""
 
     shown: Render | Exception
 
     def render(self, c2w: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Render:
-        raise NotImplementedError
+        generator = torch.Generator().manual_seed(1)
+        return Render(torch.rand(len(c2w), 3, *size, generator=generator), torch.ones(len(c2w), *size))
 
     def rerender(self) -> Render:
         if isinstance(self.shown, Exception):

@@ -14,6 +14,8 @@ from rewards.report_samples import reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.errors import MissingExtraError, ScoreUnavailable
 from worldr1_core.frame_grid import frame_grid
+from worldr1_core.pages.encoding import image_uri
+from worldr1_core.pages.words import number, plain
 from worldr1_core.reconstructor import Render
 from worldr1_rewards.report.pictures import (
     ERROR_CEILING,
@@ -22,13 +24,11 @@ from worldr1_rewards.report.pictures import (
     clip_strips,
     colour_depth,
     colour_error,
-    data_uri,
     depth_ends,
     map_colours,
     with_holes,
 )
 from worldr1_rewards.report.views import ClipViews, clip_views
-from worldr1_rewards.report.words import number, plain
 
 
 def colours_of(name: str) -> Tensor:
@@ -174,7 +174,7 @@ def test_holes_are_a_grey_chequerboard() -> None:
 
 def test_data_uri_keeps_a_small_picture_s_size_and_colours() -> None:
     image = frame_grid([smooth_frames(2, 96, 160)], gap=0)
-    shown = decoded(data_uri(image)).convert("RGB")
+    shown = decoded(image_uri(image, max_bytes=STRIP_BYTES)).convert("RGB")
     assert shown.size == (320, 96)
     difference = torch.tensor(list(image.tobytes())).float() - torch.tensor(list(shown.tobytes())).float()
     assert float(difference.abs().mean()) < 4
@@ -182,14 +182,14 @@ def test_data_uri_keeps_a_small_picture_s_size_and_colours() -> None:
 
 def test_data_uri_squeezes_what_does_not_compress() -> None:
     noise = frame_grid([torch.rand(8, 3, 256, 256, generator=torch.Generator().manual_seed(0))], gap=0)
-    uri = data_uri(noise)
+    uri = image_uri(noise, max_bytes=STRIP_BYTES)
     assert len(uri) <= STRIP_BYTES * 4 / 3 + 100
     shown = decoded(uri)
     assert shown.width / shown.height == pytest.approx(8, rel=0.05)
 
 
 def test_data_uri_gives_up_squeezing_before_nothing_is_left() -> None:
-    assert min(decoded(data_uri(frame_grid([torch.rand(1, 3, 64, 64)], gap=0), max_bytes=1)).size) >= 8
+    assert min(decoded(image_uri(frame_grid([torch.rand(1, 3, 64, 64)], gap=0), max_bytes=1)).size) >= 8
 
 
 def test_legend_colours_are_the_map_s() -> None:

@@ -7,8 +7,9 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from rewards.report_samples import parse
-from worldr1_rewards.report.axes import Axes, Shape, draw_panel
-from worldr1_rewards.report.templating import breakable, render
+from worldr1_core.pages.axes import Axes, Shape, draw_panel
+from worldr1_core.pages.templating import breakable
+from worldr1_rewards.report.templating import render
 
 
 def test_what_is_inserted_is_text_unless_a_template_made_it() -> None:

@@ -32,7 +32,7 @@ from worldr1_rewards.serialise import score_line
 OUTPUT_NAMES = SCORE_FILES
 """Every file that `write_clip_outputs` may write."""
 
-_LABELS = {"input": "input", "rerender": "re-render", "error": "error", "depth": "depth"}
+_LABELS = {"input": "input", "rerender": "re-render", "error": "error", "depth": "depth", "moving": "moving"}
 
 
 def write_clip_outputs(result: ClipScores, folder: str | Path, views: ClipViews | None = None) -> list[Path]:

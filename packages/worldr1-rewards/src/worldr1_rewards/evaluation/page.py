@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from worldr1_core.pages.page import html_page
 from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.records import VideoRecord
 from worldr1_rewards.evaluation.tables import MISSING, Table, published_note
-from worldr1_rewards.report.page import html_page
 from worldr1_rewards.report.templating import render
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from markupsafe import Markup
 
+from worldr1_core.pages.axes import Axes, Shape, draw_panel
+from worldr1_core.pages.page import html_page
+from worldr1_core.pages.words import number, seconds
 from worldr1_core.provenance import versions
 from worldr1_rewards.probes.pictures import Strips
 from worldr1_rewards.probes.rank_statistics import mean
 from worldr1_rewards.probes.run import Outcome
 from worldr1_rewards.probes.source import CLEAN, Source
-from worldr1_rewards.report.axes import Axes, Shape, draw_panel
-from worldr1_rewards.report.page import html_page
 from worldr1_rewards.report.templating import render
-from worldr1_rewards.report.words import number, seconds
 
 _MOST_FAILURES = 20
 _PALE = {"fill": "none", "stroke": "var(--commanded,#0072b2)", "stroke-opacity": ".35"}

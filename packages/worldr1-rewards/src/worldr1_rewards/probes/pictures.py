@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worldr1_core.frame_grid import frame_grid, pick_frames
+from worldr1_core.pages.encoding import image_uri, resize
 from worldr1_core.scoring import ClipScores
 from worldr1_rewards.probes.run import Outcome
 from worldr1_rewards.probes.source import CLEAN, Source
-from worldr1_rewards.report.pictures import data_uri
-from worldr1_rewards.report.views import resize
 
 NUM_FRAMES = 6
 SIDE = 128
@@ -37,5 +36,5 @@ class Strips:
         frames = shown[pick_frames(len(shown), NUM_FRAMES)]
         scale = SIDE / max(frames.shape[-2:])
         size = (round(frames.shape[-2] * scale), round(frames.shape[-1] * scale))
-        uri = data_uri(frame_grid([resize(frames, size)], gap=0), max_bytes=24 * 1024)
+        uri = image_uri(frame_grid([resize(frames, size)], gap=0), max_bytes=24 * 1024)
         self.images[sample.kind] = (sample.case.label, uri, len(frames))

@@ -1,4 +1,4 @@
-"""Section of one clip in the report: scores with their reasons, pictures, camera paths and timings."""
+"""Section of one clip in the report: scores with their reasons, player, scene, camera paths, frames and timings."""
 
 from __future__ import annotations
 
@@ -8,95 +8,185 @@ from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
+from PIL import Image
 
+from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.frame_grid import frame_grid
+from worldr1_core.pages.encoding import image_uri
+from worldr1_core.pages.player import MAX_FRAMES, TILE_SIDE, Stream, player
+from worldr1_core.pages.scene import scene_plots
+from worldr1_core.pages.words import number, seconds
 from worldr1_core.reward import Score
 from worldr1_core.scoring import ClipScores
+from worldr1_rewards.report.off_path import off_path_view
 from worldr1_rewards.report.paths import PathDrawing, draw_paths
 from worldr1_rewards.report.pictures import (
     DEPTH_MAP,
     ERROR_CEILING,
     ERROR_MAP,
+    STRIP_BYTES,
     DepthRange,
     Strip,
     clip_strips,
-    data_uri,
     map_colours,
 )
+from worldr1_rewards.report.scene_data import clip_scene
 from worldr1_rewards.report.summary import bar, reason_of, short_name
 from worldr1_rewards.report.templating import render
 from worldr1_rewards.report.views import ClipViews
-from worldr1_rewards.report.words import number, seconds
 
-_ROW_TITLES = {"input": "Input", "rerender": "Re-render", "error": "Absolute error", "depth": "Depth"}
+_ROW_TITLES = {
+    "input": "Input",
+    "rerender": "Re-render",
+    "error": "Absolute error",
+    "depth": "Depth",
+    "moving": "Motion mask",
+}
+_OFF_PATH_BYTES = 20 * 1024
+_MOST_DETAILS = 6
+"""Details of a score that are always in sight; the others unfold."""
 
 
-def clip_section(index: int, result: ClipScores, views: ClipViews) -> Markup:
+def clip_section(
+    anchor: str, result: ClipScores, views: ClipViews, *, title: str | None = None, with_total: bool = True
+) -> Markup:
     """Section of a clip with pictures and paths.
 
     Args:
-        index: Number of the clip on the page, from 1.
-        result: Its scores.
+        anchor: Identifier of the section on its page.
+        result: Scores of the clip.
         views: Its pictures.
+        title: Heading; the clip's name if `None`.
+        with_total: Show the total beside the scores.
     """
     reconstruction = result.reconstruction
     paths = draw_paths(None if reconstruction is None else reconstruction.trajectory, result.clip.target)
-    return _section(index, result, film=_film(views), paths=paths, path_notes=_path_notes(result, paths))
+    missing: dict[str, str | None] = {_ROW_TITLES[name]: reason for name, reason in views.missing.items()}
+    off_path, missing["View off the path"] = _off_path(result)
+    scene, missing["Point cloud"] = _scene(result)
+    return _section(
+        anchor,
+        result,
+        title,
+        with_total,
+        film=_film(result, views),
+        missing=_by_reason(missing),
+        off_path=off_path,
+        scene=scene,
+        paths=paths,
+        path_notes=_path_notes(result, paths),
+    )
 
 
-def without_pictures(index: int, result: ClipScores) -> Markup:
+def without_pictures(anchor: str, result: ClipScores) -> Markup:
     """Section of a clip without pictures, for pages that are full."""
-    return _section(index, result, film=None)
+    return _section(anchor, result, None, True, film=None)
 
 
-def _section(index: int, result: ClipScores, **pictures: Any) -> Markup:
+def _section(anchor: str, result: ClipScores, title: str | None, with_total: bool, **pictures: Any) -> Markup:
     clip = result.clip
     height, width = clip.video.size
     name = short_name(clip.name)
     return render(
         "report_clip.html.j2",
-        index=index,
-        name=name,
+        anchor=anchor,
+        name=title or name,
         origin=clip.name if clip.name != name else "",
         prompt=clip.prompt,
         video=f"{clip.video.num_frames} frames, {width} × {height}, {clip.video.fps:g} fps",
-        cards=_cards(result),
+        cards=_cards(result, with_total),
         facts=_facts(result),
         **pictures,
     )
 
 
-def _cards(result: ClipScores) -> list[dict[str, Any]]:
-    total = Score(result.total, reason_of(result, "total"))
+def _cards(result: ClipScores, with_total: bool) -> list[dict[str, Any]]:
+    total = [_card("total", Score(result.total, reason_of(result, "total")))] if with_total else []
     scores = {name: replace(score, reason=reason_of(result, name)) for name, score in result.scores.items()}
-    return [_card("total", total), *(_card(name, score) for name, score in scores.items())]
+    return [*total, *(_card(name, score) for name, score in scores.items())]
 
 
 def _card(name: str, score: Score) -> dict[str, Any]:
     state = "" if score.reason is None else "warn" if score.applicable else "muted"
     with_bar = not state and name != "total" and 0 <= score.value <= 1
-    return {"name": name, "score": score, "state": state, "bar": bar(score.value, (0.0, 1.0)) if with_bar else None}
-
-
-def _film(views: ClipViews) -> dict[str, Any]:
-    strips = clip_strips(views)
+    details = list(score.details.items())
     return {
-        "indices": strips.indices,
-        "rows": [_film_row(row, strips.depth_range, views) for row in strips.rows],
-        "missing": {_ROW_TITLES[name]: reason for name, reason in views.missing.items()},
+        "name": name,
+        "score": score,
+        "state": state,
+        "bar": bar(score.value, (0.0, 1.0)) if with_bar else None,
+        "details": dict(details[:_MOST_DETAILS]),
+        "more": dict(details[_MOST_DETAILS:]),
     }
 
 
-def _film_row(row: Strip, ends: DepthRange | None, views: ClipViews) -> dict[str, Any]:
+def _film(result: ClipScores, views: ClipViews) -> dict[str, Any]:
+    strips = clip_strips(views)
+    legends = {row.name: _legend(row.name, strips.depth_range, views) for row in strips.rows}
+    return {
+        "player": _player(result, views, legends),
+        "indices": strips.indices,
+        "rows": [_film_row(row, legends[row.name]) for row in strips.rows],
+    }
+
+
+def _by_reason(missing: Mapping[str, str | None]) -> dict[str, str]:
+    """Names of what is missing for the same reason in one line, and the reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        if reason is not None:
+            names.setdefault(reason, []).append(name)
+    return {", ".join(group): reason for reason, group in names.items()}
+
+
+def _player(result: ClipScores, views: ClipViews, legends: Mapping[str, Markup]) -> Markup:
+    moving = clip_strips(views, count=MAX_FRAMES, side=TILE_SIDE)
+    return player(
+        [Stream(_ROW_TITLES[row.name], row.tiles, legends[row.name]) for row in moving.rows],
+        fps=result.clip.video.fps,
+        label="Clip and reconstruction",
+        numbers=moving.indices,
+        num_frames=result.clip.video.num_frames,
+    )
+
+
+def _film_row(row: Strip, legend: Markup) -> dict[str, Any]:
     image = frame_grid([row.tiles], gap=0)
     return {
         "title": _ROW_TITLES[row.name],
-        "uri": data_uri(image),
+        "uri": image_uri(image, max_bytes=STRIP_BYTES),
         "width": image.width,
         "height": image.height,
-        "coverage": _percent(views.covered) if row.name == "rerender" else None,
-        "scale": _scale(row.name, ends, views),
+        "legend": legend,
     }
+
+
+def _off_path(result: ClipScores) -> tuple[dict[str, Any] | None, str | None]:
+    """The view off the path for the page, and why there is none."""
+    try:
+        view = off_path_view(result)
+    except ScoreUnavailable as failure:
+        return None, str(failure)
+    image: Image.Image = frame_grid([view.picture[None]], gap=0)
+    uri = image_uri(image, max_bytes=_OFF_PATH_BYTES)
+    return {"uri": uri, "words": view.words, "width": image.width, "height": image.height}, None
+
+
+def _scene(result: ClipScores) -> tuple[Markup | None, str | None]:
+    """The plots that can be turned, and why they have no points."""
+    scene, reason = clip_scene(result)
+    if not scene.paths:
+        return None, reason
+    return scene_plots(scene, label=short_name(result.clip.name)), reason
+
+
+def _legend(name: str, ends: DepthRange | None, views: ClipViews) -> Markup:
+    return render(
+        "legend.html.j2",
+        scale=_scale(name, ends, views),
+        coverage=_percent(views.covered) if name == "rerender" else None,
+        is_mask=name == "moving",
+    )
 
 
 def _scale(name: str, ends: DepthRange | None, views: ClipViews) -> dict[str, Any] | None:

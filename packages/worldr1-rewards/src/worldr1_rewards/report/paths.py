@@ -10,12 +10,12 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from worldr1_core.camera.geometry import DEFAULT_FOCAL_FACTOR
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.frame_grid import pick_frames
-from worldr1_rewards.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, Shape, draw_panel
+from worldr1_core.pages.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, Shape, draw_panel
+from worldr1_core.pages.words import number
+from worldr1_rewards.report.aligned_paths import AlignedPath, align_paths
 from worldr1_rewards.report.templating import render
-from worldr1_rewards.report.words import number
 
 _NUM_CAMERAS = 5
 _COLOURS = {"commanded": "var(--commanded,#0072b2)", "estimated": "var(--estimated,#d55e00)"}
@@ -26,33 +26,6 @@ _LINES = {
 }
 _SMALLEST_VIEW = 0.1
 """Least width of the map in scene depths, so that the tremor of a fixed camera does not look like a journey."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """One path, ready to draw: positions `(T, 3)` in scene depths, viewing directions `(T, 3)`."""
-
-    name: str
-    positions: Tensor
-    forward: Tensor
-    half_angle: float
-
-    @property
-    def yaw(self) -> Tensor:
-        """Turn to the right since frame 0 in degrees, unwrapped."""
-        angle = torch.atan2(self.forward[:, 0], self.forward[:, 2])
-        steps = torch.remainder(angle.diff() + math.pi, 2 * math.pi) - math.pi
-        return torch.rad2deg(torch.cat([torch.zeros_like(angle[:1]), steps.cumsum(0)]))
-
-    @property
-    def pitch(self) -> Tensor:
-        """Turn downwards in degrees."""
-        return torch.rad2deg(torch.asin(self.forward[:, 1].clamp(-1, 1)))
-
-    @property
-    def travel(self) -> Tensor:
-        """Distance from the first camera, in scene depths."""
-        return (self.positions - self.positions[0]).norm(dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +47,10 @@ def draw_paths(estimated: CameraTrajectory | None, commanded: CameraTrajectory |
     """Draw one or two camera paths, both seen from their first camera and measured in scene depths.
 
     Args:
-        estimated: What the reconstruction found, or `None`.
-        commanded: What the prompt or a file asks for, or `None`.
+        estimated: Path that the reconstruction found, or `None`.
+        commanded: Path that the prompt or a file asks for, or `None`.
     """
-    paths, fitted = _prepare(estimated, commanded)
+    paths, fitted = align_paths(estimated, commanded)
     if not paths:
         return PathDrawing([], [], False)
     panels = [_map_panel(paths, "Seen from above", axis=2, caption="forward")]
@@ -98,27 +71,7 @@ def standalone_svg(drawing: PathDrawing) -> str:
     return f"{picture}\n"
 
 
-def _prepare(estimated: CameraTrajectory | None, commanded: CameraTrajectory | None) -> tuple[list[_Path], bool]:
-    found = None if estimated is None else _to_path("estimated", estimated, estimated.scene_depth or 1.0)
-    if commanded is None:
-        return ([found] if found else []), False
-    wanted = _to_path("commanded", commanded, commanded.scene_depth or 1.0)
-    fit = commanded.scene_depth is None and found is not None and float(wanted.travel.max()) > 0
-    if fit and found is not None:
-        ratio = float(found.travel.max() / wanted.travel.max())
-        wanted = _Path("commanded", wanted.positions * ratio, wanted.forward, wanted.half_angle)
-    return [wanted, *([found] if found else [])], fit
-
-
-def _to_path(name: str, trajectory: CameraTrajectory, unit: float) -> _Path:
-    relative = trajectory.relative()
-    half_angle = math.atan(0.5 / DEFAULT_FOCAL_FACTOR)
-    if trajectory.intrinsics is not None and trajectory.image_size is not None:
-        half_angle = math.atan(0.5 * trajectory.image_size[1] / float(trajectory.intrinsics[0, 0]))
-    return _Path(name, relative.positions / unit, relative.rotations[:, :, 2], half_angle)
-
-
-def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -> Markup:
+def _map_panel(paths: Sequence[AlignedPath], title: str, *, axis: int, caption: str) -> Markup:
     """A map of the camera centres: x to the right, `axis` upwards (or downwards, for the image's own y)."""
     axes = _equal_axes([path.positions[:, [0, axis]] for path in paths], y_down=axis == 1)
     shapes = []
@@ -141,7 +94,7 @@ def _map_panel(paths: Sequence[_Path], title: str, *, axis: int, caption: str) -
     return draw_panel(title, description, axes, shapes, x_label="right, scene depths", y_label=caption)
 
 
-def _camera(path: _Path, frame: int, axes: Axes, reach: float) -> Shape:
+def _camera(path: AlignedPath, frame: int, axes: Axes, reach: float) -> Shape:
     """The wedge of a camera's field of view."""
     x, _, z = path.positions[frame].tolist()
     heading = math.atan2(float(path.forward[frame, 0]), float(path.forward[frame, 2]))
@@ -159,7 +112,9 @@ def _dot(place: tuple[float, float], name: str, radius: float) -> Shape:
     return Shape("circle", {**centre, "r": str(radius), "fill": _COLOURS[name]})
 
 
-def _chart_panel(paths: Sequence[_Path], title: str, values: Callable[[_Path], Tensor], least: float) -> Markup:
+def _chart_panel(
+    paths: Sequence[AlignedPath], title: str, values: Callable[[AlignedPath], Tensor], least: float
+) -> Markup:
     """A measure over the frames; `least` is the smallest span of its axis."""
     series = [values(path) for path in paths]
     low = min(0.0, *(float(line.min()) for line in series))

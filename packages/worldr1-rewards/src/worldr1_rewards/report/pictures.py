@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from worldr1_core.frame_grid import pick_frames
-from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews, resize
+from worldr1_core.pages.encoding import resize
+from worldr1_rewards.report.views import MIN_COVERAGE, ClipViews
 
 NUM_THUMBNAILS = 8
 THUMBNAIL_SIDE = 256
-STRIP_BYTES = 44 * 1024
-"""Size that a strip's picture is squeezed below; four strips a clip keep a page of 100 clips under 30 MB."""
+STRIP_BYTES = 22 * 1024
+"""Limit of a strip's picture: four strips, a video and a point cloud per clip keep a page of 10 clips under 5 MB."""
 
 ERROR_CEILING = 0.25
 """Mean absolute error at the bright end of the error map: the same in every clip, so that clips compare by eye."""
 
 DEPTH_MAP, ERROR_MAP = "viridis", "inferno"
+_MOVING_COLOUR = (0.9, 0.45, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Strip:
     """A row of evenly spaced frames.
 
     Attributes:
-        name: `"input"`, `"rerender"`, `"error"` or `"depth"`.
+        name: `"input"`, `"rerender"`, `"error"`, `"depth"` or `"moving"`.
         tiles: `(N, 3, h, w)` RGB in [0, 1].
     """
 
@@ -59,7 +57,7 @@ class Strips:
 
     Attributes:
         indices: Frame indices, in order.
-        rows: Input first, then what there is of re-render, error and depth.
+        rows: Input first, then what there is of re-render, error, depth and motion mask.
         depth_range: Legend of the depth row, if there is one.
     """
 
@@ -90,6 +88,9 @@ def clip_strips(views: ClipViews, *, count: int = NUM_THUMBNAILS, side: int = TH
     if views.depth is not None:
         depth_range = depth_ends(views.depth)
         rows.append(Strip("depth", _depth_tiles(views.depth[indices], depth_range, size)))
+    if views.moving is not None:
+        moving = resize(views.moving[indices][:, None], size)
+        rows.append(Strip("moving", mark_moving(rows[0].tiles, moving)))
     return Strips(indices, rows, depth_range)
 
 
@@ -119,6 +120,13 @@ def _depth_tiles(depth: Tensor, ends: DepthRange, size: tuple[int, int]) -> Tens
     return resize(colour_depth(depth, ends), size)
 
 
+def mark_moving(frames: Tensor, moving: Tensor) -> Tensor:
+    """Frames `(N, 3, H, W)` in grey, with what moves on its own in orange; `moving` is `(N, 1, H, W)` in [0, 1]."""
+    grey = 0.25 + 0.6 * frames.mean(dim=1, keepdim=True)
+    orange = frames.new_tensor(_MOVING_COLOUR)[:, None, None]
+    return torch.lerp(grey.expand_as(frames), (0.3 * grey + 0.7 * orange).expand_as(frames), moving)
+
+
 def with_holes(images: Tensor, holes: Tensor) -> Tensor:
     """Images `(N, 3, H, W)` with a grey chequerboard, which no scene shows by chance, where `holes` `(N, H, W)`."""
     height, width = images.shape[-2:]
@@ -145,22 +153,3 @@ def _table(name: str) -> Tensor:
     from matplotlib import colormaps
 
     return torch.from_numpy(np.asarray(colormaps[name](np.arange(256)))[:, :3].astype(np.float32))
-
-
-def data_uri(image: Image.Image, *, max_bytes: int = STRIP_BYTES) -> str:
-    """A WebP data URI of about `max_bytes` before base64 at most: quality gives way first, then size."""
-    for quality in (90, 80, 68, 55):
-        encoded = _webp(image, quality)
-        if len(encoded) <= max_bytes:
-            break
-    while len(encoded) > max_bytes and min(image.size) > 16:
-        factor = max(0.5, min(0.9, math.sqrt(max_bytes / len(encoded))))
-        image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
-        encoded = _webp(image, 55)
-    return "data:image/webp;base64," + base64.b64encode(encoded).decode("ascii")
-
-
-def _webp(image: Image.Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=3)
-    return buffer.getvalue()

@@ -14,12 +14,11 @@ from typing import Any
 from markupsafe import Markup
 
 from worldr1_core.frame_grid import frame_grid
+from worldr1_core.pages.encoding import image_uri, resize
+from worldr1_core.pages.words import score_text
 from worldr1_core.reward import Score
 from worldr1_core.scoring import ClipScores
-from worldr1_rewards.report.pictures import data_uri
 from worldr1_rewards.report.templating import render
-from worldr1_rewards.report.views import resize
-from worldr1_rewards.report.words import score_text
 
 THUMBNAIL_HEIGHT = 72
 _THUMBNAIL_BYTES = 4 * 1024
@@ -52,7 +51,7 @@ def summary_row(index: int, result: ClipScores) -> SummaryRow:
     frame = result.clip.video.frames[:1].cpu()
     height, width = frame.shape[-2:]
     size = (THUMBNAIL_HEIGHT, min(3 * THUMBNAIL_HEIGHT, max(1, round(width * THUMBNAIL_HEIGHT / height))))
-    thumbnail = data_uri(frame_grid([resize(frame, size)], gap=0), max_bytes=_THUMBNAIL_BYTES)
+    thumbnail = image_uri(frame_grid([resize(frame, size)], gap=0), max_bytes=_THUMBNAIL_BYTES)
     scores = {name: Score(s.value, reason_of(result, name), s.applicable) for name, s in result.scores.items()}
     total_reason = reason_of(result, "total")
     return SummaryRow(

@@ -1,4 +1,4 @@
-"""Views of a scored clip: input, re-render, error, coverage and depth, per frame.
+"""Views of a scored clip: input, re-render, error, coverage, depth and motion mask, per frame.
 
 The report and the files of `--out` show the same things, so both start here; and nothing that fails on the way to a
 picture may end a run whose scores are already computed.
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.log import get_logger
+from worldr1_core.pages.encoding import resize
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.scoring import ClipScores
 
@@ -33,6 +34,7 @@ class ClipViews:
         error: `(T, H, W)` mean absolute difference of the colour channels in [0, 1], NaN at holes; or `None`.
         depth: `(T, H, W)` z-depth in scene depths, NaN or infinite where unknown; or `None`.
         missing: Picture name (`"rerender"`, `"depth"`) -> why there is none, in words.
+        moving: `(T, H, W)` in [0, 1], the share of a pixel that moves on its own; or `None`.
     """
 
     frames: Tensor
@@ -41,6 +43,7 @@ class ClipViews:
     error: Tensor | None = None
     depth: Tensor | None = None
     missing: dict[str, str] = field(default_factory=dict)
+    moving: Tensor | None = None
 
     @property
     def covered(self) -> float:
@@ -72,10 +75,10 @@ def clip_views(result: ClipScores) -> ClipViews:
     except ScoreUnavailable as failure:
         missing["rerender"] = str(failure)
     try:
-        depth = _depth(reconstruction, len(frames))
+        depth = clip_depth(reconstruction, len(frames))
     except ScoreUnavailable as failure:
         missing["depth"] = str(failure)
-    return ClipViews(frames, rerender, coverage, error, depth, missing)
+    return ClipViews(frames, rerender, coverage, error, depth, missing, _moving(reconstruction, frames))
 
 
 def _rerender(result: ClipScores, reconstruction: Reconstruction) -> tuple[Tensor, Tensor]:
@@ -101,7 +104,16 @@ def _checked(render: Render, frames: Tensor) -> tuple[Tensor, Tensor]:
     return resize(rerender, size).clamp_(0, 1), resize(coverage[:, None], size)[:, 0].clamp_(0, 1)
 
 
-def _depth(reconstruction: Reconstruction, num_frames: int) -> Tensor:
+def clip_depth(reconstruction: Reconstruction, num_frames: int) -> Tensor:
+    """Depth of every frame, `(T, H, W)` on the CPU in scene depths; NaN or infinite where unknown.
+
+    Args:
+        reconstruction: Its depth is in the unit of its trajectory.
+        num_frames: T.
+
+    Raises:
+        ScoreUnavailable: There is no depth, or none that is determined by the video; the message says why.
+    """
     if reconstruction.depth is None:
         raise ScoreUnavailable("the reconstructor estimates no depth")
     if not reconstruction.has_parallax:
@@ -114,13 +126,14 @@ def _depth(reconstruction: Reconstruction, num_frames: int) -> Tensor:
     return depth
 
 
+def _moving(reconstruction: Reconstruction, frames: Tensor) -> Tensor | None:
+    """The motion mask of a reconstruction that has one, an attribute `motion_mask` `(T, H, W)`, at the input's size."""
+    mask = getattr(reconstruction, "motion_mask", None)
+    if not isinstance(mask, Tensor) or mask.ndim != 3 or len(mask) != len(frames):
+        return None
+    return resize(_finite(mask.detach().cpu().float())[:, None], frames.shape[-2:])[:, 0].clamp_(0, 1)
+
+
 def _finite(values: Tensor) -> Tensor:
     """A copy without NaN and infinities."""
     return torch.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
-
-
-def resize(images: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Images `(N, C, H, W)` at another size `(H, W)`; averaged when they shrink, unchanged when it is theirs."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return torch.nn.functional.interpolate(images, size=tuple(size), mode="bilinear", antialias=True)

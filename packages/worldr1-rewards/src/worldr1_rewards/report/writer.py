@@ -8,15 +8,15 @@ from pathlib import Path
 from markupsafe import Markup
 
 from worldr1_core.files import atomic_write_text
+from worldr1_core.pages.page import html_page
 from worldr1_core.provenance import versions as installed_versions
 from worldr1_core.scoring import ClipScores
 from worldr1_rewards.report.clip_section import clip_section, without_pictures
-from worldr1_rewards.report.page import html_page
 from worldr1_rewards.report.summary import SummaryRow, summary, summary_row
 from worldr1_rewards.report.views import ClipViews, clip_views
 
 PICTURE_BUDGET = 48 * 2**20
-"""Bytes of pictures that a page holds, about 160 clips; later clips keep their numbers and words."""
+"""Bytes of pictures that a page holds, 100 clips or more; later clips keep their numbers and words."""
 
 
 class ReportWriter:
@@ -68,10 +68,10 @@ class ReportWriter:
         """
         index = len(self._rows) + 1
         if self._picture_bytes < PICTURE_BUDGET:
-            section = clip_section(index, result, views or clip_views(result))
+            section = clip_section(f"clip-{index}", result, views or clip_views(result))
             self._picture_bytes += len(section)
         else:
-            section = without_pictures(index, result)
+            section = without_pictures(f"clip-{index}", result)
         self._sections.append(section)
         self._rows.append(summary_row(index, result))
 

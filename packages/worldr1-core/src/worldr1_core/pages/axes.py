@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from torch import Tensor
 
-from worldr1_rewards.report.templating import render
+from worldr1_core.pages.templating import SHARED
 
 WIDTH, HEIGHT = 340, 264
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 30, 34
@@ -71,7 +71,7 @@ def draw_panel(
     """
     across = [(axes.at(tick, axes.y[0])[0], tick) for tick in _ticks(*axes.x, whole=whole_x)]
     upwards = [(axes.at(axes.x[0], tick)[1], tick) for tick in _ticks(*axes.y)]
-    return render(
+    return SHARED.render(
         "panel.svg.j2",
         title=title,
         description=description,

@@ -9,7 +9,15 @@ from importlib import resources
 
 from markupsafe import Markup
 
-from worldr1_rewards.report.templating import render
+from worldr1_core.pages.templating import SHARED
+
+_STYLES = ("page.css", "players.css")
+_SCRIPTS = ("table.js", "player.js", "scene.js")
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; media-src data: blob:; "
+    "style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+)
+"""Only the page's very script may run: markup that slipped through the escaping would still be inert."""
 
 
 def html_page(
@@ -31,15 +39,14 @@ def html_page(
         manifest: Text of the manifest that was used, shown at the end; left out if `None`.
         body_name: One word for what the second section holds, in lower case.
     """
-    script = _data("report.js")
+    script = Markup().join(_data(name) for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    page = render(
+    page = SHARED.render(
         "page.html.j2",
         title=title,
-        style=_data("report.css"),
+        style=Markup().join(_data(name) for name in _STYLES),
         script=script,
-        # Only this very script may run: markup that slipped through the escaping would still be inert.
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        policy=_POLICY.format(digest=digest),
         summary=summary,
         body=body,
         name=body_name,
@@ -51,4 +58,4 @@ def html_page(
 
 def _data(name: str) -> Markup:
     """A file of this package, which a page takes as it is."""
-    return Markup(resources.files("worldr1_rewards.report").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(resources.files("worldr1_core.pages").joinpath(name).read_text(encoding="utf-8"))
