@@ -300,8 +300,3 @@ def test_a_model_loaded_while_scoring_has_a_gradient_later(checkpoint):
     with torch.inference_mode():
         reward.score(make_clip(0), RewardInputs())
     assert torch.isfinite(with_gradient(reward, [make_clip(0)])[1]).all()
-
-
-def test_hpsv3_has_no_gradient():
-    assert PreferenceReward().has_gradient
-    assert not PreferenceReward(model="hpsv3").has_gradient

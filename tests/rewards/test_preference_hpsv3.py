@@ -14,6 +14,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import MissingExtraError, UserError, WeightsError
 from worldr1_core.reward import RewardInputs
 from worldr1_core.video import Video
+from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.preference_models import hpsv3
 from worldr1_rewards.rewards.preference import PreferenceReward
 
@@ -262,3 +263,56 @@ def test_the_base_may_be_laid_out_as_the_released_qwen2_vl(setting, tmp_path):
     clip = make_clip(0)
     expected = setting.reward().score(clip, RewardInputs())
     assert setting.reward(base=str(base)).score(clip, RewardInputs()) == expected
+
+
+# Gradients
+
+
+def build_model(setting):
+    return setting.reward()._model()
+
+
+def test_values_of_score_frames_are_those_of_score(setting):
+    reward = setting.reward(num_frames=2)
+    clips = [make_clip(0), make_clip(1, "a boat")]
+    frames = torch.stack([clip.video.frames for clip in clips]).requires_grad_()
+    values = reward.score_frames(frames, clips, [RewardInputs()] * 2)
+    assert values.tolist() == pytest.approx([reward.score(clip, RewardInputs()).value for clip in clips], abs=1e-6)
+    [gradient] = torch.autograd.grad(values.sum(), frames)
+    assert gradient[:, :2].abs().amax((2, 3, 4)).min() > 0
+    assert gradient[:, 2].abs().max() == 0, "the third frame is not looked at"
+
+
+@pytest.mark.parametrize("size", [(64, 96), (112, 160), (40, 30)])
+def test_smooth_patches_are_those_of_the_processor_up_to_rounding(setting, size):
+    model = build_model(setting)
+    frames = 0.3 + 0.4 * make_clip(2, size=size).video.frames  # Pillow clips overshoot after each of its two passes
+    exact = model.encode(to_pil(frames), ["a red wall"] * len(frames))["pixel_values"]
+    smooth = model._patches(frames)
+    assert smooth.shape == exact.shape
+    assert (smooth - exact).abs().max() < 2.5 / 255 / 0.5
+
+
+def test_the_gradient_is_that_of_the_smooth_preprocessing(setting):
+    """Without rounding, short steps confirm the gradient; over long ones, rounding averages out."""
+    model = build_model(setting)
+    frames = 0.2 + 0.6 * make_clip(3).video.frames[:1]
+    own = frames.clone().requires_grad_()
+    [gradient] = torch.autograd.grad(model.score_frames(own, ["a red wall"]).sum(), own)
+    direction = gradient / gradient.norm()
+    batch = model.encode(to_pil(frames), ["a red wall"])
+
+    def smooth(pictures):
+        return model._run({**batch, "pixel_values": model._patches(pictures)})[:, 0]
+
+    def slope(score, step):
+        return float(score(frames + step * direction) - score(frames - step * direction)) / (2 * step)
+
+    assert slope(smooth, 0.005) == pytest.approx(float(gradient.norm()), rel=0.05)
+    rounded = slope(lambda pictures: model.score_frames(pictures, ["a red wall"]), 0.1)
+    assert rounded == pytest.approx(slope(smooth, 0.1), rel=0.05)
+
+
+def test_the_map_of_tensors_is_that_of_numbers():
+    raw = [-20.0, 0.0, 5.0, 14.0]
+    assert hpsv3.HPSv3.to_unit_range(torch.tensor(raw)).tolist() == pytest.approx([hpsv3.HPSv3.to_unit(v) for v in raw])

@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from worldr1_core.errors import MissingExtraError, UserError
 from worldr1_core.weights_source import WeightsSource
+from worldr1_rewards.judges.images import to_pil
 from worldr1_rewards.judges.prompts import remove_control_tokens
 from worldr1_rewards.judges.transformers_judge import control_tokens
 from worldr1_rewards.pretrained import (
@@ -96,8 +98,8 @@ class HPSv3:
         config = from_pretrained(AutoConfig, base, f"the configuration of {_WHAT}")
         config.text_config.vocab_size = rows
         model = model_from_tensors(Qwen2VLModel, config, backbone, source, _WHAT, dtype=dtype or torch.bfloat16)
-        self.model: Any = model.to(device)
-        self.head = fill_strictly(_build_head(head), head, source, _WHAT).to(device)
+        self.model: Any = model.to(device).requires_grad_(False)
+        self.head = fill_strictly(_build_head(head), head, source, _WHAT).to(device).requires_grad_(False)
         self.device = torch.device(device)
 
     def encode(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -116,7 +118,9 @@ class HPSv3:
     @torch.inference_mode()
     def outputs(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """Mean and uncertainty parameter of the reward, `(B, 2)` float32."""
-        batch = self.encode(images, prompts)
+        return self._run(self.encode(images, prompts))
+
+    def _run(self, batch: Mapping[str, Tensor]) -> Tensor:
         ids = batch["input_ids"]
         positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
         hidden = self.model(
@@ -132,6 +136,43 @@ class HPSv3:
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """Mean rewards `(B,)` float32."""
         return self.outputs(images, prompts)[:, 0]
+
+    def score_frames(self, frames: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Score pictures as `score` does, with a gradient in their pixels.
+
+        Pictures are rounded to 8 bits and scaled by Pillow, as for `score`. The gradient is that of the same scaling
+        without rounding.
+
+        Args:
+            frames: `(B, 3, H, W)` RGB in [0, 1].
+            prompts: B prompts.
+
+        Returns:
+            Mean rewards `(B,)` float32 on the CPU.
+        """
+        batch = self.encode(to_pil(frames), prompts)
+        exact, smooth = batch["pixel_values"], self._patches(frames.to(self.device))
+        return self._run({**batch, "pixel_values": smooth + (exact - smooth).detach()})[:, 0]
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        """Patches as the processor lays them out, without its rounding: `(B * patches, values)`, differentiable.
+
+        Patches that are merged stand beside each other; a picture fills every frame of its temporal patch.
+        """
+        processor = self.processor.image_processor
+        patch, merge, repeats = processor.patch_size, processor.merge_size, processor.temporal_patch_size
+        size = list(_target_size(frames.shape[-2], frames.shape[-1], patch * merge))
+        resized = functional.interpolate(frames, size=size, mode="bicubic", antialias=True, align_corners=False)
+        mean, std = (resized.new_tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
+        pixels = (resized.clamp(0, 1) - mean) / std
+        grid = pixels.unflatten(3, (-1, merge, patch)).unflatten(2, (-1, merge, patch))  # B, C, Y, my, py, X, mx, px
+        values = grid.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, repeats, -1, -1)
+        return values.flatten(5).flatten(0, 4)
+
+    @staticmethod
+    def to_unit_range(raw: Tensor) -> Tensor:
+        """`to_unit` of tensors, with a gradient."""
+        return torch.sigmoid((raw - CENTRE) / SCALE)
 
     @staticmethod
     def to_unit(raw: float) -> float:
@@ -186,11 +227,17 @@ def _build_head(state: Mapping[str, Tensor]) -> nn.Module:
 
 def _resize(image: Image.Image, patch: int) -> Image.Image:
     """Scale to about `NUM_PATCHES` patches with sides that are multiples of `patch`, by PIL's bicubic filter."""
+    height, width = _target_size(image.height, image.width, patch)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _target_size(height: int, width: int, patch: int) -> tuple[int, int]:
+    """Height and width of a resized picture."""
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     pixels = NUM_PATCHES * patch * patch
-    height, width = smart_resize(image.height, image.width, factor=patch, min_pixels=pixels, max_pixels=pixels)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    size: tuple[int, int] = smart_resize(height, width, factor=patch, min_pixels=pixels, max_pixels=pixels)
+    return size
 
 
 def read_instruction(path: str | None) -> str:

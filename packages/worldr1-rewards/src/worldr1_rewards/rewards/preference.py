@@ -17,7 +17,7 @@ from torch import Tensor
 
 from worldr1_core.clip import Clip
 from worldr1_core.component import ComponentConfig
-from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reward import Reward, RewardInputs, Score, score_each
 from worldr1_core.weights_source import WeightsSource
 from worldr1_rewards.judges.images import to_pil
@@ -32,8 +32,14 @@ class PreferenceModel(Protocol):
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> Tensor:
         """Raw scores `(B,)` float32, higher is better."""
 
+    def score_frames(self, frames: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The same of pictures `(B, 3, H, W)`, RGB in [0, 1], with a gradient in them."""
+
     def to_unit(self, raw: float) -> float:
         """A raw score to [0, 1], monotonically."""
+
+    def to_unit_range(self, raw: Tensor) -> Tensor:
+        """`to_unit` of tensors, with a gradient."""
 
 
 class PreferenceReward(Reward):
@@ -111,22 +117,14 @@ class PreferenceReward(Reward):
                 raw[owner].append(value)
         return [failures[index] if index in failures else self._to_score(raw[index]) for index in range(len(clips))]
 
-    @property
-    def has_gradient(self) -> bool:
-        """HPSv2.1 has a gradient in the frames, HPSv3 none."""
-        return self.config.model == "hpsv2.1"
-
     def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
         """Score many clips with a gradient in their first frames; see `Reward.score_frames`.
 
         Raises:
-            UserError: The model has no gradient.
             WeightsError: The model cannot be loaded.
             MissingExtraError: A required package is missing.
         """
         model = self._model()
-        if not isinstance(model, hpsv2.HPSv2):
-            raise UserError(f"Model {self.config.model!r} has no gradient in the frames. Set model: hpsv2.1.")
 
         def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
             if not clip.prompt.strip():
