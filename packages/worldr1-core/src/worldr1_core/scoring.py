@@ -6,6 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -21,7 +22,7 @@ from worldr1_core.errors import (
     shorten,
 )
 from worldr1_core.log import get_logger
-from worldr1_core.placement import PlacedReward, start_placed
+from worldr1_core.placement import PlacedReward, ScoredClip, start_placed
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, RewardInputs, Score, as_number
 
@@ -93,6 +94,17 @@ class ScoringEngine:
             raise UserError(f"score takes clips, received one {type(clips).__name__}. Put it in a list.")
         return self._stream(iter(clips), batch_size)
 
+    def begin(self, clips: Sequence[Clip]) -> ScoringUnderWay:
+        """Send clips to the rewards that run elsewhere, and return before they are scored.
+
+        Args:
+            clips: At least one; they are handed to each reward together.
+
+        Returns:
+            Handle of these clips. Several may be under way at once.
+        """
+        return ScoringUnderWay(self, clips)
+
     def _stream(self, source: Iterator[Clip], batch_size: int) -> Iterator[ClipScores]:
         while batch := [_Work(clip) for clip in islice(source, batch_size)]:
             self._score_batch(batch)
@@ -100,17 +112,20 @@ class ScoringEngine:
                 yield self._finish(batch.pop(0))
 
     def _score_batch(self, batch: list[_Work]) -> None:
+        pending = self._start_elsewhere(batch)
+        self._score_here(batch)
+        _add_scores(batch, pending)
+
+    def _start_elsewhere(self, batch: Sequence[_Work]) -> list[Future[list[ScoredClip]]]:
         rewards = [weighted.reward for weighted in self.components.rewards]
-        pending = start_placed(rewards, [work.clip for work in batch])
+        return start_placed(rewards, [work.clip for work in batch])
+
+    def _score_here(self, batch: Sequence[_Work]) -> None:
         for work in batch:
             self._reconstruct(work)
         for weighted in self.components.rewards:
             if not isinstance(weighted.reward, PlacedReward):
                 self._apply(weighted, batch)
-        for future in pending:
-            for work, scored in zip(batch, future.result(), strict=True):
-                work.scores |= scored.scores
-                work.timings |= scored.timings
 
     def _reconstruct(self, work: _Work) -> None:
         reconstructor = self.components.reconstructor
@@ -173,6 +188,49 @@ class ScoringEngine:
             return math.nan, "no reward applies to this clip" if weighted else "every reward has weight 0"
         total = sum(w.weight * scores[w.name].value for w in counted)
         return (total, None) if math.isfinite(total) else (math.nan, "the weighted sum is too large for a float")
+
+
+class ScoringUnderWay:
+    """Clips that rewards elsewhere are scoring. Those of this process score them when `score_here` is called.
+
+    Args:
+        engine: Engine whose rewards score.
+        clips: The clips.
+
+    Attributes:
+        elsewhere: Per place of the rewards, a future that is done when the scores have come back.
+    """
+
+    def __init__(self, engine: ScoringEngine, clips: Sequence[Clip]) -> None:
+        self._engine, self._batch = engine, [_Work(clip) for clip in clips]
+        self.elsewhere = engine._start_elsewhere(self._batch)
+
+    def score_here(self) -> None:
+        """Score with the rewards of this process; most of them cannot be called from several threads at once.
+
+        Raises:
+            UserError: They cannot work for any clip.
+        """
+        self._engine._score_here(self._batch)
+        for work in self._batch:
+            work.reconstruction = None  # it would stay in memory until the last score is there
+
+    def results(self) -> list[ClipScores]:
+        """Wait for the rewards elsewhere, and return the scores, without reconstructions; call `score_here` before.
+
+        Raises:
+            UserError: The rewards cannot work for any clip.
+        """
+        _add_scores(self._batch, self.elsewhere)
+        return [self._engine._finish(work) for work in self._batch]
+
+
+def _add_scores(batch: Sequence[_Work], elsewhere: Sequence[Future[list[ScoredClip]]]) -> None:
+    """Wait for the scores of rewards elsewhere."""
+    for future in elsewhere:
+        for work, scored in zip(batch, future.result(), strict=True):
+            work.scores |= scored.scores
+            work.timings |= scored.timings
 
 
 def _ask(weighted: WeightedReward, clips: list[Clip], inputs: list[RewardInputs]) -> list[object]:

@@ -68,6 +68,7 @@ class FlowGRPOConfig(GRPOConfig):
         default=False, metadata={"help": "Train every weight of the denoisers in float32 instead of an adapter."}
     )
     async_rewards: bool = argument_field("async_rewards")
+    chunks_ahead: int = argument_field("chunks_ahead")
     max_failed_share: float = argument_field("max_failed_share")
     max_refills: int = argument_field("max_refills")
     max_loss: float = argument_field("max_loss")

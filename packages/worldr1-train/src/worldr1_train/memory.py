@@ -65,7 +65,7 @@ def count_memory(model: PolicyModel, args: FlowGRPOConfig, objectives: Sequence[
     compares = any(objective.needs_reference and objective.plan.steps == "window" for objective in objectives)
     kept = 2 + compares  # latents before and after a step, and the output of the reference model
     video = _FLOAT * 3 * geometry.video_frames * geometry.video_height * geometry.video_width
-    chunks = 2 if args.async_rewards else 1
+    chunks = 1 + args.chunks_ahead if args.async_rewards else 1
     return MemoryNeeds(
         denoisers=_bytes(model.denoisers.parameters()),
         training=copies * trained,

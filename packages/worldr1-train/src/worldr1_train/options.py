@@ -221,7 +221,16 @@ RUN = (
         True,
         "Recompute activations in the backward pass: less memory, about a third more time.",
     ),
-    Option("async_rewards", "async_rewards", True, "Score a chunk of rollouts while the next one is sampled."),
+    Option("async_rewards", "async_rewards", True, "Score a chunk of rollouts while the next ones are sampled."),
+    Option(
+        "chunks_ahead",
+        "chunks_ahead",
+        1,
+        "Chunks that may be without scores when the next one is sampled, with `async_rewards`. More keep several "
+        "servers busy, and take the memory of their videos.",
+        1,
+        10**4,
+    ),
     Option(
         "max_failed_share",
         "failures.max_share",

@@ -25,7 +25,7 @@ from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
 RECORD = "run.json"
 """File with the inputs of a run, which must not change when it is resumed."""
 
-FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to", "async_rewards")
+FREE_TO_CHANGE = ("max_steps", "checkpoints", "failures", "samples", "report_to", "async_rewards", "chunks_ahead")
 """Keys of the section that a resumed run may change."""
 
 

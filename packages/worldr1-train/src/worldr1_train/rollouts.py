@@ -1,11 +1,10 @@
-"""Collection of a rollout batch: groups are sampled, decoded and scored, each chunk while the next one is sampled."""
+"""Collection of a rollout batch: groups are sampled, decoded and scored, chunks while the next ones are sampled."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from worldr1_core.policy_step import PolicyStep
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import derive_seed, generator
 from worldr1_core.video import Video
+from worldr1_train.background_scoring import BackgroundScoring
 from worldr1_train.policy_model import PolicyModel, swapped_parameters
 from worldr1_train.stages import Stage
 
@@ -129,7 +129,9 @@ class RolloutCollector:
             replaced by that of the stage.
         group_size: Videos per group, G.
         groups_per_chunk: Groups that are denoised together.
-        asynchronous: Score a chunk in a thread while the next one is sampled. The policy does not change meanwhile.
+        asynchronous: Score chunks while others are sampled. The policy does not change meanwhile: a rollout batch is
+            returned when all its chunks are scored.
+        chunks_ahead: Chunks that may be without scores when the next one is sampled.
         max_refills: How often videos whose rewards failed are sampled again, with other random numbers.
     """
 
@@ -138,6 +140,7 @@ class RolloutCollector:
     group_size: int
     groups_per_chunk: int
     asynchronous: bool = True
+    chunks_ahead: int = 1
     max_refills: int = 0
 
     def collect(self, request: RolloutRequest) -> RolloutBatch:
@@ -147,20 +150,16 @@ class RolloutCollector:
             for start in range(0, len(request.prompts), self.groups_per_chunk):
                 result.clips += self._sample_chunk(request, start, result)
             return result
-        pending: list[Future[tuple[list[SampleScore], float]]] = []
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards") as executor:
+        ahead = self.chunks_ahead if self.asynchronous else 0
+        with BackgroundScoring(request.stage.scorer, SampleScore.from_clip) as scoring:
             for start in range(0, len(request.prompts), self.groups_per_chunk):
                 clips = self._sample_chunk(request, start, result)
                 result.clips += clips[: request.keep_clips - len(result.clips)]
-                pending.append(executor.submit(_score, request.stage, clips))
-                if not self.asynchronous:
-                    with _timed(result, "waiting"):
-                        pending[-1].result()
-            with _timed(result, "waiting"):
-                for future in pending:
-                    scores, seconds = future.result()
-                    result.scores += scores
-                    result.seconds["rewards"] += seconds
+                scoring.submit(clips)
+                del clips  # freed when it is scored
+                scoring.wait(ahead)
+            result.scores = scoring.results()
+            result.seconds |= {"rewards": scoring.seconds, "waiting": scoring.waited}
         for attempt in range(1, self.max_refills + 1):
             self._refill(request, result, attempt)
         return result

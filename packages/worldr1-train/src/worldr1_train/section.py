@@ -257,6 +257,7 @@ class TrainSection(_Part):
     precision: Precision = manifest_field("precision")
     gradient_checkpointing: bool = manifest_field("gradient_checkpointing")
     async_rewards: bool = manifest_field("async_rewards")
+    chunks_ahead: int = manifest_field("chunks_ahead")
     evaluation: EvaluationSection | None = Field(
         default_factory=EvaluationSection, description="Evaluation before and after training; null disables it."
     )

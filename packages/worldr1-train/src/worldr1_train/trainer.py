@@ -268,6 +268,7 @@ class FlowGRPOTrainer(_BaseTrainer):
             group_size=self.args.num_generations,
             groups_per_chunk=self.args.groups_per_rollout,
             asynchronous=self.args.async_rewards,
+            chunks_ahead=self.args.chunks_ahead,
             max_refills=self.args.max_refills,
         )
 
