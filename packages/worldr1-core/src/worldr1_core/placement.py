@@ -86,6 +86,11 @@ class RemoteScorer(abc.ABC):
 class Placement(Component, abc.ABC):
     """A place in which rewards run. Its options stand under `placement:` in the manifest."""
 
+    @classmethod
+    def resources(cls) -> list[dict[str, Any]]:
+        """What such places keep on this machine between runs, such as environments: rows for `worldr1 doctor`."""
+        return []
+
     @abc.abstractmethod
     def connect(self, part: PlacedPart) -> RemoteScorer:
         """Make rewards ready in this place; returns when clips can be scored.

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from worldr1_core.commands.plugins import describe
+from worldr1_core.component import load_component
+from worldr1_core.errors import WorldR1Error
 from worldr1_core.installation import (
     LOW_DISK,
     all_requirements_of,
@@ -21,6 +23,7 @@ from worldr1_core.installation import (
 )
 from worldr1_core.plugins import Installed, installed
 from worldr1_core.provenance import versions
+from worldr1_core.registry import Registry
 from worldr1_core.tables import print_tables
 
 
@@ -41,24 +44,27 @@ def examine(found: Installed) -> dict[str, Any]:
     """The state of the installation as plain data.
 
     Returns:
-        `system`, `versions`, `devices`, `extras`, `plugins` (component names by kind), `disks`, `settings`, and
-        `problems`: sentences, one for each thing that must be mended.
+        `system`, `versions`, `devices`, `extras`, `plugins` (component names by kind), `placements` (what they keep on
+        this machine, by name), `disks`, `settings`, and `problems`: sentences, one for each thing that must be mended.
     """
     distributions = sorted({owner.distribution for owner in found.plugins if _is_installed(owner.distribution)})
     plugins = describe(found)
     components: dict[str, list[str]] = {}
     for entry in plugins["components"]:
         components.setdefault(entry["kind"], []).append(entry["name"])
+    kept, unloaded = _placements(found.registry)
     report = {
         "system": f"{platform.platform()}, {platform.machine()}",
         "versions": versions(*filter(_is_installed, _libraries(distributions))),
         "devices": devices(),
         "extras": [row for name in distributions for row in extras_of(name)],
         "plugins": {kind: sorted(names) for kind, names in sorted(components.items())},
+        "placements": kept,
         "disks": disks(),
         "settings": settings(),
     }
-    return {**report, "problems": [*_plugin_problems(plugins), *broken_requirements(distributions), *_full(report)]}
+    problems = [*_plugin_problems(plugins), *unloaded, *broken_requirements(distributions), *_full(report)]
+    return {**report, "problems": problems}
 
 
 def _is_installed(distribution: str) -> bool:
@@ -67,6 +73,20 @@ def _is_installed(distribution: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _placements(registry: Registry) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """What placements keep on this machine, and the problems of those that cannot be loaded."""
+    kept: dict[str, list[dict[str, Any]]] = {}
+    problems = []
+    for name in registry.names("placement"):
+        try:
+            placement: Any = load_component(registry, "placement", name)
+        except WorldR1Error as error:
+            problems.append(str(error))
+        else:
+            kept |= {name: rows} if (rows := placement.resources()) else {}
+    return kept, problems
 
 
 def _libraries(distributions: list[str]) -> list[str]:
@@ -105,6 +125,7 @@ def _show(report: dict[str, Any]) -> None:
             ("Devices", report["devices"], ("device", "name", "memory_gib")),
             ("Extras", extras, ("extra", "installed", "missing")),
             ("Plugins", kinds, ("kind", "names")),
+            *((f"Placement {name}", rows, tuple(rows[0])) for name, rows in report["placements"].items()),
             ("Disks", report["disks"], ("use", "path", "free_gib")),
             ("Environment variables", values, ("variable", "value")),
         ]

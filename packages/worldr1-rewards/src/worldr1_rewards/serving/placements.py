@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -11,7 +11,7 @@ from pydantic import Field
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError, require
 from worldr1_core.placement import PlacedPart, Placement, RemoteScorer
-from worldr1_rewards.serving.environments import EnvironmentOptions
+from worldr1_rewards.serving.environments import EnvironmentOptions, made_environments
 from worldr1_rewards.serving.tokens import read_token
 
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
@@ -99,6 +99,11 @@ class WorkerPlacement(Placement):
         )
 
     config: Config
+
+    @classmethod
+    def resources(cls) -> list[dict[str, Any]]:
+        """Environments that are ready; see `Placement.resources`."""
+        return made_environments()
 
     def connect(self, part: PlacedPart) -> RemoteScorer:
         """See `Placement.connect`.
