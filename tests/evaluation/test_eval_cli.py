@@ -39,6 +39,7 @@ def test_sets_of_videos(site):
     assert result["means"]["A"]["contrast"] < result["means"]["b"]["contrast"]
     assert "## Other metrics" in done.stderr
     assert {path.name for path in (site / "out").iterdir()} == {
+        "pictures",
         "report.html",
         "results.json",
         "table.csv",

@@ -20,7 +20,7 @@ MODEL_COMMAND = "eval-model"
 """Command of worldr1-train that generates and scores the test videos of a manifest."""
 MAX_WORKERS = 8
 """Default number of processes on a machine with more cores; each holds a clip and its reconstruction in memory."""
-SETS_OPTIONS = ("prompts", "metrics", "baseline", "limit", "num_workers")
+SETS_OPTIONS = ("prompts", "metrics", "baseline", "limit", "num_workers", "num_shown")
 """Options that only sets of videos have."""
 MODEL_OPTIONS = ("adapter", "overrides", "against")
 """Options that only models have."""
@@ -36,6 +36,11 @@ MODEL_OPTIONS = ("adapter", "overrides", "against")
 @click.option(
     "--workers", "num_workers", type=click.IntRange(min=1), help="Processes.  [default: one per core, 1 with CUDA]"
 )
+@click.option(
+    "--num-shown",
+    type=click.IntRange(min=0),
+    help="Prompts whose videos report.html shows with pictures.  [default: 5]",
+)
 @click.option("--out", type=FilePath(), help="Folder for results and tables; with a model, the JSON file to write.")
 @click.option("--adapter", type=FilePath(), help="Model: folder of a trained adapter.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Model: override a value of the manifest.")
@@ -50,6 +55,7 @@ def evaluate(
     baseline: str | None,
     limit: int | None,
     num_workers: int | None,
+    num_shown: int | None,
     out: Path | None,
     adapter: Path | None,
     overrides: tuple[str, ...],
@@ -74,6 +80,7 @@ def evaluate(
     if not videos:
         raise click.UsageError("Give --videos NAME=DIR, or a MANIFEST whose model is measured.")
     from worldr1_rewards.evaluation.api import evaluate as evaluate_videos
+    from worldr1_rewards.evaluation.sections import NUM_SHOWN
 
     sets = _parse_sets(videos)
     with contextlib.redirect_stdout(sys.stderr):
@@ -86,6 +93,7 @@ def evaluate(
             out=out,
             limit=limit,
             num_workers=num_workers or _default_workers(),
+            num_shown=NUM_SHOWN if num_shown is None else num_shown,
         )
     _report(result, out)
     if result.num_failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from worldr1_core.provenance import versions
 from worldr1_core.video_io import find_videos
 from worldr1_rewards.evaluation.jobs import VideoJob, video_request
 from worldr1_rewards.evaluation.matching import match_videos
+from worldr1_rewards.evaluation.measure import VideoMeasurer
 from worldr1_rewards.evaluation.metric_sets import choose_metrics
 from worldr1_rewards.evaluation.prompts import EvaluationPrompt, PromptsLike, read_evaluation_prompts
 from worldr1_rewards.evaluation.records import RECORDS, RecordFile, VideoRecord
 from worldr1_rewards.evaluation.result import EvalResult
 from worldr1_rewards.evaluation.runner import MeasurerSpec, Work, measure_videos
+from worldr1_rewards.evaluation.sections import FOLDER as PICTURES
+from worldr1_rewards.evaluation.sections import NUM_SHOWN, Sections, choose_shown
 from worldr1_rewards.scoring import read_scoring_manifest
 from worldr1_rewards.video_inputs import VideoLike, collect_clips
 
@@ -42,6 +46,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     num_workers: int = 1,
+    num_shown: int = NUM_SHOWN,
     reconstructor: str | None = None,
     device: str | None = None,
 ) -> EvalResult:
@@ -61,6 +66,8 @@ def evaluate(
         limit: Measure the videos of the first prompts only.
         num_workers: Processes. The results do not depend on it. More than 1 needs videos in files and, in a script, the
             guard `if __name__ == "__main__":`.
+        num_shown: Number of prompts, evenly spaced, whose videos the page shows with pictures, the first of every set.
+            Pictures need `out`.
         reconstructor: Name, instead of the manifest's.
         device: Torch device, instead of the manifest's.
 
@@ -88,12 +95,16 @@ def evaluate(
     jobs = _jobs(videos, prompts, limit)
     baseline = _check_baseline(baseline, list(videos))
     _check_workers(num_workers, jobs, names)
+    if num_shown < 0:
+        raise UserError(f"num_shown must be at least 0, received {num_shown!r}.")
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable_folder(folder)
     measurer = spec.build(registry)
     settings = _settings(spec)
-    records = _measure(jobs, spec, settings, folder, num_workers, measurer)
+    work = _work(jobs, settings)
+    measurer.sections = sections = None if folder is None else _prepare_sections(work, folder, num_shown)
+    records = _measure(work, replace(spec, sections=sections), folder, num_workers, measurer)
     columns = [column for own in measurer.columns.values() for column in own]
     result = EvalResult(records, columns, baseline, names, settings)
     if folder is not None:
@@ -101,19 +112,28 @@ def evaluate(
     return result
 
 
+def _work(jobs: Sequence[VideoJob], settings: Mapping[str, Any]) -> list[Work]:
+    """Pair videos with their fingerprints."""
+    description = json.dumps([settings, versions()], sort_keys=True)
+    return [(job, job.fingerprint(description)) for job in jobs]
+
+
+def _prepare_sections(work: Sequence[Work], folder: Path, num_shown: int) -> Sections:
+    shown = choose_shown([job for job, _ in work], [mark for _, mark in work], num_shown)
+    sections = Sections((folder / PICTURES).absolute(), shown)
+    sections.remove_others()
+    return sections
+
+
 def _measure(
-    jobs: Sequence[VideoJob],
-    spec: MeasurerSpec,
-    settings: Mapping[str, Any],
-    folder: Path | None,
-    num_workers: int,
-    measurer: Any,
+    work: Sequence[Work], spec: MeasurerSpec, folder: Path | None, num_workers: int, measurer: VideoMeasurer
 ) -> list[VideoRecord]:
     """Measure the videos that an earlier run has not finished; all records, in the order of the jobs."""
-    description = json.dumps([settings, versions()], sort_keys=True)
-    work: list[Work] = [(job, job.fingerprint(description)) for job in jobs]
     file = RecordFile(None if folder is None else folder / RECORDS)
-    found = {mark: file.finished[mark] for _, mark in work if mark in file.finished}
+    sections = spec.sections
+    # A finished video is measured again only for the sake of pictures that the earlier run was not asked for.
+    finished = {mark: record for mark, record in file.finished.items() if sections is None or not sections.lacks(mark)}
+    found = {mark: finished[mark] for _, mark in work if mark in finished}
     with Progress("Evaluating", len(work)) as progress:
         file.start(found.values())
         for _ in found:

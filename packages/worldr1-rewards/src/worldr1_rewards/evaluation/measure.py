@@ -15,6 +15,7 @@ from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_rewards.evaluation.columns import Column, columns_of
 from worldr1_rewards.evaluation.jobs import VideoJob
 from worldr1_rewards.evaluation.records import VideoRecord
+from worldr1_rewards.evaluation.sections import Sections
 
 UNDEFINED = "not defined for this clip"
 """Reason for a column that a metric left out."""
@@ -28,10 +29,11 @@ class _Cells:
 
 
 class VideoMeasurer:
-    """Measures videos one after the other; nothing of a video is kept.
+    """Measures videos one after the other; nothing of a video is kept in memory.
 
     Args:
         engine: Scores clips with the rewards that are used as metrics.
+        sections: Sections of the page, which are written on the way; or `None`.
 
     Attributes:
         columns: Reward -> its columns.
@@ -40,8 +42,9 @@ class VideoMeasurer:
         UserError: Two metrics have a column of the same name.
     """
 
-    def __init__(self, engine: ScoringEngine) -> None:
+    def __init__(self, engine: ScoringEngine, sections: Sections | None = None) -> None:
         self.engine = engine
+        self.sections = sections
         self.columns = metric_columns({weighted.name: weighted.reward for weighted in engine.components.rewards})
 
     def measure(self, job: VideoJob, fingerprint: str) -> VideoRecord:
@@ -56,9 +59,12 @@ class VideoMeasurer:
         except UserError as error:
             return failed_record(job, str(error), fingerprint, time.perf_counter() - start)
         try:
-            cells = self._measure(clip)
+            (result,) = self.engine.score([clip])
         except (VideoError, TrajectoryError) as error:
             return failed_record(job, str(error), fingerprint, time.perf_counter() - start)
+        cells, seconds = self._cells(result), round(time.perf_counter() - start, 3)
+        if self.sections is not None:
+            self.sections.write(job, fingerprint, result)
         return VideoRecord(
             **_identity(job),
             values=cells.values,
@@ -66,7 +72,7 @@ class VideoMeasurer:
             inapplicable=cells.inapplicable,
             num_frames=clip.video.num_frames,
             size=clip.video.size,
-            seconds=round(time.perf_counter() - start, 3),
+            seconds=seconds,
             fingerprint=fingerprint,
         )
 
@@ -77,11 +83,11 @@ class VideoMeasurer:
             clip: The clip.
             column: Name of the column.
         """
-        cells = self._measure(clip)
+        (result,) = self.engine.score([clip])
+        cells = self._cells(result)
         return cells.values.get(column), column in cells.failures
 
-    def _measure(self, clip: Clip) -> _Cells:
-        (result,) = self.engine.score([clip])
+    def _cells(self, result: ClipScores) -> _Cells:
         cells = _Cells()
         for name, score in result.scores.items():
             _add(cells, score, self.columns[name], _reason(result, name))

@@ -1,14 +1,21 @@
-"""The page of an evaluation: one self-contained HTML file with tables, warnings and the figures of every video."""
+"""The page of an evaluation: tables, warnings, the figures of every video, and pictures of some."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
 
 from worldr1_core.pages.page import html_page
 from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.records import VideoRecord
+from worldr1_rewards.evaluation.sections import anchor
 from worldr1_rewards.evaluation.tables import MISSING, Table, published_note
 from worldr1_rewards.report.templating import render
+
+PICTURE_BUDGET = 48 * 2**20
+"""Characters of sections with pictures that a page holds; later videos keep their figures in the table."""
 
 
 def evaluation_page(
@@ -17,6 +24,7 @@ def evaluation_page(
     videos: Sequence[VideoRecord],
     columns: Sequence[Column],
     versions: Mapping[str, str],
+    sections: Mapping[str, Markup] | None = None,
 ) -> str:
     """Return the page.
 
@@ -26,8 +34,10 @@ def evaluation_page(
         videos: One record per video.
         columns: Columns, in order.
         versions: Name -> version, shown at the end.
+        sections: Fingerprint -> section with pictures, for the videos that have one.
     """
     shown = [table for one in tables for table in (one, *_published(one))]
+    kept = _within_budget(sections or {})
     return html_page(
         "Evaluation",
         summary=render(
@@ -36,11 +46,21 @@ def evaluation_page(
             tables=shown,
             note=published_note() if any(table.published for table in tables) else "",
         ),
-        body=render("evaluation_tables.html.j2", warnings=[], tables=[_videos(videos, columns)], note=""),
+        body=Markup().join([_videos(videos, columns, kept), *kept.values()]),
         versions=versions,
         manifest=None,
         body_name="videos",
     )
+
+
+def _within_budget(sections: Mapping[str, Markup]) -> dict[str, Markup]:
+    kept, size = {}, 0
+    for fingerprint, section in sections.items():
+        size += len(section)
+        if size > PICTURE_BUDGET:
+            break
+        kept[fingerprint] = section
+    return kept
 
 
 def _published(table: Table) -> list[Table]:
@@ -51,16 +71,31 @@ def _published(table: Table) -> list[Table]:
     return [Table(f"{table.title}: published figures, not measured here", ["method", *table.headings[2:]], rows)]
 
 
-def _videos(videos: Sequence[VideoRecord], columns: Sequence[Column]) -> Table:
+def _videos(videos: Sequence[VideoRecord], columns: Sequence[Column], sections: Mapping[str, Markup]) -> Markup:
     own = [column for column in columns if any(column.name in v.values or column.name in v.failures for v in videos)]
-    rows = [
-        [f"{video.method}: {video.video}", video.prompt, *(_cell(video, column) for column in own), video.error or ""]
-        for video in videos
-    ]
-    return Table("Videos", ["video", "prompt", *(column.heading for column in own), "error"], rows)
+    return render(
+        "evaluation_videos.html.j2",
+        headings=[column.heading for column in own],
+        has_errors=any(video.error for video in videos),
+        num_shown=len(sections),
+        rows=[
+            {
+                "name": f"{video.method}: {video.video}",
+                "anchor": anchor(video.fingerprint) if video.fingerprint in sections else "",
+                "prompt": video.prompt,
+                "cells": [_cell(video, column) for column in own],
+                "error": video.error or "",
+            }
+            for video in videos
+        ],
+    )
 
 
-def _cell(video: VideoRecord, column: Column) -> str:
-    value = MISSING if column.name not in video.values else column.shown(video.values[column.name])
-    reason = video.failures.get(column.name)
-    return value if reason is None else f"{value} ({reason})"
+def _cell(video: VideoRecord, column: Column) -> dict[str, str]:
+    value = video.values.get(column.name)
+    return {
+        "key": "" if value is None else json.dumps(value),
+        "shown": MISSING if value is None else column.shown(value),
+        "failure": video.failures.get(column.name, ""),
+        "inapplicable": video.inapplicable.get(column.name, ""),
+    }

@@ -17,6 +17,7 @@ from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.page import evaluation_page
 from worldr1_rewards.evaluation.published import published_tables
 from worldr1_rewards.evaluation.records import VideoRecord
+from worldr1_rewards.evaluation.sections import read_sections
 from worldr1_rewards.evaluation.statistics import Comparison, Estimate
 from worldr1_rewards.evaluation.summary import Summary, summarise
 from worldr1_rewards.evaluation.tables import Table, make_tables
@@ -131,7 +132,7 @@ class EvalResult:
         """Write `results.json`, `table.csv`, `table.md`, `table.tex` and `report.html`.
 
         Args:
-            folder: Created if it does not exist.
+            folder: Created if it does not exist. The page shows the pictures that the evaluation has written there.
 
         Returns:
             The files written.
@@ -143,12 +144,16 @@ class EvalResult:
             CSV: formats.csv_text(self.summary, self.columns, self.baseline),
             MARKDOWN: self.to_markdown(),
             LATEX: self.to_latex(),
-            PAGE: evaluation_page(self.tables(), self.warnings, self.videos, self.columns, versions()),
+            PAGE: self._page(Path(folder)),
             RESULTS: json.dumps(self.as_data(), indent=1, ensure_ascii=True, allow_nan=False) + "\n",
         }
         for name, text in contents.items():
             atomic_write_text(Path(folder) / name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
         return [Path(folder) / name for name in contents]
+
+    def _page(self, folder: Path) -> str:
+        sections = read_sections(folder, [record.fingerprint for record in self.videos])
+        return evaluation_page(self.tables(), self.warnings, self.videos, self.columns, versions(), sections)
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from worldr1_core.scoring import ScoringEngine
 from worldr1_rewards.evaluation.jobs import VideoJob
 from worldr1_rewards.evaluation.measure import VideoMeasurer, failed_record
 from worldr1_rewards.evaluation.records import VideoRecord
+from worldr1_rewards.evaluation.sections import Sections
 
 DIED = "the process that measured this video ended unexpectedly, probably for lack of memory"
 
@@ -38,12 +39,14 @@ class MeasurerSpec:
         metrics: Names of the rewards that are used as metrics.
         reconstructor: Name, instead of the manifest's; or `None`.
         device: Torch device, instead of the manifest's; or `None`.
+        sections: Sections of the page, which are written on the way; or `None`.
     """
 
     manifest: Manifest
     metrics: tuple[str, ...]
     reconstructor: str | None = None
     device: str | None = None
+    sections: Sections | None = None
 
     def build(self, registry: Registry) -> VideoMeasurer:
         """Set up the metrics.
@@ -54,7 +57,7 @@ class MeasurerSpec:
         components = compose_scoring(
             self.manifest, registry, only=list(self.metrics), reconstructor=self.reconstructor, device=self.device
         )
-        return VideoMeasurer(ScoringEngine(components))
+        return VideoMeasurer(ScoringEngine(components), self.sections)
 
 
 def measure_videos(
