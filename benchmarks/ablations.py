@@ -3,11 +3,11 @@
     python benchmarks/ablations.py --quick                     # under a minute: two steps, to see that it runs
     python benchmarks/ablations.py --out runs/ablations        # hours on two cores; goes on where it stopped
 
-Every row is `worldr1 train examples/RECIPE.yaml` with a few values changed, as one process a core, against the
-untrained model from plain noise; the recipe is `tiny`, or `tiny-flow-grpo` for the paper's objective. A variant's runs
-are averaged over its seeds; `low` and `high` are the ends of the 95 % bootstrap interval over the pairs of all its
-runs. `warped noise, no training` comes with the runs of `full`. A table goes to stderr; the last line on stdout is
-JSON.
+The variants below are run by `worldr1_train.ablation`, as `worldr1 ablate` runs those of a manifest: every row is
+`worldr1 train examples/RECIPE.yaml` with a few values changed, against the untrained model from plain noise; the
+recipe is `tiny`, or `tiny-flow-grpo` for the paper's objective. A variant's runs are averaged over its seeds; `low` and
+`high` are the ends of the 95 % bootstrap interval over the pairs of all its runs, and `difference` compares with
+`full`. A table of changes goes to stderr, tables and plots to the folder; the last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import tiny_runs
 
-from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, compare
+from worldr1_core.plugins import installed
+from worldr1_train.ablation import plan_ablation, run_ablation
+from worldr1_train.ablation_files import save_ablation
+from worldr1_train.ablation_results import read_ablation
 
 _ONE_STAGE = "train.stages=[{steps: 1000, prompts: main}]"
 _COMMON: dict[str, list[str]] = {
@@ -56,26 +58,6 @@ QUICK = [
 ]
 
 
-def summarise_variant(folders: list[Path], after: str = AFTER) -> dict[str, Any]:
-    """Metric -> before, after, and the paired change over the videos of all runs with its interval and range."""
-    runs = [(Evaluation.load(folder / BEFORE), Evaluation.load(folder / after)) for folder in folders]
-    first, last = (tiny_runs.pool([pair[k] for pair in runs]) for k in (0, 1))
-    by_seed = [compare(*pair) for pair in runs]
-    means_before, means_after = first.means(), last.means()
-    found = {}
-    for name, change in compare(first, last).items():
-        old, new = means_before[name], means_after[name]
-        found[name] = {
-            **tiny_runs.as_data(change),
-            "before": old and round(old, 4),
-            "after": new and round(new, 4),
-            "ratio": round(new / old, 4) if old and new is not None else None,
-            "by_seed": [round(changes[name].mean, 4) for changes in by_seed],
-            "num_pairs": change.num_pairs,
-        }
-    return found
-
-
 def main() -> None:
     """Run what is missing, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -94,18 +76,22 @@ def main() -> None:
     if args.quick:
         variants, seeds, extra = ["full"], [0], [*extra, *QUICK]
     with tempfile.TemporaryDirectory() as temporary:
-        out = Path(temporary) if args.out is None else args.out
-        table = {}
-        for variant in variants:
-            folders = [out / f"{variant.replace(' ', '-')}-{seed}" for seed in seeds]
-            for folder, seed in zip(folders, seeds, strict=True):
-                overrides = [f"seed={seed}", *known[variant], *extra]
-                tiny_runs.train(folder, args.recipe, overrides, args.processes, out / f"full-{seed}")
-            if variant == "full":
-                table["warped noise, no training"] = summarise_variant(folders, NOISE_ONLY)
-            table[variant] = summarise_variant(folders)
-        tiny_runs.print_table(["variant"], {(variant,): row for variant, row in table.items()})
-    print(json.dumps({"recipe": args.recipe, "variants": table, "seeds": seeds}))
+        plan = plan_ablation(
+            tiny_runs.manifest_of(args.recipe),
+            installed().registry,
+            output_dir=(Path(temporary) if args.out is None else args.out).absolute(),
+            variants=known,
+            seeds=seeds,
+            only=variants,
+            overrides=extra,
+            num_processes=args.processes,
+        )
+        run_ablation(plan)
+        result = read_ablation(plan)
+        save_ablation(result, plan)
+    figures = result.as_data()["variants"]
+    tiny_runs.print_table(["variant"], {(variant,): row for variant, row in figures.items()})
+    print(json.dumps({"recipe": args.recipe, "variants": figures, "seeds": seeds}))
 
 
 if __name__ == "__main__":

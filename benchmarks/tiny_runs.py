@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Change, Evaluation, LabelledValues
+from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Change
 from worldr1_train.plan import RECORD
 
 COLUMNS = (
@@ -61,23 +61,6 @@ def train(folder: Path, recipe: str, overrides: Sequence[str], processes: int, u
         command += ["--set", override]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-
-
-def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of the videos of several, in their order; they must have measured the same."""
-    first = evaluations[0]
-    held_out = {
-        name: LabelledValues(
-            [f"run {run}, {label}" for run, one in enumerate(evaluations) for label in one.held_out[name].labels],
-            [value for one in evaluations for value in one.held_out[name].values],
-        )
-        for name in first.held_out
-    }
-    return Evaluation(
-        [prompt for one in evaluations for prompt in one.prompts],
-        {name: [value for one in evaluations for value in one.values[name]] for name in first.values},
-        held_out,
-    )
 
 
 def as_data(change: Change) -> dict[str, Any]:

@@ -69,6 +69,12 @@ class Evaluation:
         """Return metric -> mean over the values that are not missing; `None` if all are."""
         return {name: _mean(np.asarray(values)) for name, values in self._rows().items()}
 
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return metric -> 95 % bootstrap interval of the mean, for metrics with any value."""
+        rows = {name: np.asarray(values) for name, values in self._rows().items()}
+        known = {name: row[np.isfinite(row)] for name, row in rows.items()}
+        return {name: _bootstrap_interval(values) for name, values in known.items() if len(values)}
+
     def _rows(self) -> dict[str, list[float]]:
         return {**self.values, **{name: figure.values for name, figure in self.held_out.items()}}
 

@@ -7,18 +7,22 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_manifest_sections() -> dict[str, str]:
-    """Register the section `train`."""
-    return {"train": "worldr1_train.section:TrainSection"}
+    """Register the sections `train` and `variants`."""
+    return {
+        "train": "worldr1_train.section:TrainSection",
+        "variants": "worldr1_train.variants_section:VariantsSection",
+    }
 
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """Register `worldr1 train`, `worldr1 eval-model`, `worldr1 curves` and `worldr1 compare-videos`.
+    """Register `worldr1 train`, `ablate`, `eval-model`, `curves` and `compare-videos`.
 
     `worldr1 eval` of worldr1-rewards calls `eval-model` for manifests; without that package it is the same command.
     """
     return {
         "train": "worldr1_train.cli:train",
+        "ablate": "worldr1_train.cli_ablate:ablate",
         "eval-model": "worldr1_train.cli_eval:evaluate",
         "curves": "worldr1_train.cli_curves:curves",
         "compare-videos": "worldr1_train.cli_compare_videos:compare_videos",
