@@ -20,6 +20,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.reward import Score
 from worldr1_core.video import Video
 from worldr1_rewards.serving.answers import ScoredClip, decode_answer, encode_answer
+from worldr1_rewards.serving.frame_bytes import encode_frames
 from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.requests import decode_clips, encode_request, parse_request
 from worldr1_rewards.serving.schema import KEY
@@ -208,3 +209,13 @@ def test_an_answer_to_another_question_is_refused():
         decode_answer(answer, ["a"], 2)
     with pytest.raises(RequestFailed, match="asked for"):
         decode_answer(answer, ["b"], 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, -0.0, 1e-42, 0.5, 256 / 255, -1.0, 1e30])
+def test_a_value_that_is_no_level_keeps_all_values_as_floats(value):
+    frames = (torch.arange(256, dtype=torch.uint8).float() / 255).view(1, 1, 16, 16)
+    assert torch.equal(encode_frames(frames).view(-1), torch.arange(256, dtype=torch.uint8))
+    frames.view(-1)[7] = value
+    sent = encode_frames(frames)
+    assert sent.dtype == torch.float32
+    assert sent.numpy().tobytes() == frames.numpy().tobytes()

@@ -75,7 +75,13 @@ def _video_part(video: Video) -> VideoPart:
 
 def _video(part: VideoPart, frames: Tensor) -> Video:
     size = None if part.full_size is None else (part.full_size[0], part.full_size[1])
-    return Video(decode_frames(frames), fps=part.fps, source=part.source, full_size=size)
+    decoded = decode_frames(frames)
+    if frames.dtype != torch.uint8:
+        return Video(decoded, fps=part.fps, source=part.source, full_size=size)
+    # Levels / 255 are valid frames, and the constructor would read all of them to find that out.
+    video = Video(decoded[:1, :, :1, :1], fps=part.fps, source=part.source, full_size=size)
+    object.__setattr__(video, "frames", decoded)
+    return video
 
 
 def _target_part(path: CameraTrajectory) -> TargetPart:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 _WHITE = np.float32(255)
+_TO_LEVEL = np.float32(255.5)
+"""A value k / 255 times this lies between k and k + 0.51, so that k is left when the fraction is cut off."""
 _BLOCK = 2**16
 """Values per block: 256 KiB as float32."""
 _VALUES_PER_THREAD = 2**22
@@ -35,15 +37,14 @@ def encode_frames(frames: Tensor) -> Tensor:
     levels = np.empty(values.shape, np.uint8)
 
     def encode(start: int, stop: int) -> bool:
-        scaled = np.empty(_BLOCK, np.float32)
-        for own in _blocks(start, stop):
-            block, buffer = values[own], scaled[: own.stop - own.start]
-            np.rint(np.multiply(block, _WHITE, out=buffer), out=buffer)
-            np.copyto(levels[own], np.clip(buffer, 0, _WHITE, out=buffer), casting="unsafe")
-            np.divide(levels[own], _WHITE, out=buffer, dtype=np.float32)
-            # Bits are compared, not numbers, because -0.0 equals 0.0.
-            if (buffer.view(np.int32) != block.view(np.int32)).any():
-                return False
+        decoded = np.empty(_BLOCK, np.float32)
+        with np.errstate(invalid="ignore"):  # of values that are no levels, which the comparison finds
+            for own in _blocks(start, stop):
+                block, buffer = values[own], decoded[: own.stop - own.start]
+                np.multiply(block, _TO_LEVEL, out=levels[own], dtype=np.float32, casting="unsafe")
+                np.divide(levels[own], _WHITE, out=buffer, dtype=np.float32)
+                if not _same_bits(buffer, block):
+                    return False
         return True
 
     lossless = all(_in_threads(encode, values.size))
@@ -63,6 +64,12 @@ def decode_frames(sent: Tensor) -> Tensor:
 
     list(_in_threads(decode, levels.size))
     return torch.from_numpy(values).view(sent.shape)
+
+
+def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
+    """Compare bits, not numbers, because -0.0 equals 0.0; two values at once where the count is even."""
+    kind = np.int64 if first.size % 2 == 0 else np.int32
+    return not (first.view(kind) != second.view(kind)).any()
 
 
 def _blocks(start: int, stop: int) -> Iterator[slice]:
