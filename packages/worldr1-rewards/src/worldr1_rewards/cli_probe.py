@@ -109,10 +109,11 @@ def _check_options(context: click.Context, clips: Path | None, rendered: bool) -
 
 
 def _probe_rendered(reward: str, scorer: ScoringEngine, plan: ProbePlan, *, with_strips: bool, alone: bool) -> Section:
+    from worldr1_core.plugins import installed
     from worldr1_rewards.probes.page import Section
     from worldr1_rewards.probes.pictures import Strips
     from worldr1_rewards.probes.run import run_probe
-    from worldr1_rewards.probes.structure import probe_structure
+    from worldr1_rewards.probes.structure import probe_structure, unprobed_structure
     from worldr1_rewards.probes.summary import summarise
 
     strips = Strips(plan)
@@ -120,6 +121,8 @@ def _probe_rendered(reward: str, scorer: ScoringEngine, plan: ProbePlan, *, with
     scored = run_probe(scorer, plan, watch=strips.keep if with_strips else None)
     outcomes = _collect(f"Probing {reward}", scored, total)
     components = scorer.components
+    for name in unprobed_structure(components.rewards, installed().registry):
+        click.echo(f"Left out: structure by {name}, which runs in another process.", err=True)
     structure = probe_structure(
         components.rewards, components.judge, plan.cases, plan.severities, plan.size, plan.num_frames
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from worldr1_core.provenance import versions
 from worldr1_core.video_io import find_videos
 from worldr1_rewards.evaluation.jobs import VideoJob, video_request
 from worldr1_rewards.evaluation.matching import match_videos
-from worldr1_rewards.evaluation.measure import VideoMeasurer
 from worldr1_rewards.evaluation.metric_sets import choose_metrics
 from worldr1_rewards.evaluation.prompts import EvaluationPrompt, PromptsLike, read_evaluation_prompts
 from worldr1_rewards.evaluation.records import RECORDS, RecordFile, VideoRecord
@@ -49,6 +49,7 @@ def evaluate(
     num_shown: int = NUM_SHOWN,
     reconstructor: str | None = None,
     device: str | None = None,
+    measure: Callable[[Sequence[Work], MeasurerSpec], Iterator[VideoRecord]] | None = None,
 ) -> EvalResult:
     """Measure sets of videos, such as those of several models for the same prompts, and compare them.
 
@@ -70,6 +71,7 @@ def evaluate(
             Pictures need `out`.
         reconstructor: Name, instead of the manifest's.
         device: Torch device, instead of the manifest's.
+        measure: Measures the videos in any order, instead of processes of this machine.
 
     Returns:
         Records, statistics and tables. A video that cannot be read is a failure in it, and fails nothing else.
@@ -104,7 +106,8 @@ def evaluate(
     settings = _settings(spec)
     work = _work(jobs, settings)
     measurer.sections = sections = None if folder is None else _prepare_sections(work, folder, num_shown)
-    records = _measure(work, replace(spec, sections=sections), folder, num_workers, measurer)
+    measure = partial(measure_videos, num_workers=num_workers, measurer=measurer) if measure is None else measure
+    records = _measure(work, replace(spec, sections=sections), folder, measure)
     columns = [column for own in measurer.columns.values() for column in own]
     result = EvalResult(records, columns, baseline, names, settings)
     if folder is not None:
@@ -126,7 +129,10 @@ def _prepare_sections(work: Sequence[Work], folder: Path, num_shown: int) -> Sec
 
 
 def _measure(
-    work: Sequence[Work], spec: MeasurerSpec, folder: Path | None, num_workers: int, measurer: VideoMeasurer
+    work: Sequence[Work],
+    spec: MeasurerSpec,
+    folder: Path | None,
+    measure: Callable[[Sequence[Work], MeasurerSpec], Iterator[VideoRecord]],
 ) -> list[VideoRecord]:
     """Measure the videos that an earlier run has not finished; all records, in the order of the jobs."""
     file = RecordFile(None if folder is None else folder / RECORDS)
@@ -139,7 +145,7 @@ def _measure(
         for _ in found:
             progress.advance()
         todo = [(job, mark) for job, mark in work if mark not in found]
-        for record in measure_videos(todo, spec, num_workers=num_workers, measurer=measurer):
+        for record in measure(todo, spec):
             file.append(record)
             found[record.fingerprint] = record
             progress.begin(f"{record.method}: {record.video}")
@@ -277,7 +283,7 @@ def _settings(spec: MeasurerSpec) -> dict[str, Any]:
     dump: Any = {
         "metrics": {name: options.get(name, {}) for name in spec.metrics},
         "reconstructor": spec.reconstructor
-        or (None if manifest.reconstructor is None else manifest.reconstructor.model_dump()),
+        or (None if manifest.reconstructor is None else manifest.reconstructor.model_dump(exclude={"placement"})),
         "judge": None if manifest.judge is None else manifest.judge.model_dump(),
         "device": resolve_device(spec.device or manifest.device),
     }

@@ -49,14 +49,15 @@ class MeasurerSpec:
     sections: Sections | None = None
 
     def build(self, registry: Registry) -> VideoMeasurer:
-        """Set up the metrics.
+        """Set up the metrics, with one thread, which placed rewards take over for their workers.
 
         Raises:
             UserError: A metric is not available, or requires something that the manifest does not name.
         """
-        components = compose_scoring(
-            self.manifest, registry, only=list(self.metrics), reconstructor=self.reconstructor, device=self.device
-        )
+        with _one_thread():
+            components = compose_scoring(
+                self.manifest, registry, only=list(self.metrics), reconstructor=self.reconstructor, device=self.device
+            )
         return VideoMeasurer(ScoringEngine(components), self.sections)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from worldr1_core.placement import PlacedReward
 from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_rewards.probes.memory import measure_peak
 from worldr1_rewards.probes.source import ProbeSample, Source
@@ -22,7 +23,8 @@ class Outcome:
         reason: Why there is none.
         parts: Reward name -> score (NaN where there is none), for compositions.
         seconds: Wall time of scoring.
-        megabytes: Peak memory of scoring beyond what was in use before, MiB; `None` where it cannot be told.
+        megabytes: Peak memory of scoring beyond what was in use before, MiB; `None` where it is unknown, as for rewards
+            that run in another process.
     """
 
     sample: ProbeSample
@@ -69,13 +71,15 @@ def score_samples(scorer: ScoringEngine, samples: Iterable[ProbeSample]) -> Iter
     Yields:
         A clip's outcome, and the scores that it was taken from.
     """
+    rewards = [weighted.reward for weighted in scorer.components.rewards]
+    is_here = not any(isinstance(reward, PlacedReward) for reward in rewards)
     for index, sample in enumerate(samples):
         clip = sample.clip(f"clip {index}")
-        with measure_peak(scorer.components.rewards[0].reward.device) as peak:
+        with measure_peak(rewards[0].device) as peak:
             start = time.perf_counter()
             (result,) = scorer.score([clip])
             seconds = time.perf_counter() - start
-        yield _outcome(sample, result, seconds, peak.megabytes), result
+        yield _outcome(sample, result, seconds, peak.megabytes if is_here else None), result
 
 
 def _outcome(sample: ProbeSample, result: ClipScores, seconds: float, megabytes: float | None) -> Outcome:

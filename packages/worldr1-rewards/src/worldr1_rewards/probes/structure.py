@@ -16,10 +16,13 @@ from torch import Tensor
 
 from worldr1_core.camera.geometry import invert_pose
 from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.component import load_component
 from worldr1_core.compose import WeightedReward
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.judge import Judge
+from worldr1_core.placement import PlacedReward
 from worldr1_core.reconstructor import Reconstruction, Render
+from worldr1_core.registry import Registry
 from worldr1_core.reward import Requirement, RewardInputs, Score
 from worldr1_rewards.probes.plan import Case, to_clip
 from worldr1_rewards.probes.rank_statistics import auc, mean, spearman
@@ -33,6 +36,9 @@ PATCH_RADIUS = 0.06
 """Radius of a floater or a hole, as a share of the width."""
 FLOATER_NEARNESS, HOLE_DISTANCE = 1.8, 0.4
 """Factor on a patch's inverse depth: in front of its surface, or behind it."""
+
+SHOWN = frozenset({Requirement.RECONSTRUCTION, Requirement.JUDGE})
+"""Inputs of a reward that shows reconstructions to a judge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +158,7 @@ def probe_structure(
     Returns:
         Reward -> flaw -> `auc` at full severity, mean `spearman`, mean `scores` by severity and `without_score`.
     """
-    chosen = [w for w in rewards if {Requirement.RECONSTRUCTION, Requirement.JUDGE} <= w.reward.requires]
+    chosen = [w for w in rewards if w.reward.requires >= SHOWN]
     travelling = [case for case in cases if not all(move.startswith(("pan", "fixed")) for move in case.moves)]
     report: dict[str, Any] = {}
     for weighted in chosen:
@@ -165,6 +171,17 @@ def probe_structure(
                 grades.setdefault(key, []).append(_grade(weighted, judge, world, scene, f"structure {index}"))
         report[weighted.name] = {flaw: _flaw_report(flaw, grades, severities) for flaw in FLAWS if grades}
     return report
+
+
+def unprobed_structure(rewards: Sequence[WeightedReward], registry: Registry) -> list[str]:
+    """Return the rewards that `probe_structure` leaves out because they run elsewhere, where no scene can be sent.
+
+    Args:
+        rewards: Of a composition.
+        registry: Where names are looked up.
+    """
+    placed = [w.name for w in rewards if isinstance(w.reward, PlacedReward)]
+    return [name for name in placed if load_component(registry, "reward", name).requires >= SHOWN]  # type: ignore[attr-defined]
 
 
 def _grade(weighted: WeightedReward, judge: Judge | None, world: WorldClip, scene: DepthScene, name: str) -> float:
