@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from evaluation.sites import CHEAP, FatalSpec, write_set
+from worldr1_core.compose import ScoringComponents, WeightedReward
 from worldr1_core.errors import UnknownNameError, UserError
+from worldr1_core.placement import PlacedReward
+from worldr1_core.scoring import ScoringEngine
 from worldr1_rewards import EvalResult, evaluate
 from worldr1_rewards.evaluation import runner
 from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.measure import VideoMeasurer
 from worldr1_rewards.evaluation.records import VideoRecord
+from worldr1_rewards.rewards.camera_errors import CameraAUCReward
 from worldr1_rewards.scoring import Scorer
 
 PROMPTS = [f"Camera {move}. A cat, {name}" for move in ("push in", "pan left") for name in ("red", "blue", "green")]
@@ -190,3 +194,9 @@ def test_videos_that_stand_still_are_named_beside_their_perfect_psnr():
     warnings = EvalResult(records, [Column("psnr")]).warnings
     assert next(w for w in warnings if "hardly move" in w).startswith("3 of 3 videos of still hardly move")
     assert not any("videos of moving hardly" in warning for warning in warnings)
+
+
+def test_columns_of_a_reward_that_runs_elsewhere_are_those_of_its_class():
+    placed = PlacedReward("camera-auc", reads_reference=False, scorer=None)
+    measurer = VideoMeasurer(ScoringEngine(ScoringComponents([WeightedReward("camera-auc", 1.0, placed)], None, None)))
+    assert measurer.columns == {"camera-auc": CameraAUCReward.columns}

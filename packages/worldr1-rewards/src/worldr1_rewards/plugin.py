@@ -27,6 +27,7 @@ def worldr1_register_rewards() -> dict[str, str]:
         "aesthetic-quality": "worldr1_rewards.rewards.aesthetic_quality:AestheticQualityReward",
         "imaging-quality": "worldr1_rewards.rewards.imaging_quality:ImagingQualityReward",
         "flow-smoothness": "worldr1_rewards.rewards.flow_smoothness:FlowSmoothnessReward",
+        "vbench-package": "worldr1_rewards.rewards.vbench_package:VBenchPackageReward",
         "camera-errors": "worldr1_rewards.rewards.camera_errors:CameraErrorsReward",
         "camera-auc": "worldr1_rewards.rewards.camera_errors:CameraAUCReward",
         "camera-accuracy": "worldr1_rewards.rewards.camera_accuracy:CameraAccuracyReward",

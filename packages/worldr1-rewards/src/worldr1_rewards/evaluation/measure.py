@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worldr1_core.clip import Clip
+from worldr1_core.component import load_component
+from worldr1_core.compose import WeightedReward
 from worldr1_core.errors import TrajectoryError, UserError, VideoError
+from worldr1_core.placement import PlacedReward
+from worldr1_core.plugins import installed
 from worldr1_core.reward import Score
 from worldr1_core.scoring import ClipScores, ScoringEngine
 from worldr1_rewards.evaluation.columns import Column, columns_of
@@ -45,7 +49,7 @@ class VideoMeasurer:
     def __init__(self, engine: ScoringEngine, sections: Sections | None = None) -> None:
         self.engine = engine
         self.sections = sections
-        self.columns = metric_columns({weighted.name: weighted.reward for weighted in engine.components.rewards})
+        self.columns = metric_columns({weighted.name: _described(weighted) for weighted in engine.components.rewards})
 
     def measure(self, job: VideoJob, fingerprint: str) -> VideoRecord:
         """Read and measure one video; a video that cannot be read, or whose command does not fit, is an error in it.
@@ -92,6 +96,13 @@ class VideoMeasurer:
         for name, score in result.scores.items():
             _add(cells, score, self.columns[name], _reason(result, name))
         return cells
+
+
+def _described(weighted: WeightedReward) -> object:
+    """Object or class that lists the columns of a reward: one that runs elsewhere is described by its class."""
+    if isinstance(weighted.reward, PlacedReward):
+        return load_component(installed().registry, "reward", weighted.name)
+    return weighted.reward
 
 
 def metric_columns(rewards: Mapping[str, object]) -> dict[str, tuple[Column, ...]]:
