@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ from worldr1_train.tracker_samples import SampleVideo, log_samples
 def sample(tmp_path):
     frames = torch.linspace(0, 1, 3).view(3, 1, 1, 1).expand(3, 3, 16, 16)
     write_video(Video(frames), tmp_path / "clip.mp4")
-    return SampleVideo("samples/0", tmp_path / "clip.mp4", frames, "a cat (reward 0.500)")
+    scores = {"total": 0.5, "brightness": math.nan}
+    return SampleVideo("samples/0", tmp_path / "clip.mp4", frames, "a cat (reward 0.500)", "a cat", scores)
 
 
 def read_images(folder):
@@ -41,14 +43,22 @@ def test_tensorboard_shows_a_strip_of_frames(sample, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_the_others_get_the_video_file_and_its_caption(name, sample, monkeypatch):
+def test_the_others_get_the_video_file_its_caption_and_a_table(name, sample, monkeypatch):
     logged = []
-    fake = SimpleNamespace(run=object(), log=logged.append, Video=lambda path, **options: (path, options))
+    fake = SimpleNamespace(
+        run=object(),
+        log=logged.append,
+        Video=lambda path, **options: (path, options),
+        Table=lambda columns, data: (columns, data),
+    )
     monkeypatch.setitem(sys.modules, name, fake)
     log_samples([name], [], [sample], 7)
+    video = (str(sample.path), {"caption": "a cat (reward 0.500)", "format": "mp4"})
+    heads = ["sample", "prompt", "total", "brightness", "video"]
     assert logged == [
         {
-            "samples/0": (str(sample.path), {"caption": "a cat (reward 0.500)", "format": "mp4"}),
+            "samples/0": video,
+            "samples/table": (heads, [["samples/0", "a cat", 0.5, None, video]]),
             "train/global_step": 7,
         }
     ]

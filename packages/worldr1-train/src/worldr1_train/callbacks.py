@@ -62,13 +62,12 @@ class SampleVideos(TrainerCallback):
             stem = f"step{state.global_step:06d}-{re.sub(r'[^0-9a-z]+', '-', clip.name.lower())}"
             path = self._folder / f"{stem}.mp4"
             write_video(clip.video, path)
-            record: dict[str, Any] = {"prompt": clip.prompt}
-            if score is not None:
-                record |= {"total": score.total, **score.values}
+            values = {} if score is None else {"total": score.total, **score.values}
+            record: dict[str, Any] = {"prompt": clip.prompt, **values}
             plain = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
             (self._folder / f"{stem}.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
             caption = clip.prompt if score is None else f"{clip.prompt} (reward {score.total:.3f})"
-            samples.append(SampleVideo(f"samples/{number}", path, clip.video.frames, caption))
+            samples.append(SampleVideo(f"samples/{number}", path, clip.video.frames, caption, clip.prompt, values))
         log_samples(args.report_to, self._trainer.callback_handler.callbacks, samples, state.global_step)
         rollout_batch.clips = []
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from worldr1_train.contact_sheet import strip
+
+TABLE = "samples/table"
+"""Name of the table of samples in wandb and trackio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +26,22 @@ class SampleVideo:
         path: Video file.
         frames: `(T, 3, H, W)` RGB in [0, 1].
         caption: Prompt and reward.
+        prompt: Prompt.
+        scores: Reward -> value, the total first; NaN if it is missing.
     """
 
     tag: str
     path: Path
     frames: Tensor
     caption: str
+    prompt: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def log_samples(trackers: Sequence[str], callbacks: Iterable[Any], samples: Sequence[SampleVideo], step: int) -> None:
-    """Send samples to every tracker: videos to wandb and trackio, and a strip of frames to TensorBoard.
+    """Send samples to every tracker: videos and their table to wandb and trackio, strips of frames to TensorBoard.
+
+    The table `samples/table` has one row per sample: tag, prompt, every reward, and the video.
 
     TensorBoard's own videos would need another package and be converted to GIFs. transformers starts the trackers;
     nothing is sent to wandb or TensorBoard without an active run.
@@ -52,7 +62,23 @@ def log_samples(trackers: Sequence[str], callbacks: Iterable[Any], samples: Sequ
             module = importlib.import_module(name)
             if name == "wandb" and module.run is None:
                 continue
-            module.log(
-                {sample.tag: module.Video(str(sample.path), caption=sample.caption, format="mp4") for sample in samples}
-                | {"train/global_step": step}
-            )
+            videos = {s.tag: module.Video(str(s.path), caption=s.caption, format="mp4") for s in samples}
+            module.log({**videos, TABLE: _table(module, samples), "train/global_step": step})
+
+
+def _table(module: Any, samples: Sequence[SampleVideo]) -> Any:
+    names = list(dict.fromkeys(name for sample in samples for name in sample.scores))
+    rows = [
+        [
+            sample.tag,
+            sample.prompt,
+            *(_finite(sample.scores.get(name)) for name in names),
+            module.Video(str(sample.path), caption=sample.caption, format="mp4"),
+        ]
+        for sample in samples
+    ]
+    return module.Table(columns=["sample", "prompt", *names, "video"], data=rows)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
