@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from worldr1_train.rollouts import SampleScore
     from worldr1_train.stages import ClipScorer
 
+_WAIT_SECONDS = 1.0
+
 
 class BackgroundScoring:
     """Scores chunks while others are sampled.
@@ -26,14 +28,20 @@ class BackgroundScoring:
     Args:
         scorer: Scores the clips.
         convert: Extracts what is kept of the scores of a clip, so that the clip and its frames can be freed.
+        while_waiting: Called about once a second while scores are missing; may raise an error to give up.
 
     Attributes:
         seconds: Time during which at least one chunk was being scored.
         waited: Time that the caller has waited for scores.
     """
 
-    def __init__(self, scorer: ClipScorer, convert: Callable[[ClipScores], SampleScore]) -> None:
-        self._scorer, self._convert = scorer, convert
+    def __init__(
+        self,
+        scorer: ClipScorer,
+        convert: Callable[[ClipScores], SampleScore],
+        while_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._scorer, self._convert, self._while_waiting = scorer, convert, while_waiting
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
         self._unfinished: dict[int, _Chunk] = {}
         self._scores: dict[int, list[SampleScore]] = {}
@@ -62,7 +70,9 @@ class BackgroundScoring:
         start = time.perf_counter()
         self._collect()
         while len(self._unfinished) > num_unfinished:
-            wait([chunk.done for chunk in self._unfinished.values()], return_when=FIRST_COMPLETED)
+            unfinished = [chunk.done for chunk in self._unfinished.values()]
+            if not wait(unfinished, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED).done:
+                self._while_waiting()
             self._collect()
         self.waited += time.perf_counter() - start
 

@@ -6,4 +6,4 @@ from worldr1_core.errors import WorldR1Error
 
 
 class TrainingStopped(WorldR1Error):
-    """Raised if too many rewards fail, or the loss diverges; the message names the checkpoint that was written."""
+    """Raised if rewards fail, the loss diverges or SIGTERM comes; the message names the checkpoint that was written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -116,6 +116,10 @@ class RolloutBatch:
     )
 
 
+def _continue() -> None:
+    """Let the run go on."""
+
+
 @dataclass(slots=True)
 class RolloutCollector:
     """Samples rollout batches.
@@ -133,6 +137,8 @@ class RolloutCollector:
             returned when all its chunks are scored.
         chunks_ahead: Chunks that may be without scores when the next one is sampled.
         max_refills: How often videos whose rewards failed are sampled again, with other random numbers.
+        before_chunk: Called before a chunk is sampled; may raise an error that ends the run.
+        while_waiting: Called from time to time while scores are missing; may raise likewise.
     """
 
     model: PolicyModel
@@ -142,6 +148,8 @@ class RolloutCollector:
     asynchronous: bool = True
     chunks_ahead: int = 1
     max_refills: int = 0
+    before_chunk: Callable[[], None] = _continue
+    while_waiting: Callable[[], None] = _continue
 
     def collect(self, request: RolloutRequest) -> RolloutBatch:
         """Sample, decode and score one rollout batch."""
@@ -151,8 +159,9 @@ class RolloutCollector:
                 result.clips += self._sample_chunk(request, start, result)
             return result
         ahead = self.chunks_ahead if self.asynchronous else 0
-        with BackgroundScoring(request.stage.scorer, SampleScore.from_clip) as scoring:
+        with BackgroundScoring(request.stage.scorer, SampleScore.from_clip, self.while_waiting) as scoring:
             for start in range(0, len(request.prompts), self.groups_per_chunk):
+                self.before_chunk()
                 clips = self._sample_chunk(request, start, result)
                 result.clips += clips[: request.keep_clips - len(result.clips)]
                 scoring.submit(clips)

@@ -20,6 +20,8 @@ from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
 from worldr1_train.run_pictures import SHOWN_AS, VIDEOS, draw_run
+from worldr1_train.run_report import finish_report
+from worldr1_train.termination import StopOnSigterm
 from worldr1_train.trainer import FlowGRPOTrainer
 
 log = get_logger(__name__)
@@ -106,7 +108,10 @@ class TrainingRun:
             resumed_from=None if plan.checkpoint is None else str(plan.checkpoint),
         )
         self._log_memory_estimate()
-        trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
+        termination = StopOnSigterm(trainer)
+        trainer.add_callback(termination)
+        with termination.listening():
+            trainer.train(resume_from_checkpoint=None if plan.checkpoint is None else str(plan.checkpoint))
 
     def _log_memory_estimate(self) -> None:
         trainer = self.trainer

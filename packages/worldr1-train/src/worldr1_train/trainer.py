@@ -559,7 +559,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         share = len(failed) / len(scores)
         if share > self.args.max_failed_share:
             reasons = sorted({f"{name}: {why}" for score in failed for name, why in score.failures.items()})
-            self._stop(
+            self.stop(
                 f"{len(failed)} of {len(scores)} samples of a rollout batch have no reward; max_failed_share is "
                 f"{self.args.max_failed_share}. Reasons: {'; '.join(reasons[:3])}"
             )
@@ -572,14 +572,21 @@ class FlowGRPOTrainer(_BaseTrainer):
         value = float(norm)
         if not (math.isfinite(loss) and math.isfinite(value)) or abs(loss) > self.args.max_loss:
             self._step -= self.args.gradient_accumulation_steps
-            self._stop(
+            self.stop(
                 f"The loss of optimiser step {self.state.global_step + 1} is {loss:.4g} with a gradient norm of "
                 f"{value:.4g}; max_loss is {self.args.max_loss}. Lower the learning rate, or check the rewards"
             )
         return norm
 
-    def _stop(self, why: str) -> None:
-        """Write a checkpoint of the state before the failure, and raise `TrainingStopped`."""
+    def stop(self, why: str) -> None:
+        """Write a checkpoint of the state after the last optimiser step, and stop. All processes must call it.
+
+        Args:
+            why: Reason.
+
+        Raises:
+            TrainingStopped: Always.
+        """
         path = self.checkpoints.save()
         raise TrainingStopped(
             f"{why}. The run is saved as {str(path)!r}. Continue with --resume, or in Python with "
