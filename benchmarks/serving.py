@@ -1,27 +1,42 @@
-"""What does it cost to score in another process? Throughput beside scoring in this one, and the cost of a large body.
+"""What does it cost to score in another process? Throughput and latency beside scoring in this one, and large bodies.
 
-    python benchmarks/serving.py --quick            # about a minute
-    python benchmarks/serving.py                    # 200 requests of 16x128x128 clips
+    python benchmarks/serving.py --quick            # less than a minute
+    python benchmarks/serving.py                    # 200 requests of 16x128x128 clips at once
 
-A worker of `worldr1 serve` and this process score the same clips with the same rewards and threads, in turn, several
-times. `ratio` is the throughput of the worker over that of this process, the median of the ratios of neighbours, since
-what else the machine does slows both alike. Requests have one clip each and are sent by many threads at once; `lost`
-counts those without a score, `different` those whose score is another. `encode_seconds` and `decode_seconds` are the
-best of several runs for one clip of 81x480x832, of 8 bits as from a file and of floats as from a model. A table goes to
-stderr; the last line on stdout is JSON.
+`worldr1 serve`, a server of the kind that many training repositories have (pickle, JPEG frames; see
+`pickle_jpeg_server.py`), and this process score the same clips with the same rewards and one thread each, in turn,
+several times. `ratio` is the throughput of a server over that of this process in batches of 8, the median over the
+repeats, since what else the machine does slows all alike. All requests are sent at once and have one clip each. `lost`
+counts those without a score, `different` those whose score is another, and `scored_twice` the clips that the server
+scored beyond one each. `cpu_ratio` is the CPU time that this process takes for the clips over that of the server's
+worker, which depends little on other jobs of the machine. `peak_mib` are the peaks of memory of server and worker.
+
+`encode_seconds` and `decode_seconds` are the best of several runs for one clip of 81x480x832, of 8 bits as from a file
+and of floats as from a model; their CPU time is that of all threads. A table goes to stderr; the last line on stdout is
+JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
+import httpx
 import torch
+from pickle_jpeg_server import PickleJpegServer
+from prometheus_client.parser import text_string_to_metric_families
 from torch import Tensor
 
 from worldr1_core.clip import Clip
@@ -33,7 +48,6 @@ from worldr1_rewards.serving.requests import decode_clips, encode_request, parse
 
 PROMPT = "Camera push in. A room with boxes."
 LARGE = (81, 3, 480, 832)
-NUM_CLIENTS = 32
 
 
 def make_clips(count: int, size: int) -> list[Clip]:
@@ -43,69 +57,181 @@ def make_clips(count: int, size: int) -> list[Clip]:
     return [Clip(Video(own.float() / 255), PROMPT, name=f"clip {index}") for index, own in enumerate(levels)]
 
 
-def compose(rewards: list[str], *, away: bool) -> ScoringEngine:
-    """The same rewards, here or in a worker."""
-    placement = {"placement": {"name": "worker"}} if away else {}
+class RewardServer:
+    """`worldr1 serve` on the loopback interface, with one worker.
+
+    Args:
+        rewards: Rewards to serve.
+    """
+
+    def __init__(self, rewards: Sequence[str]) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        manifest = Path(self._folder.name) / "rewards.yaml"
+        manifest.write_text(
+            json.dumps({"version": 1, "device": "cpu", "rewards": [{"name": name} for name in rewards]})
+        )
+        program = "from worldr1_core.cli import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program, "--log-level", "warning", "serve", str(manifest), "--port", "0"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._folder.cleanup()
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids of the server and of its worker."""
+        children = [path.read_text() for path in Path(f"/proc/{self._process.pid}/task").glob("*/children")]
+        return {"server": self._process.pid, "worker": int("".join(children).split()[0])}
+
+    def num_scored(self) -> int:
+        """Clips that were scored so far, by the metrics of the server."""
+        text = httpx.get(f"{self.url}/metrics").text
+        (clips,) = (family for family in text_string_to_metric_families(text) if family.name == "worldr1_clips")
+        return round(clips.samples[0].value)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> float:
+    """Peak of the resident memory of a process."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def compose(rewards: Sequence[str], url: str | None = None) -> ScoringEngine:
+    """The rewards in this process, or at a server."""
+    placement = {} if url is None else {"placement": {"name": "endpoint", "url": url}}
     document: dict[str, Any] = {"device": "cpu", "rewards": [{"name": name, **placement} for name in rewards]}
     return Scorer(manifest=document).engine
 
 
-def score_here(engine: ScoringEngine, clips: list[Clip]) -> tuple[float, list[float]]:
-    """Seconds and totals of scoring in one batch after the other."""
-    start = time.perf_counter()
-    totals = [result.total for result in engine.score(clips, batch_size=8)]
-    return time.perf_counter() - start, totals
+@dataclass
+class Timings:
+    """Measurements of one way to score.
 
+    Attributes:
+        seconds: Wall time of each repeat.
+        latencies: Time of every request.
+        totals: Totals of the clips, of the last repeat.
+    """
 
-def score_away(engine: ScoringEngine, clips: list[Clip]) -> tuple[float, list[float]]:
-    """Seconds and totals of as many requests as there are clips, by many clients at once."""
-    start = time.perf_counter()
-    with ThreadPoolExecutor(NUM_CLIENTS) as pool:
-        totals = list(pool.map(lambda clip: next(iter(engine.score([clip]))).total, clips))
-    return time.perf_counter() - start, totals
+    seconds: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    totals: list[float] = field(default_factory=list)
+
+    def send_at_once(self, score: Callable[[Clip], float], clips: Sequence[Clip]) -> None:
+        """Score every clip by a request of its own, all at once."""
+
+        def timed(clip: Clip) -> float:
+            total = score(clip)
+            self.latencies.append(time.perf_counter() - start)
+            return total
+
+        with ThreadPoolExecutor(len(clips)) as pool:
+            start = time.perf_counter()
+            self.totals = list(pool.map(timed, clips))
+            self.seconds.append(time.perf_counter() - start)
+
+    def summary(self, here: Timings) -> dict[str, Any]:
+        """Throughput, latency and scores beside those of this process."""
+        count = len(self.totals)
+        wrong = [abs(total - own) for total, own in zip(self.totals, here.totals, strict=True) if total == total]
+        latencies = statistics.quantiles(self.latencies, n=20)
+        return {
+            "clips_per_second": count / min(self.seconds),
+            "ratio": statistics.median(own / other for own, other in zip(here.seconds, self.seconds, strict=True)),
+            "latency_median_seconds": latencies[9],
+            "latency_95_seconds": latencies[18],
+            "lost": count - len(wrong),
+            "different": sum(difference > 0 for difference in wrong),
+            "largest_difference": max(wrong, default=0.0),
+        }
 
 
 def measure_throughput(rewards: list[str], count: int, repeats: int, size: int) -> dict[str, Any]:
-    """Throughput here and away, in turn."""
-    clips, here, away = make_clips(count, size), compose(rewards, away=False), compose(rewards, away=True)
-    score_here(here, clips[:2])
-    score_away(away, clips[:2])
-    ratios, own, remote = [], [], []
-    lost = different = 0
-    for _ in range(repeats):
-        seconds, expected = score_here(here, clips)
-        other, totals = score_away(away, clips)
-        own.append(count / seconds)
-        remote.append(count / other)
-        ratios.append(seconds / other)
-        lost += sum(total != total for total in totals)
-        different += sum(total == total and total != wanted for total, wanted in zip(totals, expected, strict=True))
-    return {
-        "requests": count,
-        "rewards": rewards,
-        "in_process_clips_per_second": max(own),
-        "worker_clips_per_second": max(remote),
-        "ratio": statistics.median(ratios),
-        "lost": lost,
-        "different": different,
-    }
+    """Throughput in this process, at our server and at the other one, in turn."""
+    clips, engine = make_clips(count, size), compose(rewards)
+    here, ours, peers = Timings(), Timings(), Timings()
+    own_cpu = 0.0
+    with RewardServer(rewards) as server, PickleJpegServer(rewards) as peer:
+        away = compose(rewards, server.url)
+        for scorer in (engine, away):
+            list(scorer.score(clips[:1]))
+        peer.score(clips[0])
+        scored_before, cpu_before = server.num_scored(), cpu_seconds(server.processes["worker"])
+        for _ in range(repeats):
+            start, cpu = time.perf_counter(), time.process_time()
+            here.totals = [result.total for result in engine.score(clips, batch_size=8)]
+            here.seconds.append(time.perf_counter() - start)
+            own_cpu += time.process_time() - cpu
+            ours.send_at_once(lambda clip: next(iter(away.score([clip]))).total, clips)
+            peers.send_at_once(peer.score, clips)
+        worker_cpu = cpu_seconds(server.processes["worker"]) - cpu_before
+        return {
+            "requests": count,
+            "rewards": rewards,
+            "in_process_clips_per_second": count / min(here.seconds),
+            "server": {
+                **ours.summary(here),
+                "scored_twice": server.num_scored() - scored_before - repeats * count,
+                "cpu_ratio": own_cpu / worker_cpu,
+                "peak_mib": {name: peak_mib(pid) for name, pid in server.processes.items()},
+            },
+            "pickle_jpeg": peers.summary(here),
+        }
 
 
 def measure_body(frames: Tensor, repeats: int) -> dict[str, float]:
     """Best time to write a request and to read it again, up to the clip."""
     clip = Clip(Video(frames), target=None)
-    encode, decode = [], []
+    encode, decode = _Best(), _Best()
     size = 0
     for _ in range(repeats):
-        start = time.perf_counter()
-        parts = encode_request([clip], ["contrast"])
-        encode.append(time.perf_counter() - start)
+        with encode:
+            parts = encode_request([clip], ["contrast"])
         body = memoryview(b"".join(parts))
         size = len(body)
-        start = time.perf_counter()
-        decode_clips(body, parse_request(body, Limits()))
-        decode.append(time.perf_counter() - start)
-    return {"megabytes": size / 1e6, "encode_seconds": min(encode), "decode_seconds": min(decode)}
+        with decode:
+            clips = decode_clips(body, parse_request(body, Limits()))
+        del clips
+    return {
+        "megabytes": size / 1e6,
+        "encode_seconds": encode.wall,
+        "decode_seconds": decode.wall,
+        "encode_cpu_seconds": encode.cpu,
+        "decode_cpu_seconds": decode.cpu,
+    }
+
+
+class _Best:
+    """The smallest wall time and CPU time of the blocks that it surrounds."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = float("inf")
+
+    def __enter__(self) -> None:
+        self._start, self._cpu = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *error: object) -> None:
+        self.wall = min(self.wall, time.perf_counter() - self._start)
+        self.cpu = min(self.cpu, time.process_time() - self._cpu)
 
 
 def main() -> None:
@@ -122,16 +248,20 @@ def main() -> None:
         "bytes": measure_body(levels, 3 if args.quick else 10),
         "floats": measure_body(levels * 0.999, 3 if args.quick else 10),
     }
-    print(
-        f"{throughput['worker_clips_per_second']:.2f} clips/s in a worker, "
-        f"{throughput['in_process_clips_per_second']:.2f} in this process: {throughput['ratio']:.2f}; "
-        f"{throughput['lost']} lost, {throughput['different']} different",
-        file=sys.stderr,
-    )
+    print(f"{throughput['in_process_clips_per_second']:.2f} clips/s in this process", file=sys.stderr)
+    for name in ("server", "pickle_jpeg"):
+        row = throughput[name]
+        print(
+            f"{name}: {row['clips_per_second']:.2f} clips/s, ratio {row['ratio']:.2f}, latency "
+            f"{row['latency_median_seconds']:.2f} s (median), {row['latency_95_seconds']:.2f} s (95 %); "
+            f"{row['lost']} lost, {row['different']} different by up to {row['largest_difference']:.3g}",
+            file=sys.stderr,
+        )
     for name, body in bodies.items():
         print(
             f"81x480x832 as {name}: {body['megabytes']:.0f} MB, encode {body['encode_seconds']:.3f} s, "
-            f"decode {body['decode_seconds']:.3f} s",
+            f"decode {body['decode_seconds']:.3f} s; CPU time {body['encode_cpu_seconds']:.3f} and "
+            f"{body['decode_cpu_seconds']:.3f} s",
             file=sys.stderr,
         )
     print(json.dumps({**throughput, "bodies": bodies}))
