@@ -20,7 +20,6 @@ from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
 from worldr1_train.run_pictures import SHOWN_AS, VIDEOS, draw_run
-from worldr1_train.run_report import finish_report
 from worldr1_train.termination import StopOnSigterm
 from worldr1_train.trainer import FlowGRPOTrainer
 
