@@ -74,6 +74,9 @@ def test_a_run_leaves_its_curves_and_its_test_videos_before_and_after(trained):
         for way, frames in one.rows.items():
             assert float((written.rows[way] - frames).abs().mean()) < 0.1, "videos are compressed, nothing else"
     assert {path.name for path in run.glob("*.png")} == {"curves.png", "before-after.png"}
+    assert json.loads((run / "result.json").read_text(encoding="utf-8"))["steps"] == 4
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert all(f'<p class="prompt" dir="auto">{one.prompt}</p>' in page for one in made)
     sheet = np.asarray(Image.open(run / "before-after.png").convert("L"), dtype=float)
     assert sheet.std() > 10
 

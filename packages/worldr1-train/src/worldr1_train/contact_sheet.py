@@ -38,10 +38,12 @@ class Comparison:
         rows: Name of the version -> frames `(T, 3, H, W)` RGB in [0, 1]: `before` (untrained model from plain noise),
             `noise only` (untrained model with the manifest's noise conditioner, if it has one), and `after` (trained
             model with the manifest's noise).
+        fps: Frames per second.
     """
 
     prompt: str
     rows: Mapping[str, Tensor]
+    fps: float = 16.0
 
 
 def generate_comparisons(
@@ -86,13 +88,13 @@ def read_comparisons(folder: Path) -> list[Comparison]:
     ways = [way for way in (BEFORE, NOISE_ONLY, AFTER) if (folder / folder_name(way)).is_dir()]
     written = [{path.stem: path for path in (folder / folder_name(way)).glob("*.mp4")} for way in ways]
     stems = sorted(set.intersection(*(set(paths) for paths in written))) if written else []
-    return [
-        Comparison(
-            _read_prompt(written[0][stem].with_suffix(".txt")),
-            {way: read_video(paths[stem]).frames for way, paths in zip(ways, written, strict=True)},
-        )
-        for stem in stems
-    ]
+    return [_read_comparison(ways, [paths[stem] for paths in written]) for stem in stems]
+
+
+def _read_comparison(ways: Sequence[str], paths: Sequence[Path]) -> Comparison:
+    videos = [read_video(path) for path in paths]
+    rows = {way: video.frames for way, video in zip(ways, videos, strict=True)}
+    return Comparison(_read_prompt(paths[0].with_suffix(".txt")), rows, videos[0].fps)
 
 
 def _read_prompt(path: Path) -> str:

@@ -16,7 +16,7 @@ def worldr1_register_manifest_sections() -> dict[str, str]:
 
 @hookimpl
 def worldr1_register_commands() -> dict[str, str]:
-    """Register `worldr1 train`, `ablate`, `eval-model`, `curves` and `compare-videos`.
+    """Register `worldr1 train`, `ablate`, `eval-model`, `curves`, `compare-videos` and `report`.
 
     `worldr1 eval` of worldr1-rewards calls `eval-model` for manifests; without that package it is the same command.
     """
@@ -26,6 +26,7 @@ def worldr1_register_commands() -> dict[str, str]:
         "eval-model": "worldr1_train.cli_eval:evaluate",
         "curves": "worldr1_train.cli_curves:curves",
         "compare-videos": "worldr1_train.cli_compare_videos:compare_videos",
+        "report": "worldr1_train.cli_report:report",
     }
 
 

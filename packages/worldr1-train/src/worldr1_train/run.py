@@ -20,6 +20,7 @@ from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
 from worldr1_train.run_pictures import SHOWN_AS, VIDEOS, draw_run
+from worldr1_train.run_report import finish_report
 from worldr1_train.termination import StopOnSigterm
 from worldr1_train.trainer import FlowGRPOTrainer
 
@@ -75,7 +76,7 @@ class TrainingRun:
         if main:
             draw_run(plan.output_dir)
         trainer.accelerator.wait_for_everyone()
-        return {
+        result = {
             "before": None if before is None else before.means(),
             "noise_only": None if noise_only is None else noise_only.means(),
             "after": None if after is None else after.means(),
@@ -90,6 +91,9 @@ class TrainingRun:
             "adapter": str(exported),
             "steps": int(trainer.state.global_step),
         }
+        if main:
+            finish_report(plan.output_dir, result)
+        return result
 
     def _train(self, watch: AlarmWatch | None) -> None:
         plan, trainer = self.plan, self.trainer

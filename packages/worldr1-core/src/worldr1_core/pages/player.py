@@ -78,6 +78,7 @@ def player(
         num_frames=num_frames,
         num_columns=num_columns,
         num_rows=math.ceil(len(streams) / num_columns),
+        across=len(streams) if len(streams) <= 3 else num_columns,
         size=size,
         streams=streams,
     )

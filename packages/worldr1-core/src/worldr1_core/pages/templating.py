@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from worldr1_core.pages.words import number, plain, score_text, seconds
+from worldr1_core.pages.words import duration, number, plain, score_text, seconds
 
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -56,6 +56,7 @@ class Templates:
         )
         environment.filters |= {
             "breakable": breakable,
+            "duration": duration,
             "number": number,
             "plain": plain,
             "score": score_text,

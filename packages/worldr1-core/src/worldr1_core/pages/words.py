@@ -40,6 +40,22 @@ def seconds(value: float) -> str:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
+def duration(value: float) -> str:
+    """A longer duration for reading, in at most two units.
+
+    Example:
+        >>> duration(7.2), duration(95), duration(4000), duration(200_000)
+        ('7.2 s', '1 min 35 s', '1 h 7 min', '2 d 8 h')
+    """
+    if value < 60:
+        return seconds(value)
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    index = next(index for index, (_, length) in enumerate(units) if value >= length)
+    (large, long), (small, short) = units[index], units[index + 1]
+    count, rest = divmod(round(value / short), long // short)
+    return f"{count} {large} {rest} {small}" if rest else f"{count} {large}"
+
+
 def plain(value: Any) -> str:
     """A detail of any type as one line of text, not escaped."""
     if isinstance(value, bool) or value is None:
