@@ -24,6 +24,9 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "open-clip-torch": "open_clip",
+    **dict.fromkeys(
+        ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-json-http"), "opentelemetry"
+    ),
     **MODULES,
 }
 """Distribution -> top-level module, where they differ in more than case and dashes."""

@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worldr1_rewards.cli_engines import (
+    LOCAL,
+    RAY,
+    VideoPath,
+    engine_option,
+    gpus_option,
+    refuse,
+    refuse_addresses,
+    worker_options,
+)
+
 if TYPE_CHECKING:
     from worldr1_core.clip import Clip
     from worldr1_core.progress import Progress
@@ -30,12 +41,14 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+_LOCAL_OPTIONS = {"out": "--out", "report": "--report", "batch_size": "--batch-size"}
+_RAY_OPTIONS = {"num_workers": "--workers", "gpus_per_worker": "--gpus-per-worker", "records": "--records"}
 LONG_CLIP_FRAMES = 100
 """A clip of at least so many frames takes long enough that a line on stderr says when it begins."""
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=FilePath())
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=VideoPath())
 @click.option("--prompt", help="Prompt of every video; its camera words command the path.")
 @click.option("--prompts", "prompts_file", type=FilePath(), help="File with one prompt per line; # comments.")
 @click.option(
@@ -54,8 +67,16 @@ LONG_CLIP_FRAMES = 100
 @click.option("--out", "out", type=FilePath(), help="Folder for estimated paths and renders.")
 @click.option("--report", type=FilePath(), help="HTML report to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips scored together.")
+@engine_option("Score in this process, or with the workers of a Ray cluster (RAY_ADDRESS, else this machine).")
+@click.option(
+    "--workers", "num_workers", type=click.IntRange(min=1), help="Ray: workers.  [default: one per GPU or core]"
+)
+@gpus_option()
+@click.option("--records", help="Ray: folder or bucket that keeps every record; a later run scores only the others.")
+@click.pass_context
 def score(
-    videos: tuple[Path, ...],
+    context: click.Context,
+    videos: tuple[str | Path, ...],
     prompt: str | None,
     prompts_file: Path | None,
     trajectory: Path | None,
@@ -65,6 +86,10 @@ def score(
     out: Path | None,
     report: Path | None,
     batch_size: int,
+    engine: str,
+    num_workers: int | None,
+    gpus_per_worker: float | None,
+    records: str | None,
 ) -> None:
     """Score videos for 3D consistency and camera obedience.
 
@@ -72,7 +97,13 @@ def score(
     trajectory and intrinsics. Where no prompt is given, that of the JSON beside a generated video is taken. Every clip
     gives one JSON line on stdout; a missing score is null, with its reason. Clips that are missing or cannot
     be read are reported on stderr, the others are scored, and the exit code is 2.
+
+    With --engine ray, VIDEO may also be the address of a video or folder in a bucket, such as s3://bucket/videos.
     """
+    if engine == LOCAL:
+        refuse(context, _RAY_OPTIONS, "needs --engine ray.")
+    else:
+        refuse(context, _LOCAL_OPTIONS, f"does not go with --engine {engine}.")
     from worldr1_core.camera.formats import split_choice
     from worldr1_core.progress import Progress
     from worldr1_rewards.inputs import collect_requests, output_names
@@ -83,8 +114,25 @@ def score(
     for option, path in (("--trajectory", trajectory), ("--intrinsics", intrinsics)):
         if path is not None and not split_choice(path)[0].exists():
             raise click.UsageError(f"{option} {str(path)!r} does not exist.")
+    if engine == RAY:
+        _score_on_ray(
+            videos,
+            prompt=prompt,
+            prompts_file=prompts_file,
+            trajectory=trajectory,
+            intrinsics=intrinsics,
+            manifest=manifest,
+            rewards=_split(rewards),
+            records=records,
+            workers=worker_options(num_workers, gpus_per_worker),
+        )
+        return
     requests = collect_requests(
-        videos, prompt=prompt, prompts_file=prompts_file, trajectory=trajectory, intrinsics=intrinsics
+        refuse_addresses(list(videos)),
+        prompt=prompt,
+        prompts_file=prompts_file,
+        trajectory=trajectory,
+        intrinsics=intrinsics,
     )
     scorer = Scorer(_split(rewards), manifest=manifest)
     _check_outputs(out, report, requests)
@@ -104,6 +152,24 @@ def score(
     if page is not None and report is not None and clips.num_unread < len(requests):
         page.write(report)
     if clips.num_failed:
+        raise click.exceptions.Exit(2)
+
+
+def _score_on_ray(videos: Sequence[str | Path], **options: Any) -> None:
+    import contextlib
+    import sys
+
+    from worldr1_rewards.ray_engine.scoring import score_videos
+
+    num_failed, stdout = 0, sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its workers print
+        for outcome in score_videos(videos, **options):
+            if outcome.error:
+                num_failed += 1
+                click.echo(f"Error: {outcome.error}", err=True)
+            else:
+                click.echo(outcome.line, file=stdout)
+    if num_failed:
         raise click.exceptions.Exit(2)
 
 

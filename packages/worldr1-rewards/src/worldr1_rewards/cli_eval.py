@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worldr1_rewards.cli import FilePath
+from worldr1_rewards.cli_engines import LOCAL, RAY, engine_option, gpus_option, refuse, refuse_addresses, worker_options
 
 if TYPE_CHECKING:
     from worldr1_rewards.evaluation.result import EvalResult
@@ -20,7 +21,7 @@ MODEL_COMMAND = "eval-model"
 """Command of worldr1-train that generates and scores the test videos of a manifest."""
 MAX_WORKERS = 8
 """Default number of processes on a machine with more cores; each holds a clip and its reconstruction in memory."""
-SETS_OPTIONS = ("prompts", "metrics", "baseline", "limit", "num_workers", "num_shown")
+SETS_OPTIONS = ("engine", "prompts", "metrics", "baseline", "limit", "num_workers", "num_shown", "gpus_per_worker")
 """Options that only sets of videos have."""
 MODEL_OPTIONS = ("adapter", "overrides", "against")
 """Options that only models have."""
@@ -41,6 +42,8 @@ MODEL_OPTIONS = ("adapter", "overrides", "against")
     type=click.IntRange(min=0),
     help="Prompts whose videos report.html shows with pictures.  [default: 5]",
 )
+@engine_option("Sets of videos: measure with processes of this machine, or with a Ray cluster (RAY_ADDRESS).")
+@gpus_option()
 @click.option("--out", type=FilePath(), help="Folder for results and tables; with a model, the JSON file to write.")
 @click.option("--adapter", type=FilePath(), help="Model: folder of a trained adapter.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Model: override a value of the manifest.")
@@ -56,6 +59,8 @@ def evaluate(
     limit: int | None,
     num_workers: int | None,
     num_shown: int | None,
+    engine: str,
+    gpus_per_worker: float | None,
     out: Path | None,
     adapter: Path | None,
     overrides: tuple[str, ...],
@@ -72,6 +77,9 @@ def evaluate(
     unnamed --videos DIR it scores that folder instead. This needs worldr1-train.
     """
     given = {name for name, value in context.params.items() if value not in (None, ())}
+    if engine == LOCAL:
+        given.discard("engine")
+        refuse(context, {"gpus_per_worker": "--gpus-per-worker"}, "needs --engine ray.")
     if _is_model(manifest, videos, given):
         _evaluate_model(context, manifest, videos, out, adapter, overrides, against)
         return
@@ -83,18 +91,28 @@ def evaluate(
     from worldr1_rewards.evaluation.sections import NUM_SHOWN
 
     sets = _parse_sets(videos)
+    options: dict[str, Any] = {
+        "metrics": None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+        "manifest": manifest,
+        "baseline": baseline,
+        "out": out,
+        "limit": limit,
+    }
     with contextlib.redirect_stdout(sys.stderr):
-        result = evaluate_videos(
-            sets,
-            prompts,
-            metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
-            manifest=manifest,
-            baseline=baseline,
-            out=out,
-            limit=limit,
-            num_workers=num_workers or _default_workers(),
-            num_shown=NUM_SHOWN if num_shown is None else num_shown,
-        )
+        if engine == RAY:
+            from worldr1_rewards.ray_engine.evaluation import evaluate_videos as evaluate_on_ray
+
+            workers = worker_options(num_workers, gpus_per_worker)
+            result = evaluate_on_ray(sets, prompts, num_shown=num_shown or 0, workers=workers, **options)
+        else:
+            refuse_addresses(list(sets.values()))
+            result = evaluate_videos(
+                sets,
+                prompts,
+                num_workers=num_workers or _default_workers(),
+                num_shown=NUM_SHOWN if num_shown is None else num_shown,
+                **options,
+            )
     _report(result, out)
     if result.num_failed:
         raise click.exceptions.Exit(2)
@@ -134,19 +152,21 @@ def _evaluate_model(
     )
 
 
-def _parse_sets(videos: tuple[str, ...]) -> dict[str, Path]:
+def _parse_sets(videos: tuple[str, ...]) -> dict[str, str | Path]:
     from worldr1_core.errors import UserError
 
-    sets: dict[str, Path] = {}
+    sets: dict[str, str | Path] = {}
     for text in videos:
         name, equals, path = text.partition("=")
-        if not equals or Path(text).exists():
+        if "://" in name:  # an address, which may hold an equals sign, without a name
+            name, path = text.rstrip("/").rpartition("/")[2], text
+        elif not equals or Path(text).exists():
             name, path = Path(text).resolve().name, text
         if not name or not path:
             raise UserError(f"--videos must be NAME=DIR, received {text!r}.")
         if name in sets:
             raise UserError(f"Two sets of videos are called {name!r}. Name them: --videos NAME=DIR.")
-        sets[name] = Path(path)
+        sets[name] = path if "://" in path else Path(path)
     return sets
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 
+from worldr1_rewards.cli_engines import LOCAL, RAY, engine_option, gpus_option, refuse
+
+_RAY_OPTIONS = {
+    "min_replicas": "--min-replicas",
+    "max_replicas": "--max-replicas",
+    "target_requests": "--target-requests",
+    "cpus_per_replica": "--cpus-per-replica",
+    "gpus_per_replica": "--gpus-per-replica",
+}
 _PATH = click.Path(path_type=Path)
 
 
@@ -76,6 +88,26 @@ _PATH = click.Path(path_type=Path)
     help="Time to finish requests after SIGTERM.",
 )
 @click.option("--stop-with-input", is_flag=True, help="Stop when the standard input ends.")
+@engine_option("Serve from this process, or as replicas on a Ray cluster (RAY_ADDRESS, else this machine).")
+@click.option("--min-replicas", type=click.IntRange(1, 10**4), default=1, help="Ray: replicas that always run.")
+@click.option(
+    "--max-replicas", type=click.IntRange(1, 10**4), help="Ray: replicas at the highest load.  [default: the least]"
+)
+@click.option(
+    "--target-requests",
+    type=click.FloatRange(0.1, 1e5),
+    default=4.0,
+    show_default=True,
+    help="Ray: requests under way per replica above which more replicas are started.",
+)
+@click.option(
+    "--cpus-per-replica",
+    type=click.FloatRange(0, 4096),
+    default=1.0,
+    show_default=True,
+    help="Ray: logical CPUs of each replica.",
+)
+@gpus_option("--gpus-per-replica", "gpus_per_replica")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -99,12 +131,20 @@ def serve(
     start_seconds: float,
     drain_seconds: float,
     stop_with_input: bool,
+    engine: str,
+    min_replicas: int,
+    max_replicas: int | None,
+    target_requests: float,
+    cpus_per_replica: float,
+    gpus_per_replica: float | None,
 ) -> None:
     """Serve the rewards of MANIFEST over HTTP.
 
     Prints the address once models are loaded. Every reward that is served runs here; placements in the manifest are
     ignored, so that one manifest serves and asks. SIGTERM finishes the requests that are under way.
     """
+    if engine == LOCAL:
+        refuse(context, _RAY_OPTIONS, "needs --engine ray.")
     from worldr1_core.errors import require
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
@@ -144,4 +184,22 @@ def serve(
         drain_seconds=drain_seconds,
         stop_with_input=stop_with_input,
     )
+    if engine == RAY:
+        from worldr1_rewards.ray_engine.cluster import require_ray
+
+        require_ray()
+        from worldr1_rewards.ray_engine.deployment import Scale
+        from worldr1_rewards.ray_engine.server import run_on_ray
+
+        scale = Scale(
+            min_replicas=min_replicas,
+            max_replicas=min_replicas if max_replicas is None else max_replicas,
+            target_requests=target_requests,
+            cpus=cpus_per_replica,
+            gpus=gpus_per_replica,
+        )
+        announce = functools.partial(click.echo, file=sys.stdout)
+        with redirect_stdout(sys.stderr):  # Ray prints what its replicas print
+            run_on_ray(settings, listen, scale, announce)
+        return
     run_server(settings, listen, click.echo)
