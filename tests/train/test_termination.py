@@ -78,17 +78,20 @@ def test_a_run_that_waits_for_scores_is_terminated(tmp_path):
 def test_worldr1_train_stops_with_a_checkpoint_and_resumes(tmp_path):
     add_fake_world(tmp_path / "site")
     write_prompts(tmp_path)
-    (tmp_path / "run.yaml").write_text(MANIFEST.replace("max_steps: 16", "max_steps: 400"), encoding="utf-8")
+    text = MANIFEST.replace("max_steps: 16", "max_steps: 400").replace("evaluation: {metrics:", "evaluation: null  # {")
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from worldr1_core.cli import main; main()", "train", "run.yaml"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "log.txt"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=file, text=True)
     metrics = tmp_path / "runs" / "run" / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 5:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.wait(120) == 1
+    stderr = log.read_text()
     assert "SIGTERM was received" in stderr
     assert "Traceback" not in stderr
     last = find_last_checkpoint(metrics.parent)
