@@ -37,7 +37,7 @@ class ThreadWorker:
         self._worker = Worker(self.settings)
         self.composition = self._worker.composition
 
-    def score(self, files, rewards, deadline):
+    def score(self, files, rewards, deadline, contexts=()):
         self.batches.append(len(files))
         self.gate.wait(20)
         if self.lose:

@@ -16,6 +16,7 @@ from worldr1_core.errors import PluginError, WorldR1Error, suggest
 from worldr1_core.log import LEVELS, configure_logging
 from worldr1_core.plugins import installed
 from worldr1_core.registry import Registry
+from worldr1_core.tracing import configure_tracing
 
 
 def _shown(error: WorldR1Error) -> click.ClickException:
@@ -84,6 +85,7 @@ class PluginGroup(click.Group):
         runs.
         """
         configure_logging(ctx.params["log_level"], json=ctx.params["log_json"])
+        configure_tracing("program")
         try:
             return super().invoke(ctx)
         except WorldR1Error as error:

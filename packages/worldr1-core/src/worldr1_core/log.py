@@ -38,6 +38,7 @@ def configure_logging(level: str = "info", *, json: bool = False) -> None:
     """
     import structlog  # here, so that `worldr1 --help` does without it
 
+    _options.update(json=json)
     renderer = (
         structlog.processors.JSONRenderer()
         if json
@@ -57,6 +58,14 @@ def configure_logging(level: str = "info", *, json: bool = False) -> None:
         logger_factory=_StderrFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+_options = {"json": False}
+
+
+def is_json() -> bool:
+    """Return True if `configure_logging` chose JSON; processes that are started take it over."""
+    return _options["json"]
 
 
 class _StderrFactory:
@@ -87,7 +96,12 @@ def _standard_logger(name: str) -> Any:
 
     return structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, structlog.processors.format_exc_info, _as_message],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            _as_message,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         context_class=dict,
         cache_logger_on_first_use=False,

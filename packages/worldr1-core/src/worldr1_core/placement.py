@@ -7,6 +7,7 @@ so that neither depth nor renders leave that process; clips go there, scores com
 from __future__ import annotations
 
 import abc
+import contextvars
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -178,9 +179,11 @@ def _in_thread(function: Callable[..., T], *args: Any) -> Future[T]:
     """Call a function in a thread that does not keep the process from ending, as those of an executor do."""
     future: Future[T] = Future()
 
+    context = contextvars.copy_context()  # ids of log lines, and the span
+
     def run() -> None:
         try:
-            future.set_result(function(*args))
+            future.set_result(context.run(function, *args))
         except BaseException as error:  # noqa: BLE001 - raised by `Future.result`
             future.set_exception(error)
 

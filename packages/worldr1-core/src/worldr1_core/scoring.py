@@ -7,9 +7,10 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from worldr1_core.clip import Clip
 from worldr1_core.compose import ScoringComponents, WeightedReward
@@ -22,9 +23,11 @@ from worldr1_core.errors import (
     shorten,
 )
 from worldr1_core.log import get_logger
+from worldr1_core.log_ids import bound_ids, prompt_id
 from worldr1_core.placement import PlacedReward, ScoredClip, start_placed
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, RewardInputs, Score, as_number
+from worldr1_core.tracing import span
 
 log = get_logger(__name__)
 
@@ -122,10 +125,12 @@ class ScoringEngine:
 
     def _score_here(self, batch: Sequence[_Work]) -> None:
         for work in batch:
-            self._reconstruct(work)
-        for weighted in self.components.rewards:
-            if not isinstance(weighted.reward, PlacedReward):
-                self._apply(weighted, batch)
+            with _ids_of([work]):
+                self._reconstruct(work)
+        with _ids_of(batch):
+            for weighted in self.components.rewards:
+                if not isinstance(weighted.reward, PlacedReward):
+                    self._apply(weighted, batch)
 
     def _reconstruct(self, work: _Work) -> None:
         reconstructor = self.components.reconstructor
@@ -133,7 +138,8 @@ class ScoringEngine:
             return
         start = time.perf_counter()
         try:
-            found = reconstructor.reconstruct(work.clip)
+            with span("reconstruct", sample=work.clip.name):
+                found = reconstructor.reconstruct(work.clip)
             if not isinstance(found, Reconstruction):
                 raise TypeError(f"{type(reconstructor).__name__} returned {shorten(found)}, not a Reconstruction")
             work.reconstruction = found
@@ -163,7 +169,8 @@ class ScoringEngine:
             for w in ready
         ]
         start = time.perf_counter()
-        answers = _ask(weighted, [w.clip for w in ready], inputs)
+        with span("score", reward=weighted.name, samples=[w.clip.name for w in ready]):
+            answers = _ask(weighted, [w.clip for w in ready], inputs)
         seconds = (time.perf_counter() - start) / len(ready)
         for work, answer in zip(ready, answers, strict=True):
             work.scores[weighted.name] = _to_score(answer, weighted, work.clip)
@@ -223,6 +230,14 @@ class ScoringUnderWay:
         """
         _add_scores(self._batch, self.elsewhere)
         return [self._engine._finish(work) for work in self._batch]
+
+
+def _ids_of(batch: Sequence[_Work]) -> AbstractContextManager[Any]:
+    """Bind the ids of a clip to log lines; rewards that score several clips at once name the clip themselves."""
+    if len(batch) != 1:
+        return nullcontext()
+    clip = batch[0].clip
+    return bound_ids(sample=clip.name, prompt=prompt_id(clip.prompt) if clip.prompt else None)
 
 
 def _add_scores(batch: Sequence[_Work], elsewhere: Sequence[Future[list[ScoredClip]]]) -> None:

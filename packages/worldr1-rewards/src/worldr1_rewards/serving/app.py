@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
@@ -20,6 +20,7 @@ from worldr1_core.log import get_logger
 from worldr1_rewards.serving.body_file import BodyFile
 from worldr1_rewards.serving.composition import CompositionAnswer
 from worldr1_rewards.serving.jobs import Job, check_fingerprint
+from worldr1_rewards.serving.request_context import continued, read_context
 from worldr1_rewards.serving.requests import parse_request
 from worldr1_rewards.serving.schema import MEDIA_TYPE, ErrorAnswer, ScoreAnswer, ScoreRequest
 from worldr1_rewards.serving.service import ScoringService
@@ -137,15 +138,23 @@ def _add_score_route(app: FastAPI, service: ScoringService, authorisation: Any) 
         },
     )
     async def score(request: Request, x_request_id: RequestId, x_timeout_seconds: Timeout = 600.0) -> Response:
-        exchange = _Exchange(service, request, x_request_id, x_timeout_seconds)
-        return await exchange.answer()
+        with continued("serve", [read_context(request.headers, x_request_id)]) as context:
+            exchange = _Exchange(service, request, x_request_id, x_timeout_seconds, context)
+            return await exchange.answer()
 
 
 class _Exchange:
     """One request to `/v1/score`."""
 
-    def __init__(self, service: ScoringService, request: Request, request_id: str, seconds: float) -> None:
-        self._service, self._request, self._id = service, request, request_id
+    def __init__(
+        self,
+        service: ScoringService,
+        request: Request,
+        request_id: str,
+        seconds: float,
+        context: Mapping[str, str],
+    ) -> None:
+        self._service, self._request, self._id, self._context = service, request, request_id, context
         self._deadline = time.monotonic() + seconds
 
     async def answer(self) -> Response:
@@ -226,7 +235,7 @@ class _Exchange:
         request = parse_request(body.map(), service.settings.limits).request
         self._check_composition(request)
         answer: asyncio.Future[bytes | RequestFailed] = asyncio.get_running_loop().create_future()
-        job = Job(self._id, fingerprint, body, request, self._deadline, answer)
+        job = Job(self._id, fingerprint, body, request, self._deadline, answer, context=self._context)
         service.submit(job)
         return job
 

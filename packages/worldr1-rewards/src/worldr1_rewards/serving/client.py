@@ -24,10 +24,12 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError, describe_exception
 from worldr1_core.log import get_logger
 from worldr1_core.placement import ScoredClip
+from worldr1_core.tracing import span
 from worldr1_rewards.serving.answers import decode_answer
 from worldr1_rewards.serving.composition import CompositionAnswer
 from worldr1_rewards.serving.endpoints import Endpoint, EndpointChoice
 from worldr1_rewards.serving.http_exchange import HttpEndpoint, ServerSilent
+from worldr1_rewards.serving.request_context import context_headers
 from worldr1_rewards.serving.requests import encode_request
 from worldr1_rewards.serving.wire_errors import REPEATABLE, ErrorCode, RequestFailed, malformed
 
@@ -113,10 +115,13 @@ class ScoringClient:
         parts = encode_request(clips, rewards, composition=composition, with_reference=with_reference)
         request_id = uuid.uuid4().hex
 
-        async def ask(endpoint: Endpoint, remaining: float) -> bytes:
-            return await self._connection(endpoint).score(parts, request_id, remaining)
+        with span("request", request_id=request_id, rewards=rewards, samples=[clip.name for clip in clips]):
+            context = context_headers()  # here: the loop runs in a thread without this span
 
-        answer = run_async(self._persist(ask, self.settings.timeout, self.settings.patience))
+            async def ask(endpoint: Endpoint, remaining: float) -> bytes:
+                return await self._connection(endpoint).score(parts, request_id, remaining, context)
+
+            answer = run_async(self._persist(ask, self.settings.timeout, self.settings.patience))
         return decode_answer(memoryview(answer), rewards, len(clips))
 
     def close(self) -> None:

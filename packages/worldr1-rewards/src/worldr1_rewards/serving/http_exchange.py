@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import httpx
 from pydantic import ValidationError
@@ -59,13 +59,16 @@ class HttpEndpoint:
             raise failure_of(response.status_code, response.content, response.headers.get("Retry-After"))
         return response
 
-    async def score(self, parts: Sequence[memoryview], request_id: str, seconds: float) -> bytes:
+    async def score(
+        self, parts: Sequence[memoryview], request_id: str, seconds: float, context: Mapping[str, str] | None = None
+    ) -> bytes:
         """Send a request and wait for its answer.
 
         Args:
             parts: Parts of the body.
             request_id: Its id.
             seconds: Time after which nobody waits any more.
+            context: Headers with the ids of log lines and the span.
 
         Returns:
             Body of the answer.
@@ -75,7 +78,7 @@ class HttpEndpoint:
             ServerSilent: The server does not say any more that it is alive.
             httpx.TransportError: The connection failed.
         """
-        exchange = asyncio.create_task(self._post(parts, request_id, seconds))
+        exchange = asyncio.create_task(self._post(parts, request_id, seconds, context or {}))
         watch = asyncio.create_task(self._watch())
         try:
             await asyncio.wait({exchange, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +94,9 @@ class HttpEndpoint:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _post(self, parts: Sequence[memoryview], request_id: str, seconds: float) -> bytes:
+    async def _post(
+        self, parts: Sequence[memoryview], request_id: str, seconds: float, context: Mapping[str, str]
+    ) -> bytes:
         async def body() -> AsyncIterator[bytes]:
             for part in parts:
                 for start in range(0, len(part), _PART_BYTES):
@@ -102,6 +107,7 @@ class HttpEndpoint:
             "Content-Length": str(sum(len(part) for part in parts)),
             "X-Request-ID": request_id,
             "X-Timeout-Seconds": f"{seconds:.3f}",
+            **context,
         }
         async with self._client.stream("POST", "/v1/score", content=body(), headers=headers) as response:
             declared = response.headers.get("Content-Length", "0")

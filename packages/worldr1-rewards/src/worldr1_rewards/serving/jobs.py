@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worldr1_rewards.serving.body_file import BodyFile
@@ -27,6 +28,7 @@ class Job:
         deadline: Time of `time.monotonic()` until which somebody waits for the answer.
         answer: Resolved with the body of the answer, or with why there is none.
         num_waiting: Connections that wait for the answer.
+        context: Ids of log lines and the span of the request, see `request_context`.
         created: Time of `time.monotonic()` at which it came.
     """
 
@@ -37,6 +39,7 @@ class Job:
     deadline: float
     answer: asyncio.Future[bytes | RequestFailed]
     num_waiting: int = 0
+    context: Mapping[str, str] = field(default_factory=dict)
     created: float = field(default_factory=time.monotonic)
 
     @property

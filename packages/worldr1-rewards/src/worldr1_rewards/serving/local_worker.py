@@ -21,7 +21,7 @@ import torch
 
 from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable, UserError, WorldR1Error
-from worldr1_core.log import get_logger
+from worldr1_core.log import get_logger, is_json
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.placement import PlacedPart, RemoteScorer, ScoredClip
 from worldr1_rewards.serving.client import ClientSettings, ScoringClient
@@ -105,6 +105,7 @@ class LocalWorker(RemoteScorer):
         socket_path.unlink(missing_ok=True)
         command = [
             *(str(self._python), "-c", "from worldr1_core.cli import main; main()", "--log-level", "warning"),
+            *(["--log-json"] if is_json() else []),
             *("serve", str(self._manifest), "--uds", str(socket_path), "--stop-with-input"),
             *("--max-batch-clips", "1", "--max-clips", "100000", "--max-frames", "1000000"),
             *("--max-pixels", str(2**31), "--max-body-mib", str(2**20), "--max-decoded-mib", str(2**20)),

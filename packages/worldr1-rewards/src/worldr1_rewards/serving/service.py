@@ -18,7 +18,7 @@ from worldr1_rewards.serving.jobs import AnswerMemory, Job
 from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.metrics import ServerMetrics
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
-from worldr1_rewards.serving.worker_process import WorkerLost, WorkerProcess
+from worldr1_rewards.serving.worker_process import WorkerLost, WorkerProcess, describe_status
 
 log = get_logger(__name__)
 
@@ -189,7 +189,7 @@ class ScoringService:
     async def _work(self, index: int) -> None:
         """Score batch after batch on one worker, and restart it when it is lost."""
         while True:
-            batch = await self.queue.next_batch()
+            batch = await self._next_batch(index)
             self._update_gauges()
             try:
                 answers = await self._score(index, batch)
@@ -201,6 +201,37 @@ class ScoringService:
                 self._finish(job, answer)
             self._update_gauges()
 
+    async def _next_batch(self, index: int) -> list[Job]:
+        """Wait for requests; a worker that ends meanwhile is restarted, so that it costs no request."""
+        while True:
+            waiting = asyncio.create_task(self.queue.next_batch())
+            ended = asyncio.create_task(self._ended(index))
+            try:
+                await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if not ended.done():
+                    return waiting.result()
+            finally:
+                for task in (waiting, ended):
+                    task.cancel()
+            status = self._workers[index].kill()
+            self._lose(index, [], WorkerLost(f"the worker ended with {describe_status(status)}"))
+            await self._restart(index)
+            if waiting.done() and not waiting.cancelled():
+                return waiting.result()
+
+    async def _ended(self, index: int) -> None:
+        """Return when an idle worker has ended; it sends nothing, so its connection is readable only then."""
+        descriptor, ended = self._workers[index].descriptor, asyncio.Event()
+        loop = asyncio.get_running_loop()
+        if descriptor is None:
+            await ended.wait()
+            return
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+
     async def _score(self, index: int, batch: list[Job]) -> Sequence[bytes | RequestFailed]:
         start = time.monotonic()
         self.metrics.batch.observe(sum(len(job.request.clips) for job in batch))
@@ -209,6 +240,7 @@ class ScoringService:
             [job.body.descriptor for job in batch],
             batch[0].request.rewards,
             max(job.deadline for job in batch) + STUCK_SECONDS,
+            [dict(job.context) for job in batch],
         )
         seconds = time.monotonic() - start
         self.metrics.worker_seconds.observe(seconds)

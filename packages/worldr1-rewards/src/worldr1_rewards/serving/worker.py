@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,12 @@ from worldr1_core.placement import ScoredClip
 from worldr1_core.plugins import installed
 from worldr1_core.provenance import versions
 from worldr1_core.scoring import ScoringEngine
+from worldr1_core.tracing import configure_tracing
 from worldr1_rewards.serving.answers import encode_answer
 from worldr1_rewards.serving.composition import describe_composition
 from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.messages import ConnectionLost, Message, receive, send
+from worldr1_rewards.serving.request_context import continued
 from worldr1_rewards.serving.requests import decode_clips, parse_request
 from worldr1_rewards.serving.served import choose_served, without_placements
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
@@ -118,6 +121,7 @@ def serve(channel: socket.socket) -> None:
     """Answer messages until the server closes the connection."""
     settings = receive(channel).document
     configure_logging(settings["log_level"], json=settings["log_json"])
+    configure_tracing("worker")
     try:
         worker = Worker(settings)
     except WorldR1Error as error:
@@ -127,7 +131,10 @@ def serve(channel: socket.socket) -> None:
     while True:
         message = receive(channel)
         try:
-            outcomes = worker.score(message.files, message.document["rewards"])
+            with continued("worker", message.document["contexts"]):
+                start = time.monotonic()
+                outcomes = worker.score(message.files, message.document["rewards"])
+                log.info("scored", requests=len(outcomes), seconds=round(time.monotonic() - start, 3))
         finally:
             for file in message.files:
                 os.close(file)

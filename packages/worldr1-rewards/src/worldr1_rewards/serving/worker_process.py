@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,11 @@ class WorkerProcess:
         """Process id, while it runs."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def descriptor(self) -> int | None:
+        """Descriptor of the connection, which is readable when an idle worker has ended; `None` if it is not started."""
+        return None if self._channel is None else self._channel.fileno()
+
     def start(self, timeout: float) -> None:
         """Start the process and wait until its models are composed.
 
@@ -63,13 +68,20 @@ class WorkerProcess:
         self.composition = Composition.model_validate(answer["composition"])
         self.versions = answer["versions"]
 
-    def score(self, files: Sequence[int], rewards: Sequence[str], deadline: float) -> list[bytes | RequestFailed]:
+    def score(
+        self,
+        files: Sequence[int],
+        rewards: Sequence[str],
+        deadline: float,
+        contexts: Sequence[Mapping[str, str]] = (),
+    ) -> list[bytes | RequestFailed]:
         """Score the requests in open files.
 
         Args:
             files: Descriptor of the body of each request.
             rewards: Rewards that all of them ask for.
             deadline: Time of `time.monotonic()` after which the worker counts as stuck and is killed.
+            contexts: Ids of log lines and the span of each request, see `request_context`.
 
         Returns:
             Per request, the body of its answer or why there is none.
@@ -77,7 +89,7 @@ class WorkerProcess:
         Raises:
             WorkerLost: The worker died or is stuck.
         """
-        message = Message({"rewards": list(rewards)}, files=files)
+        message = Message({"rewards": list(rewards), "contexts": [dict(own) for own in contexts]}, files=files)
         answer = self._exchange(message, deadline, "answer in time")
         outcomes: list[bytes | RequestFailed] = []
         offset = 0
@@ -114,7 +126,7 @@ class WorkerProcess:
             self.kill()
             raise WorkerLost(f"the worker did not {purpose}, and was killed") from error
         except ConnectionLost as error:
-            raise WorkerLost(f"the worker ended with {_describe_status(self._exit_status())}") from error
+            raise WorkerLost(f"the worker ended with {describe_status(self._exit_status())}") from error
 
     def _exit_status(self) -> int | None:
         """Exit status of a process that has closed its connection; it has a moment to end by itself."""
@@ -124,7 +136,8 @@ class WorkerProcess:
         return self.kill()
 
 
-def _describe_status(status: int | None) -> str:
+def describe_status(status: int | None) -> str:
+    """An exit status in words: the signal, or the number."""
     if status is not None and status < 0:
         return f"signal {-status}"
     return f"exit status {status}"
