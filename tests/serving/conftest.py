@@ -23,7 +23,7 @@ from worldr1_rewards.serving.worker_process import WorkerLost
 class ThreadWorker:
     """The worker of `worldr1_rewards.serving.worker` without a process; `lose` makes its next batches fail."""
 
-    pid = None
+    pid = descriptor = None
 
     def __init__(self, settings):
         self.settings = settings
@@ -106,16 +106,13 @@ def manifest(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_server(manifest: Path) -> Iterator[Callable[..., RunningServer]]:
-    """Start a server: `start_server(max_requests=…, token=…)`."""
+    """Start a server: `start_server(max_requests=…, token=…, certificate=…, key=…)`."""
     servers: list[_ThreadServer] = []
     running: list[RunningServer] = []
 
-    def start(*, token: str | None = None, path: Path = manifest, **options) -> RunningServer:
-        servers.append(
-            _ThreadServer(
-                ServiceSettings(manifest=path, **options), ListenSettings(port=0, token=token, drain_seconds=20)
-            )
-        )
+    def start(*, path: Path = manifest, token=None, certificate=None, key=None, **options) -> RunningServer:
+        listen = ListenSettings(port=0, token=token, certificate=certificate, key=key, drain_seconds=20)
+        servers.append(_ThreadServer(ServiceSettings(manifest=path, **options), listen))
         own = servers[-1]
         running.append(RunningServer(own.url, own.service, own.worker, own.begin_to_stop))
         return running[-1]

@@ -86,13 +86,13 @@ class Worker:
                 clips += own
             except RequestFailed as error:
                 counts.append(_Outcome(code=error.code, message=str(error)))
-        try:
-            scored = _score(self._components.subset(rewards), clips)
-        except UserError as error:
             except (MemoryError, OSError) as error:
                 log.error("no memory for a request", reason=describe_exception(error))
                 message = f"The worker has no memory for the clips: {describe_exception(error)}."
                 counts.append(_Outcome(code=ErrorCode.FAILED, message=message))
+        try:
+            scored = _score(self._components.subset(rewards), clips)
+        except UserError as error:
             return [_Outcome(code=ErrorCode.NOT_USABLE, message=str(error)) for _ in files]
         except Exception as error:  # noqa: BLE001 - the requests fail with it, and the worker goes on
             log.error("scoring failed", reason=describe_exception(error))
