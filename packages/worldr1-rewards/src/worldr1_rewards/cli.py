@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,7 +43,7 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
-_LOCAL_OPTIONS = {"out": "--out", "report": "--report", "batch_size": "--batch-size"}
+_LOCAL_OPTIONS = {"out": "--out", "report": "--report", "viewer": "--viewer", "batch_size": "--batch-size"}
 _RAY_OPTIONS = {"num_workers": "--workers", "gpus_per_worker": "--gpus-per-worker", "records": "--records"}
 LONG_CLIP_FRAMES = 100
 """A clip of at least so many frames takes long enough that a line on stderr says when it begins."""
@@ -66,6 +68,11 @@ LONG_CLIP_FRAMES = 100
 @click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")
 @click.option("--out", "out", type=FilePath(), help="Folder for estimated paths and renders.")
 @click.option("--report", type=FilePath(), help="HTML report to write.")
+@click.option(
+    "--viewer",
+    type=click.Choice(["viser", "rerun"]),
+    help="Open the reconstructions in a viewer at the end (worldr1-rewards[viewer]).",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips scored together.")
 @engine_option("Score in this process, or with the workers of a Ray cluster (RAY_ADDRESS, else this machine).")
 @click.option(
@@ -85,6 +92,7 @@ def score(
     rewards: str | None,
     out: Path | None,
     report: Path | None,
+    viewer: str | None,
     batch_size: int,
     engine: str,
     num_workers: int | None,
@@ -110,6 +118,7 @@ def score(
     from worldr1_rewards.report import ReportWriter
     from worldr1_rewards.scoring import Scorer, manifest_text
     from worldr1_rewards.serialise import score_line
+    from worldr1_rewards.viewer import Viewer
 
     for option, path in (("--trajectory", trajectory), ("--intrinsics", intrinsics)):
         if path is not None and not split_choice(path)[0].exists():
@@ -134,6 +143,7 @@ def score(
         trajectory=trajectory,
         intrinsics=intrinsics,
     )
+    viewing = None if viewer is None else Viewer(viewer)
     scorer = Scorer(_split(rewards), manifest=manifest)
     _check_outputs(out, report, requests)
     page = ReportWriter(manifest=manifest_text(manifest)) if report else None
@@ -144,6 +154,8 @@ def score(
             name = names[clips.in_flight.popleft()]
             try:
                 _write_pictures(result, None if out is None else out / name, page)
+                if viewing is not None:
+                    viewing.add(result)
             except MemoryError:
                 clips.fail(f"{result.clip.name}: scored, but its pictures do not fit into memory.")
             click.echo(score_line(result))
@@ -151,14 +163,14 @@ def score(
             del result  # its frames and reconstruction would stay in memory while the next clip is read
     if page is not None and report is not None and clips.num_unread < len(requests):
         page.write(report)
+    if viewing is not None:
+        with contextlib.redirect_stdout(sys.stderr):
+            viewing.open()
     if clips.num_failed:
         raise click.exceptions.Exit(2)
 
 
 def _score_on_ray(videos: Sequence[str | Path], **options: Any) -> None:
-    import contextlib
-    import sys
-
     from worldr1_rewards.ray_engine.scoring import score_videos
 
     num_failed, stdout = 0, sys.stdout

@@ -183,7 +183,7 @@ def _settings(run: RunFiles) -> dict[str, Any]:
         "objective": ", ".join(one.get("name", "flow-grpo") for one in objectives),
         "rewards": ", ".join(f"{reward['weight']:g} × {reward['name']}" for reward in record.get("rewards", [])),
         "trained": "all weights" if adapter is None else f"LoRA of rank {adapter['rank']}",
-        "learning rate": section["optimiser"]["learning_rate"],
+        "learning rate": f"{section['optimiser']['learning_rate']:g}",
         "group size": section["group_size"],
         "prompts per rollout batch": section["prompts_per_rollout_batch"],
         "prompts": ", ".join(f"{count} {split}" for split, count in run.num_prompts.items()),
