@@ -25,6 +25,10 @@ SETTINGS = (
     "HF_HUB_CACHE",
     "TORCH_HOME",
     "PYTORCH_CUDA_ALLOC_CONF",
+    "RAY_ADDRESS",
+    "WORLDR1_CACHE_DIR",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )
 """Environment variables that change how fast, where or whether something runs."""
 
@@ -106,6 +110,7 @@ def disks() -> list[dict[str, Any]]:
         ("working directory", Path.cwd()),
         ("temporary files", Path(tempfile.gettempdir())),
         ("downloaded models", cache),
+        ("environments of workers", Path(os.environ.get("WORLDR1_CACHE_DIR") or Path.home() / ".cache" / "worldr1")),
     )
     rows = []
     for use, path in places:

@@ -92,6 +92,13 @@ class Placement(Component, abc.ABC):
         """What such places keep on this machine between runs, such as environments: rows for `worldr1 doctor`."""
         return []
 
+    def examine(self) -> list[dict[str, Any]]:
+        """State of this place: rows for `worldr1 doctor MANIFEST`, with a `problem` where there is one.
+
+        A place that cannot be reached is such a problem, and no error.
+        """
+        return []
+
     @abc.abstractmethod
     def connect(self, part: PlacedPart) -> RemoteScorer:
         """Make rewards ready in this place; returns when clips can be scored.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
 
+from worldr1_core.commands.placed import examine_places, list_resources
 from worldr1_core.commands.plugins import describe
-from worldr1_core.component import load_component
-from worldr1_core.errors import WorldR1Error
 from worldr1_core.installation import (
     LOW_DISK,
     all_requirements_of,
@@ -23,15 +23,18 @@ from worldr1_core.installation import (
 )
 from worldr1_core.plugins import Installed, installed
 from worldr1_core.provenance import versions
-from worldr1_core.registry import Registry
 from worldr1_core.tables import print_tables
 
 
 @click.command()
+@click.argument("manifest", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(as_json: bool) -> None:
-    """Report versions, devices, extras, plugins and disks; exit with 1 if something is wrong."""
-    report = examine(installed())
+def doctor(manifest: Path | None, as_json: bool) -> None:
+    """Report versions, devices, extras, plugins, environments and disks; exit with 1 if something is wrong.
+
+    With a MANIFEST, the endpoints at which its rewards run are asked whether they answer, and which version they have.
+    """
+    report = examine(installed(), manifest)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -40,19 +43,28 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def examine(found: Installed) -> dict[str, Any]:
+def examine(found: Installed, manifest: Path | None = None) -> dict[str, Any]:
     """The state of the installation as plain data.
+
+    Args:
+        found: What is installed.
+        manifest: Manifest whose endpoints are asked; `None` for none.
 
     Returns:
         `system`, `versions`, `devices`, `extras`, `plugins` (component names by kind), `placements` (what they keep on
-        this machine, by name), `disks`, `settings`, and `problems`: sentences, one for each thing that must be mended.
+        this machine, by name), `endpoints` (those of the manifest), `disks`, `settings`, and `problems`: one sentence
+        for each thing that must be fixed.
+
+    Raises:
+        ManifestError: The manifest cannot be read or is not valid.
     """
     distributions = sorted({owner.distribution for owner in found.plugins if _is_installed(owner.distribution)})
     plugins = describe(found)
     components: dict[str, list[str]] = {}
     for entry in plugins["components"]:
         components.setdefault(entry["kind"], []).append(entry["name"])
-    kept, unloaded = _placements(found.registry)
+    kept, unloaded = list_resources(found.registry)
+    places = [] if manifest is None else examine_places(manifest, found.registry)
     report = {
         "system": f"{platform.platform()}, {platform.machine()}",
         "versions": versions(*filter(_is_installed, _libraries(distributions))),
@@ -60,10 +72,13 @@ def examine(found: Installed) -> dict[str, Any]:
         "extras": [row for name in distributions for row in extras_of(name)],
         "plugins": {kind: sorted(names) for kind, names in sorted(components.items())},
         "placements": kept,
+        "endpoints": places,
         "disks": disks(),
         "settings": settings(),
     }
-    problems = [*_plugin_problems(plugins), *unloaded, *broken_requirements(distributions), *_full(report)]
+    unreachable = [f"{row['endpoint']}: {row['problem']}" for row in places if row.get("problem")]
+    problems = [*_plugin_problems(plugins), *unloaded, *broken_requirements(distributions), *unreachable]
+    problems += _full(report)
     return {**report, "problems": problems}
 
 
@@ -73,20 +88,6 @@ def _is_installed(distribution: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _placements(registry: Registry) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """What placements keep on this machine, and the problems of those that cannot be loaded."""
-    kept: dict[str, list[dict[str, Any]]] = {}
-    problems = []
-    for name in registry.names("placement"):
-        try:
-            placement: Any = load_component(registry, "placement", name)
-        except WorldR1Error as error:
-            problems.append(str(error))
-        else:
-            kept |= {name: rows} if (rows := placement.resources()) else {}
-    return kept, problems
 
 
 def _libraries(distributions: list[str]) -> list[str]:
@@ -117,6 +118,7 @@ def _show(report: dict[str, Any]) -> None:
     click.echo(f"{report['system']}\n")
     names = [{"library": name, "version": version} for name, version in report["versions"].items()]
     extras = [{**row, "installed": "yes" if row["installed"] else "no"} for row in report["extras"]]
+    endpoints = [{**row, "reachable": "yes" if row["reachable"] else "no"} for row in report["endpoints"]]
     kinds = [{"kind": kind, "names": names} for kind, names in report["plugins"].items()]
     values = [{"variable": name, "value": value} for name, value in report["settings"].items()]
     print_tables(
@@ -126,6 +128,7 @@ def _show(report: dict[str, Any]) -> None:
             ("Extras", extras, ("extra", "installed", "missing")),
             ("Plugins", kinds, ("kind", "names")),
             *((f"Placement {name}", rows, tuple(rows[0])) for name, rows in report["placements"].items()),
+            ("Endpoints", endpoints, ("endpoint", "reachable", "version", "rewards")),
             ("Disks", report["disks"], ("use", "path", "free_gib")),
             ("Environment variables", values, ("variable", "value")),
         ]

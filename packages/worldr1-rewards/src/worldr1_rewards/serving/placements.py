@@ -48,6 +48,14 @@ class EndpointPlacement(Placement):
 
     config: Config
 
+    def examine(self) -> list[dict[str, Any]]:
+        """Rows with `endpoint`, `reachable`, `version`, `rewards` and `problem`; see `Placement.examine`."""
+        require("httpx", extra="worldr1-rewards[serve]")
+        from worldr1_rewards.serving.endpoint_check import check_endpoint
+
+        urls = [self.config.url] if isinstance(self.config.url, str) else self.config.url
+        return [check_endpoint(url, self.config.token_env, self.config.ca_file) for url in urls]
+
     def connect(self, part: PlacedPart) -> RemoteScorer:
         """See `Placement.connect`.
 

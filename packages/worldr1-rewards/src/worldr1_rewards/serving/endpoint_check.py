@@ -1,0 +1,38 @@
+"""State of one endpoint for `worldr1 doctor`: whether it answers, and with which version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from worldr1_core.errors import WorldR1Error
+from worldr1_rewards.serving.client import ClientSettings, ScoringClient
+from worldr1_rewards.serving.tokens import read_token
+
+
+def check_endpoint(url: str, token_env: str | None, ca_file: str | None) -> dict[str, Any]:
+    """Ask a server what it serves, once.
+
+    Args:
+        url: Root of the server.
+        token_env: Environment variable with its token, or `None`.
+        ca_file: Certificates that are trusted, or `None` for the usual ones.
+
+    Returns:
+        `endpoint`, `reachable`, `version` of worldr1-rewards there, the `rewards` it has, and its `problem` or `None`.
+    """
+    row: dict[str, Any] = {"endpoint": url, "reachable": False, "version": None, "rewards": [], "problem": None}
+    client = None
+    try:
+        token = None if token_env is None else read_token(token_env, "token_env")
+        client = ScoringClient(
+            ClientSettings(urls=[url], token=token, ca_file=None if ca_file is None else Path(ca_file))
+        )
+        served = client.composition(seconds=0)
+    except WorldR1Error as error:
+        return {**row, "problem": str(error)}
+    finally:
+        if client is not None:
+            client.close()
+    version = served.versions.get("worldr1-rewards")
+    return {**row, "reachable": True, "version": version, "rewards": sorted(served.composition.rewards)}
