@@ -97,3 +97,10 @@ def test_mistakes_are_told_at_once(tmp_path: Path) -> None:
     broken.write_text('{"request": "x"}\n')
     with pytest.raises(UserError, match="line 1"):
         OpenAIJudge(replay=True, recording=str(broken))
+
+
+def test_a_recording_that_is_no_text_is_explained(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"answers\.jsonl' cannot be read"):
+        OpenAIJudge(base_url=NOWHERE, recording=str(path), replay=True)

@@ -186,6 +186,8 @@ def _fitted_trajectory(trajectory: TrajectoryLike, video: Video, *, with_camera:
 def output_names(requests: Sequence[ScoreRequest], out: Path | None = None) -> list[str]:
     """A folder name for every request: the video's stem, with `-2`, `-3`, ... where stems repeat.
 
+    A file such as `...mp4`, whose stem would name another folder than one in `out`, is called `clip`.
+
     Args:
         requests: The clips.
         out: Folder in which the folders will lie. A name that would put a clip's files into an image folder that is
@@ -195,6 +197,7 @@ def output_names(requests: Sequence[ScoreRequest], out: Path | None = None) -> l
     names: list[str] = []
     for request in requests:
         stem = _stem(request)
+        stem = "clip" if stem in ("", ".", "..") else stem
         name, count = stem, 1
         while name in names or name in taken:
             count += 1

@@ -58,7 +58,7 @@ class Recording:
     def _read(self) -> dict[str, str]:
         try:
             lines = split_lines(self.path.read_text(encoding="utf-8"))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"Recording {str(self.path)!r} cannot be read: {error}. Record it first, with `replay: false`."
             ) from error
