@@ -174,9 +174,7 @@ def _log_cameras(rerun: Any, recording: Any, clip: ViewedClip, path: ScenePath) 
     height, width = clip.frames.shape[1:3]
     camera = f"{clip.name}/{path.name}/camera"
     focal = width / 2 / math.tan(path.half_angle)
-    pinhole = rerun.Pinhole(
-        focal_length=focal, width=width, height=height, image_plane_distance=_FRUSTUM_SIZE, color=_COLOURS[path.name]
-    )
+    pinhole = rerun.Pinhole(focal_length=focal, width=width, height=height, image_plane_distance=_FRUSTUM_SIZE)
     recording.log(camera, pinhole, static=True)
     for frame in range(len(path.c2w)):
         recording.set_time("frame", sequence=frame)
