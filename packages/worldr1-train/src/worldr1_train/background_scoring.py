@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -113,11 +114,12 @@ class _Chunk:
         self.done: Future[None] = Future()
         self._lock = threading.Lock()
         parts: list[Future[Any]]
+        context = contextvars.copy_context()  # ids of log lines, and the span
         self._under_way = scorer.begin(clips) if isinstance(scorer, ScoringEngine) else None
         if self._under_way is None:
-            parts = [thread.submit(lambda: list(scorer.score(clips, batch_size=len(clips))))]
+            parts = [thread.submit(context.run, lambda: list(scorer.score(clips, batch_size=len(clips))))]
         else:
-            parts = [thread.submit(self._under_way.score_here), *self._under_way.elsewhere]
+            parts = [thread.submit(context.run, self._under_way.score_here), *self._under_way.elsewhere]
         self._here, self._num_left = parts[0], len(parts)
         for part in parts:
             part.add_done_callback(self._note_done)

@@ -28,7 +28,7 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
 
     To use several processes: OMP_NUM_THREADS=1 torchrun --nproc-per-node N --no-python worldr1 train MANIFEST
     """
-    from worldr1_core.log import configure_logging
+    from worldr1_core.log import configure_logging, is_json
     from worldr1_core.plugins import installed
     from worldr1_train.cli_filters import unhelpful_warnings_left_out
     from worldr1_train.plan import plan_run
@@ -36,12 +36,14 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
 
     is_first = int(os.environ.get("RANK", "0")) == 0
     if not is_first:
-        configure_logging("warning")  # only the first process logs progress
+        configure_logging("warning", json=is_json())  # only the first process logs progress
     with contextlib.redirect_stdout(sys.stderr), unhelpful_warnings_left_out():
         plan = plan_run(manifest, installed().registry, overrides=overrides, output_dir=output_dir, resume=resume)
+        from worldr1_train.log_context import run_ids
         from worldr1_train.run import TrainingRun  # a slow import (trl, transformers)
 
-        result = TrainingRun(plan).execute()
+        with run_ids(plan.output_dir):
+            result = TrainingRun(plan).execute()
     if is_first:
         click.echo(result_table(result, colours=sys.stderr.isatty()), err=True)
         click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

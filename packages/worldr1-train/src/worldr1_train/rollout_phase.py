@@ -8,7 +8,9 @@ import torch
 from accelerate.utils import gather, gather_object
 from torch import Tensor
 
+from worldr1_core.log_ids import prompt_id
 from worldr1_core.objective import Objective
+from worldr1_core.tracing import span
 from worldr1_train.advantages import Advantages
 from worldr1_train.credit import assign_credit
 from worldr1_train.rollouts import RolloutBatch, RolloutRequest, SampleScore
@@ -44,7 +46,8 @@ class RolloutPhase:
         stage = trainer.schedule.at(rollout_batch)
         weighted = stage.objectives[index]
         request = self._request(rollout_batch, weighted.objective)
-        rollouts = trainer.collector.collect(request)
+        with span("rollout", rollout_batch=rollout_batch, prompts=[prompt_id(prompt) for prompt in request.prompts]):
+            rollouts = trainer.collector.collect(request)
         advantages = self._advantages(stage, weighted.objective, rollouts)
         buffer = self._make_buffer(rollout_batch, index, rollouts, advantages)
         trainer.metrics.note_rollouts(rollouts)

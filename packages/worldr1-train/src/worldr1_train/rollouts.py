@@ -19,6 +19,7 @@ from worldr1_core.pipeline import PreparedBatch, VideoPipeline, VideoRequest
 from worldr1_core.policy_step import PolicyStep
 from worldr1_core.scoring import ClipScores
 from worldr1_core.seeding import derive_seed, generator
+from worldr1_core.tracing import span
 from worldr1_core.video import Video
 from worldr1_train.background_scoring import BackgroundScoring
 from worldr1_train.policy_model import PolicyModel, swapped_parameters
@@ -211,7 +212,7 @@ class RolloutCollector:
     def _sample_chunk(self, request: RolloutRequest, start: int, result: RolloutBatch, attempt: int = 0) -> list[Clip]:
         chunk = _Chunk(request, start, self.groups_per_chunk, self.group_size, attempt)
         pipeline = self.pipeline.with_noise(request.stage.conditioner)
-        with _timed(result, "sampling"):
+        with span("sample", samples=[str(sample) for sample in chunk.samples]), _timed(result, "sampling"):
             batch = pipeline.prepare(chunk.video_requests())
             with self._weights(request):
                 rollout = _sample(pipeline, batch, request, chunk.generators(), record=True)

@@ -16,6 +16,7 @@ from worldr1_train.checkpoints import check_free_space, remove_unfinished
 from worldr1_train.contact_sheet import ShownVideos, folder_name
 from worldr1_train.evaluation import AFTER, BEFORE, NOISE_ONLY, Evaluation, Keep, compare, metric_name, summarise
 from worldr1_train.held_out import with_held_out
+from worldr1_train.log_context import StepId
 from worldr1_train.memory import GIB, available_memory, count_memory
 from worldr1_train.plan import TrainingPlan, record_run
 from worldr1_train.plan_arguments import trainer_arguments
@@ -97,7 +98,7 @@ class TrainingRun:
 
     def _train(self, watch: AlarmWatch | None) -> None:
         plan, trainer = self.plan, self.trainer
-        for callback in (MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)):
+        for callback in (StepId(), MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)):
             trainer.add_callback(callback)
         for callback in trainer.callback_handler.callbacks:
             if watch is not None and isinstance(callback, PeriodicEvaluation):

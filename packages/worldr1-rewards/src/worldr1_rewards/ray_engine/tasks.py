@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from worldr1_core.errors import UserError, describe_exception
-from worldr1_core.log import configure_logging, get_logger
+from worldr1_core.log import configure_logging, get_logger, is_json
 from worldr1_rewards.ray_engine.cluster import WorkerOptions, require_ray
 
 log = get_logger(__name__)
@@ -84,7 +84,7 @@ def _run(
     with DataContext.current(context):
         data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,
-            fn_constructor_args=(pickle.dumps(make_function),),
+            fn_constructor_args=(pickle.dumps(make_function), is_json()),
             compute=ActorPoolStrategy(size=num_workers, max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=gpus,
@@ -104,11 +104,11 @@ def _remote_args() -> dict[str, int]:
 class _Worker:
     """Actor of a pool."""
 
-    def __init__(self, make_function: bytes) -> None:
+    def __init__(self, make_function: bytes, log_json: bool) -> None:
         import torch
 
         torch.set_num_threads(1)
-        configure_logging("warning")
+        configure_logging("warning", json=log_json)
         self._refusal, self._function = "", None
         try:
             self._function = pickle.loads(make_function)()
