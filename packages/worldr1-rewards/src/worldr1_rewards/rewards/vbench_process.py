@@ -5,6 +5,7 @@ device, an empty folder for vbench's files, and the dimensions. It writes `score
 vbench's figure. Exit code 3 means that vbench cannot be imported.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ def main() -> int:
     """Measure the video."""
     video, prompt, device, folder, *dimensions = sys.argv[1:]
     try:
-        import vbench
+        vbench = importlib.import_module("vbench")
     except ImportError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return NOT_INSTALLED
