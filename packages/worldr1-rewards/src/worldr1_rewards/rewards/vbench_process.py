@@ -21,7 +21,7 @@ def main() -> int:
     except ImportError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return NOT_INSTALLED
-    benchmark = vbench.VBench(device, str(Path(vbench.__file__).parent / "VBench_full_info.json"), folder)
+    benchmark = vbench.VBench(device, str(Path(str(vbench.__file__)).parent / "VBench_full_info.json"), folder)
     benchmark.evaluate(
         videos_path=video,
         name="video",
