@@ -31,6 +31,7 @@ log = get_logger(__name__)
 MAX_SECONDS = 86400.0
 _DRAINED_BYTES = 2**23
 """Bytes of a refused body that are read, so that the client is not cut off before it reads why."""
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _bearer = HTTPBearer(auto_error=False, description="Token of the server, if it was started with one.")
 
 RequestId = Annotated[
@@ -78,17 +79,20 @@ def make_app(service: ScoringService, token: str | None = None) -> FastAPI:
     return app
 
 
-def _authorisation(token: str | None) -> Any:
+def _authorisation(token: str | None) -> list[Any]:
+    """Dependencies of the routes that need the token; none, also in the description, if the server has no token."""
+    if token is None:
+        return []
+    expected = token.encode()
+
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        if token is not None and not (
-            given is not None and hmac.compare_digest(given.credentials.encode(), token.encode())
-        ):
+        if given is None or not hmac.compare_digest(given.credentials.encode(), expected):
             raise RequestFailed(ErrorCode.UNAUTHORISED, "This server needs its token as `Authorization: Bearer …`.")
 
-    return Depends(check)
+    return [Depends(check)]
 
 
-def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: Any) -> None:
+def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:
     @app.get("/healthz", summary="The server runs.")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -99,14 +103,20 @@ def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: Any)
             raise RequestFailed(ErrorCode.UNAVAILABLE, "No worker is ready.")
         return {"status": "ready"}
 
-    @app.get("/metrics", summary="Metrics in the format of Prometheus.", dependencies=[authorisation])
+    @app.get(
+        "/metrics",
+        summary="Metrics in the format of Prometheus.",
+        dependencies=authorisation,
+        response_class=Response,
+        responses={200: {"content": {_METRICS_TYPE: {"schema": {"type": "string"}}}, "description": "Metrics."}},
+    )
     async def metrics() -> Response:
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(service.metrics.text(), media_type=_METRICS_TYPE)
 
     @app.get(
         "/v1/composition",
         summary="Rewards that are served, with their options.",
-        dependencies=[authorisation],
+        dependencies=authorisation,
         responses={503: {"model": ErrorAnswer}},
     )
     async def composition() -> CompositionAnswer:
@@ -116,7 +126,7 @@ def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: Any)
         return CompositionAnswer(digest=found.digest, composition=found, versions=service.versions)
 
 
-def _add_score_route(app: FastAPI, service: ScoringService, authorisation: Any) -> None:
+def _add_score_route(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:
     body = {"schema": {"type": "string", "format": "binary"}}
     failures = sorted({status for code, status in STATUS.items() if code is not ErrorCode.UNAUTHORISED})
 
@@ -125,7 +135,7 @@ def _add_score_route(app: FastAPI, service: ScoringService, authorisation: Any) 
         summary="Score clips.",
         description="The body is a safetensors file whose metadata entry `worldr1` holds a `ScoreRequest` as JSON; the "
         "answer holds a `ScoreAnswer` in the same way.",
-        dependencies=[authorisation],
+        dependencies=authorisation,
         response_class=Response,
         responses={
             200: {"content": {MEDIA_TYPE: body}, "description": "Scores."},

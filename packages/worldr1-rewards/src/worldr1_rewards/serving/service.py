@@ -97,6 +97,9 @@ class ScoringService:
         self._workers = [make_worker(settings.for_worker(device)) for device in settings.devices]
         self._ready: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self.metrics.queued.set_function(lambda: len(self.queue))
+        self.metrics.under_way.set_function(lambda: self.queue.num_requests)
+        self.metrics.workers.set_function(lambda: len(self._ready))
         self._threads = ThreadPoolExecutor(max_workers=len(self._workers), thread_name_prefix="worker")
 
     @property
@@ -143,7 +146,6 @@ class ScoringService:
         job.num_waiting = 1
         self.jobs[job.id] = job
         self.queue.put(job)
-        self._update_gauges()
 
     async def wait(self, job: Job, seconds: float) -> bytes:
         """Wait for the answer of a request; one that nobody waits for any more is taken out of the queue.
@@ -184,13 +186,11 @@ class ScoringService:
         await self._in_thread(worker.start, self.settings.start_seconds)
         self._ready.add(index)
         log.info("worker ready", worker=index, pid=worker.pid, device=worker.settings["device"])
-        self._update_gauges()
 
     async def _work(self, index: int) -> None:
         """Score batch after batch on one worker, and restart it when it is lost."""
         while True:
             batch = await self._next_batch(index)
-            self._update_gauges()
             try:
                 answers = await self._score(index, batch)
             except WorkerLost as error:
@@ -199,7 +199,6 @@ class ScoringService:
                 continue
             for job, answer in zip(batch, answers, strict=True):
                 self._finish(job, answer)
-            self._update_gauges()
 
     async def _next_batch(self, index: int) -> list[Job]:
         """Wait for requests; a worker that ends meanwhile is restarted, so that it costs no request."""
@@ -254,7 +253,6 @@ class ScoringService:
         for job in batch:
             self.memory.note_loss(job)
             self._finish(job, RequestFailed(ErrorCode.WORKER_LOST, f"{error} while it scored this request."))
-        self._update_gauges()
 
     async def _restart(self, index: int) -> None:
         for attempt in range(10**9):
@@ -267,8 +265,3 @@ class ScoringService:
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-
-    def _update_gauges(self) -> None:
-        self.metrics.queued.set(len(self.queue))
-        self.metrics.under_way.set(self.queue.num_requests)
-        self.metrics.workers.set(len(self._ready))
