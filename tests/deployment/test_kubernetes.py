@@ -267,6 +267,8 @@ def test_training_is_started_by_torchrun_with_options_that_exist():
         pod = one("PyTorchJob")["spec"]["pytorchReplicaSpecs"][role]["template"]["spec"]
         (container,) = pod["containers"]
         assert container["name"] == "pytorch"
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert int(variables["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) < pod["terminationGracePeriodSeconds"]
         words = [*container["command"], *container["args"]]
         assert words[0] == "torchrun"
         parsed = get_args_parser().parse_args(words[1:])
