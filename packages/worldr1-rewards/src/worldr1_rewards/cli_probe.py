@@ -36,6 +36,11 @@ DEFAULT = "default"
 @click.option("--rendered", is_flag=True, help="With --clips: probe the rendered clips too.")
 @click.option("--quick", is_flag=True, help="Three scenes instead of 21; for --clips, fewer kinds at full severity.")
 @click.option(
+    "--moving",
+    is_flag=True,
+    help="Rendered clips: add honest motion of objects, which must not cost, and an object that morphs.",
+)
+@click.option(
     "--size", type=click.IntRange(min=16), default=96, show_default=True, help="Side of rendered clips in pixels."
 )
 @click.option("--frames", type=click.IntRange(min=3), default=9, show_default=True, help="Frames per rendered clip.")
@@ -51,6 +56,7 @@ def probe(
     clips: Path | None,
     rendered: bool,
     quick: bool,
+    moving: bool,
     size: int,
     frames: int,
     seed: int,
@@ -83,7 +89,7 @@ def probe(
         sections.append(_probe_footage(reward, scorer, footage, with_strips=out is not None))
         reports["real clips"] = report["footage"] = sections[0].report
     if clips is None or rendered:
-        plan = quick_plan((size, size), frames, seed) if quick else full_plan((size, size), frames, seed)
+        plan = (quick_plan if quick else full_plan)((size, size), frames, seed, moving=moving)
         section = _probe_rendered(reward, scorer, plan, with_strips=out is not None, alone=clips is None)
         sections.insert(0, section)
         reports = {"rendered clips": section.report, **reports}
@@ -102,7 +108,9 @@ def _check_options(context: click.Context, clips: Path | None, rendered: bool) -
 
     from worldr1_core.errors import UserError
 
-    chosen = [name for name in ("size", "frames") if context.get_parameter_source(name) != ParameterSource.DEFAULT]
+    chosen = [
+        name for name in ("size", "frames", "moving") if context.get_parameter_source(name) != ParameterSource.DEFAULT
+    ]
     if clips is not None and not rendered and chosen:
         names = ", ".join(f"--{name}" for name in chosen)
         raise UserError(f"{names}: chooses rendered clips, but --clips probes real ones. Add --rendered to probe both.")

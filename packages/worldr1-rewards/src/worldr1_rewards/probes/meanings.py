@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 RENDERED: Mapping[str, str] = {
     "morph": "objects swell, shrink and wander",
+    "morphing_object": "one object swells, shrinks and wanders, the others stand still",
+    "moving_object": "one object travels as one piece: honest motion",
+    "moving_objects": "two objects travel, each as one piece: honest motion",
     "bend": "a warp of the image that changes over time",
     "swim": "textures slide along their surfaces",
     "vanish": "the largest object shrinks or disappears half-way",

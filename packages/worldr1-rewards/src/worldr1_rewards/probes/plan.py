@@ -11,7 +11,15 @@ from worldr1_core.clip import Clip
 from worldr1_core.video import Video
 from worldr1_rewards.probes.meanings import RENDERED
 from worldr1_rewards.probes.source import CLEAN
-from worldr1_rewards.probes.world import CORRUPTIONS, FAMILIES, STILL_HACKS, WorldClip, render_world
+from worldr1_rewards.probes.world import (
+    CORRUPTIONS,
+    FAMILIES,
+    MORPHING_OBJECT,
+    MOTIONS,
+    STILL_HACKS,
+    WorldClip,
+    render_world,
+)
 
 FLAT = "flat2d"
 """The 2D zoom or slide over one picture that imitates the commanded move: `zoom2d` or `slide2d` of the world."""
@@ -19,6 +27,9 @@ HACKS = ("frozen", "frozen_noise", "repeated", FLAT, "blur", "pure_noise", "unre
 """Hacks, at full strength, that should earn nothing."""
 QUICK_HACKS = ("frozen", "repeated", FLAT, "blur", "pure_noise", "unrelated", "grey_fade")
 PATH_CORRUPTIONS = ("wrong_direction", "wrong_speed")
+
+MOTION_WORDS = {CLEAN: "nothing moves", "moving_object": "one object moves", "moving_objects": "two objects move"}
+"""Honest motion in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +57,12 @@ class Sample:
 
     Attributes:
         case: Scene and moves.
-        kind: `"clean"`, a corruption or a hack.
+        kind: `"clean"`, a corruption, a hack, or honest motion.
         severity: In (0, 1]; 0 for clean clips.
         size: (H, W).
         num_frames: T.
-        varied: `"resolution"`, `"length"` or `"seed"` for a clean clip that only serves that comparison, else `None`.
+        varied: `"resolution"`, `"length"`, `"seed"` or `"motion"` for a clip without defect that only serves that
+            comparison, else `None`.
     """
 
     case: Case
@@ -80,8 +92,9 @@ class Sample:
         return to_clip(self.render(), name)
 
     def setting(self, variation: str) -> str:
-        """This clip's resolution, length or seed in words."""
+        """This clip's resolution, length, seed or motion in words."""
         words = {
+            "motion": MOTION_WORDS.get(self.kind, ""),
             "resolution": f"{self.size[1]}x{self.size[0]}",
             "length": f"{self.num_frames} frames",
             "seed": f"seed {self.case.seed}",
@@ -99,6 +112,7 @@ class ProbePlan:
         size: (H, W) of the clips.
         num_frames: T of the clips.
         sizes, lengths, seeds: Variations of the clean clips of `varied_cases`.
+        motions: Kinds of honest motion that `varied_cases` are shown with; a fair reward gives them as much.
         num_varied: Number of varied cases, from the first on.
         hacks: Which hacks every case is shown with.
         corruptions: Which corruptions, at every severity.
@@ -111,6 +125,7 @@ class ProbePlan:
     sizes: tuple[tuple[int, int], ...] = ()
     lengths: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
+    motions: tuple[str, ...] = ()
     num_varied: int = 1
     hacks: tuple[str, ...] = HACKS
     corruptions: tuple[str, ...] = CORRUPTIONS
@@ -129,10 +144,12 @@ class ProbePlan:
             yield from (replace(clean, num_frames=length, varied="length") for length in self.lengths)
             yield from (replace(clean, case=replace(case, seed=seed), varied="seed") for seed in self.seeds)
 
+            yield from (replace(clean, kind=kind, severity=1.0, varied="motion") for kind in self.motions)
+
     @property
     def variations(self) -> tuple[str, ...]:
         """Properties in which clean clips are varied."""
-        return ("resolution", "length", "seed")
+        return ("resolution", "length", "seed", *(("motion",) if self.motions else ()))
 
     @property
     def varied_cases(self) -> tuple[Case, ...]:
@@ -162,7 +179,9 @@ def applies(case: Case, kind: str) -> bool:
     return case.moves != ("fixed",) or kind not in (*PATH_CORRUPTIONS, *STILL_HACKS, FLAT)
 
 
-def quick_plan(size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int = 0) -> ProbePlan:
+def quick_plan(
+    size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int = 0, *, moving: bool = False
+) -> ProbePlan:
     """Three scenes at two severities; see `full_plan`."""
     height, width = size
     cases = (
@@ -180,16 +199,21 @@ def quick_plan(size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int 
         lengths=(num_frames + 4,),
         seeds=(seed + 100,),
         hacks=QUICK_HACKS,
+        num_varied=len(cases) if moving else 1,
+        **_moving(moving),
     )
 
 
-def full_plan(size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int = 0) -> ProbePlan:
+def full_plan(
+    size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int = 0, *, moving: bool = False
+) -> ProbePlan:
     """Seven texture families, three moves each, three severities.
 
     Args:
         size: (H, W) of the clips.
         num_frames: T of the clips.
         seed: Of the scenes: another one draws other scenes.
+        moving: Add scenes in which objects move honestly, and the corruption of one object that morphs.
     """
     moves = (("push in",), ("orbit right",), ("pan left",))
     cases = tuple(Case(family, move, seed) for family in FAMILIES for move in moves)
@@ -203,7 +227,13 @@ def full_plan(size: tuple[int, int] = (96, 96), num_frames: int = 9, seed: int =
         lengths=(num_frames + 4, 2 * num_frames - 1, 3 * num_frames - 2),
         seeds=tuple(range(seed + 100, seed + 106)),
         num_varied=4,
+        **_moving(moving),
     )
+
+
+def _moving(moving: bool) -> dict[str, Any]:
+    """Arguments of a plan with scenes in which objects move."""
+    return {"motions": MOTIONS, "corruptions": (*CORRUPTIONS, MORPHING_OBJECT)} if moving else {}
 
 
 def to_clip(world: WorldClip, name: str) -> Clip:

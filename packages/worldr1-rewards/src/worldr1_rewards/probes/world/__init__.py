@@ -8,7 +8,7 @@ broken = render_world("soft", "orbit left", seed=3, corruption="morph", severity
 """
 
 from worldr1_rewards.probes.world.clips import WorldClip, render_world
-from worldr1_rewards.probes.world.corruptions import CORRUPTIONS, HACKS, STILL_HACKS
+from worldr1_rewards.probes.world.corruptions import CORRUPTIONS, HACKS, MORPHING_OBJECT, MOTIONS, STILL_HACKS
 from worldr1_rewards.probes.world.paths import CHAINS, MOVES, camera_path, prompt_of
 from worldr1_rewards.probes.world.raycaster import intrinsics, render_depth, render_frame
 from worldr1_rewards.probes.world.scenes import FAMILIES, Scene, build_scene
@@ -18,6 +18,8 @@ __all__ = [
     "CORRUPTIONS",
     "FAMILIES",
     "HACKS",
+    "MORPHING_OBJECT",
+    "MOTIONS",
     "MOVES",
     "STILL_HACKS",
     "Scene",

@@ -83,6 +83,15 @@ def _scenes(
     if corruption == "vanish":
         target = corruptions.most_visible_solid(scene, c2w[len(c2w) // 2], K, size)
         return [corruptions.vanished(scene, time, severity, target) for time in times]
+    if corruption in (*corruptions.MOTIONS, corruptions.MORPHING_OBJECT):
+        order = corruptions.visible_solids(scene, c2w[len(c2w) // 2], K, size)
+        if corruption == corruptions.MORPHING_OBJECT:
+            return [
+                corruptions.morphed_alone(scene, time, severity, seeded_generator(seed, "morph"), order[0])
+                for time in times
+            ]
+        targets = order[: 1 if corruption == "moving_object" else 2]
+        return [corruptions.moved(scene, time, severity, targets) for time in times]
     if corruption == "scene_cut":
         return [scene if time < 0.5 else build_scene(family, seed + _OTHER_SEED) for time in times]
     if corruption == "unrelated":
@@ -154,12 +163,13 @@ def render_world(
         num_frames: T.
         focal: Focal length in pixels; by default 1.2 × width, the product's default guess.
         fov: Horizontal field of view in degrees, instead of `focal`.
-        corruption: `"clean"`, or one of `CORRUPTIONS` and `HACKS`.
+        corruption: `"clean"`, or one of `CORRUPTIONS`, `HACKS` and `MOTIONS`, or `MORPHING_OBJECT`.
         severity: In (0, 1].
         amounts: Overrides of `paths.AMOUNTS`.
         samples: Rays a pixel along each axis.
     """
-    if corruption not in ("clean", *corruptions.CORRUPTIONS, *corruptions.HACKS):
+    extra = (*corruptions.MOTIONS, corruptions.MORPHING_OBJECT)
+    if corruption not in ("clean", *corruptions.CORRUPTIONS, *corruptions.HACKS, *extra):
         raise ValueError(f"Unknown corruption {corruption!r}.")
     if not 0 < severity <= 1:
         raise ValueError(f"severity must lie in (0, 1], received {severity!r}.")

@@ -7,6 +7,7 @@ Corruptions of the scene and of the path act while rendering; those of the image
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -31,8 +32,14 @@ HACKS = (
     "unrelated",
 )
 """Ways to collect reward without showing a world in motion."""
+MOTIONS = ("moving_object", "moving_objects")
+"""Honest motion: rigid objects travel through the scene; the static world around them is sound."""
+MORPHING_OBJECT = "morphing_object"
+"""Corruption of scenes in which something moves: one object swells, shrinks and wanders instead of moving rigidly."""
 STILL_HACKS = ("frozen", "frozen_noise", "repeated", "zoom2d", "slide2d")
 """Hacks whose camera stays at rest; for a prompt that commands no move they are not hacks, or have no meaning."""
+MOVED_DISTANCE, MOVED_YAW = 0.9, 0.3
+"""Distance in world units (the scene is about five deep) and turn in radians of an object that moves, at severity 1."""
 SLOWEST = 0.4
 """Share of the commanded move that the `wrong_speed` corruption makes at severity 1."""
 
@@ -47,6 +54,13 @@ def most_visible_solid(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, in
     surface = surfaces(scene, c2w, K, size)
     counts = [int((surface == NUM_ROOM_SURFACES + index).sum()) for index in range(len(scene.solids))]
     return counts.index(max(counts))
+
+
+def visible_solids(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> list[int]:
+    """Indices of the solids from the one that covers most of a view on."""
+    surface = surfaces(scene, c2w, K, size)
+    counts = [int((surface == NUM_ROOM_SURFACES + index).sum()) for index in range(len(scene.solids))]
+    return sorted(range(len(counts)), key=lambda index: -counts[index])
 
 
 def _waves(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
@@ -64,6 +78,34 @@ def morphed(scene: Scene, time: float, severity: float, generator: torch.Generat
         drift = torch.cos(2 * math.pi * speed[index] * time + phase[index]) - torch.cos(phase[index])
         half = solid.half * (1 + 0.4 * severity * wave).clamp(min=0.25)
         solids.append(replace(solid, half=half, centre=solid.centre + 0.12 * severity * drift))
+    return scene.with_solids(solids)
+
+
+def moved(scene: Scene, time: float, severity: float, targets: Sequence[int]) -> Scene:
+    """Solids travel towards the middle of the view, rise, and turn about their vertical axis, each as one piece.
+
+    They rise because an object that travels along the epipolar lines of a moving camera looks static.
+
+    Args:
+        scene: Undisturbed scene, which is that of time 0.
+        time: In [0, 1].
+        severity: Distance at time 1, in units of `MOVED_DISTANCE`.
+        targets: Numbers of the solids.
+    """
+    solids = list(scene.solids)
+    for target in targets:
+        solid = solids[target]
+        way = -1.0 if float(solid.centre[0]) > 0 else 1.0
+        step = MOVED_DISTANCE * severity * time * torch.tensor([0.8 * way, -0.6, 0.0])
+        solids[target] = replace(solid, centre=solid.centre + step, yaw=solid.yaw + MOVED_YAW * severity * time)
+    return scene.with_solids(solids)
+
+
+def morphed_alone(scene: Scene, time: float, severity: float, generator: torch.Generator, target: int) -> Scene:
+    """One solid swells, shrinks and wanders as in `morphed`; the others stay as they are."""
+    changed = morphed(scene, time, severity, generator)
+    solids = list(scene.solids)
+    solids[target] = changed.solids[target]
     return scene.with_solids(solids)
 
 
