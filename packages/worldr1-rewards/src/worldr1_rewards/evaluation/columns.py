@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+STILLNESS = ("still", "repeated")
+"""Degenerate clips in `Column.blind_to`: a camera that stands still, and few frames that repeat."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -23,6 +26,9 @@ class Column:
         digits: Decimal places in tables.
         failure: Value that counts for a clip whose reconstruction failed; `None` leaves the clip out of the mean, and
             it is counted as failed either way.
+        blind_to: Degenerate clips that reach the value of a good clip in this column: `"still"` (the camera stands
+            still), `"repeated"` (the same few frames again and again) or `"noise"`. Results list them, so that such a
+            column is read beside one that sees them.
     """
 
     name: str
@@ -32,6 +38,7 @@ class Column:
     scale: float = 1.0
     digits: int = 3
     failure: float | None = None
+    blind_to: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -45,8 +52,8 @@ class Column:
 
 
 PRESENTATION = {
-    "psnr": Column("psnr", "PSNR", unit="dB", digits=2),
-    "psnr_normalised": Column("psnr_normalised", "PSNR, normalised", unit="dB", digits=2),
+    "psnr": Column("psnr", "PSNR", unit="dB", digits=2, blind_to=STILLNESS),
+    "psnr_normalised": Column("psnr_normalised", "PSNR, normalised", unit="dB", digits=2, blind_to=STILLNESS),
 }
 """Presentation of rewards that list no columns."""
 

@@ -13,7 +13,7 @@ from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards import camera_auc, camera_metrics
-from worldr1_rewards.evaluation.columns import Column
+from worldr1_rewards.evaluation.columns import STILLNESS, Column
 from worldr1_rewards.rewards.path_agreement import check_pose_count, require_target, translates
 from worldr1_rewards.rewards.trajectory import with_scene_depth
 
@@ -80,17 +80,20 @@ class CameraErrorsReward(Reward):
     Sums are the published form and grow with the number of frames: compare clips of equal length. If the commanded
     camera stands still, nothing can be normalised: distances are then in scene depths, and no scale is fitted.
 
+    Where no rotation is commanded, the rotation of a camera that stands still is right: `rot_err` and `rpe_rot` do not
+    see such clips.
+
     A clip without a path is a failure and has no errors; read the number of failures beside the means.
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("rot_err", "RotErr", higher_is_better=False, unit="rad"),
+        Column("rot_err", "RotErr", higher_is_better=False, unit="rad", blind_to=STILLNESS),
         Column("trans_err", "TransErr", higher_is_better=False),
         Column("cam_mc", "CamMC", higher_is_better=False),
         Column("ate", "ATE", higher_is_better=False),
         Column("rpe_trans", "RPE, translation", higher_is_better=False, digits=4),
-        Column("rpe_rot", "RPE, rotation", higher_is_better=False, unit="°"),
+        Column("rpe_rot", "RPE, rotation", higher_is_better=False, unit="°", blind_to=STILLNESS),
     )
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score:
@@ -133,9 +136,11 @@ def _degrees(radians: float) -> float:
 
 
 def _auc_columns() -> tuple[Column, ...]:
-    kinds = (("rot", "RotAUC"), ("trans", "TransAUC"))
+    kinds = (("rot", "RotAUC", STILLNESS), ("trans", "TransAUC", ()))
     return tuple(
-        Column(f"{key}_auc_{limit}", f"{label}@{limit}°", failure=0.0) for key, label in kinds for limit in THRESHOLDS
+        Column(f"{key}_auc_{limit}", f"{label}@{limit}°", failure=0.0, blind_to=blind)
+        for key, label, blind in kinds
+        for limit in THRESHOLDS
     )
 
 

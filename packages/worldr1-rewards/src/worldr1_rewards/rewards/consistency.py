@@ -18,6 +18,7 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
+from worldr1_rewards.rewards.moving_parts import MAX_SHARE, MovingParts, find_moving_parts
 from worldr1_rewards.rewards.neighbour_reprojection import Reprojection, reproject_neighbours
 from worldr1_rewards.rewards.path_agreement import translates
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
@@ -51,6 +52,8 @@ class ConsistencyReward(Reward):
     Cameras that rest show no second view. Where a move is commanded, that is the clip's fault and earns 0; where
     none is, the question does not apply. A pan is compared by its rotation alone: it tells whether the picture is
     rigid, nothing of depth.
+
+    `moving: mask` compares the rigid part of the scene alone, as `worldr1_rewards.rewards.moving_parts` finds it.
     """
 
     class Config(ComponentConfig):
@@ -63,6 +66,10 @@ class ConsistencyReward(Reward):
             0.02, gt=0, le=1, description="u0: unexplained share of the variance that earns half."
         )
 
+        moving: Literal["count", "mask"] = Field(
+            "count", description="Objects that move by themselves count like everything else, or are left out."
+        )
+
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     config: Config
 
@@ -70,7 +77,8 @@ class ConsistencyReward(Reward):
         """Score one clip.
 
         Raises:
-            ScoreUnavailable: One frame, no depth, no texture, or neighbours that share too little.
+            ScoreUnavailable: One frame, no depth, no texture, neighbours that share too little, or almost everything
+                moves.
             ScoreNotApplicable: The cameras rest, and no move is commanded.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
@@ -79,7 +87,8 @@ class ConsistencyReward(Reward):
         if num_frames < 2:
             raise ScoreUnavailable("needs 2 frames, received 1: there are no neighbours to compare")
         stride = max(1, round((num_frames - 1) / STEPS))
-        found = _compare(clip, reconstruction, stride)
+        moving = find_moving_parts(clip.video.frames, reconstruction) if self.config.moving == "mask" else None
+        found = _compare(clip, reconstruction, stride, moving)
         known = found.unexplained[~found.unexplained.isnan()]
         if len(known) == 0:
             raise ScoreUnavailable(
@@ -87,7 +96,14 @@ class ConsistencyReward(Reward):
             )
         if found.variance < MIN_VARIANCE:
             raise ScoreUnavailable("no texture: any depth and pose would explain these frames")
-        details = {"overlap": float(found.overlap.mean()), "shift": found.shift, "stride": stride, "pairs": len(known)}
+        details: dict[str, float | str] = {
+            "overlap": float(found.overlap.mean()),
+            "shift": found.shift,
+            "stride": stride,
+            "pairs": len(known),
+        }
+        if moving is not None:
+            details["moving_share"] = moving.share
         if found.shift < REST_SHIFT:
             if _commands_motion(clip):
                 return Score(0.0, details={**details, "earned": "a move was commanded, but the cameras rest"})
@@ -103,8 +119,10 @@ class ConsistencyReward(Reward):
         return TrajectoryReward().judge(clip, reconstruction).value
 
 
-def _compare(clip: Clip, reconstruction: Reconstruction, stride: int) -> Reprojection:
+def _compare(clip: Clip, reconstruction: Reconstruction, stride: int, moving: MovingParts | None) -> Reprojection:
     frames = clip.video.frames
+    if moving is not None and moving.share > MAX_SHARE:
+        raise ScoreUnavailable(f"{moving.share:.0%} of the clip moves by itself: nothing tells what the rigid part is")
     trajectory = reconstruction.trajectory
     if trajectory.num_frames != len(frames):
         raise PluginError(f"The reconstruction has {trajectory.num_frames} poses for {len(frames)} frames.")
@@ -121,7 +139,9 @@ def _compare(clip: Clip, reconstruction: Reconstruction, stride: int) -> Reproje
         raise ScoreUnavailable("the reconstructor estimates no depth, and the cameras travel")
     if not bool((torch.isfinite(depth) & (depth > 0)).all()):
         raise ScoreUnavailable("the estimated depth holds values that are not positive and finite")
-    return reproject_neighbours(frames, depth.to(frames.device), c2w, intrinsics, stride=stride)
+    left_out = None if moving is None else moving.mask
+    depth = depth.to(frames.device)
+    return reproject_neighbours(frames, depth, c2w, intrinsics, stride=stride, left_out=left_out)
 
 
 def _commands_motion(clip: Clip) -> bool:

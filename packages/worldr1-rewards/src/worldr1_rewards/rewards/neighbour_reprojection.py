@@ -49,7 +49,13 @@ class Reprojection:
 
 
 def reproject_neighbours(
-    frames: Tensor, depth: Tensor, c2w: Tensor, intrinsics: Tensor, *, stride: int
+    frames: Tensor,
+    depth: Tensor,
+    c2w: Tensor,
+    intrinsics: Tensor,
+    *,
+    stride: int,
+    left_out: Tensor | None = None,
 ) -> Reprojection:
     """Compare every frame with the one `stride` later, in both directions.
 
@@ -59,6 +65,7 @@ def reproject_neighbours(
         c2w: `(T, 4, 4)` camera-to-world in the unit of `depth`.
         intrinsics: `(3, 3)` in pixels of `frames`.
         stride: Frames between neighbours, >= 1.
+        left_out: `(T, H, W)` bool, pixels that are not compared; `None` for none.
     """
     full = int(frames.shape[-2]), int(frames.shape[-1])
     small = blur(shrink(frames, torch.ones_like(frames[:, 0]), SIDE)[0], SMOOTHING)
@@ -66,12 +73,15 @@ def reproject_neighbours(
     depth = functional.interpolate(depth[:, None].to(small), size=size, mode="nearest-exact")[:, 0]
     matrix = scale_intrinsics(intrinsics.double(), full, size).to(small)
     w2c = invert_pose(c2w.double())
+    kept = None
+    if left_out is not None:
+        kept = 1 - functional.interpolate(left_out[:, None].to(small), size=size, mode="area").ceil()[:, 0]
     pairs = [(first, first + stride) for first in range(len(frames) - stride)]
     both = []
     for order in (1, -1):
         sources, goals = zip(*(pair[::order] for pair in pairs), strict=True)
         motion = (w2c[list(goals)] @ c2w.double()[list(sources)]).to(small)
-        both.append(_one_way(small, depth, motion, matrix, sources, goals))
+        both.append(_one_way(small, depth, motion, matrix, sources, goals, kept))
     error, overlap, shift, variance = (torch.stack(parts) for parts in zip(*both, strict=True))
     usable = (overlap >= MIN_OVERLAP).all(0)
     return Reprojection(
@@ -83,7 +93,13 @@ def reproject_neighbours(
 
 
 def _one_way(
-    frames: Tensor, depth: Tensor, motion: Tensor, intrinsics: Tensor, sources: Sequence[int], goals: Sequence[int]
+    frames: Tensor,
+    depth: Tensor,
+    motion: Tensor,
+    intrinsics: Tensor,
+    sources: Sequence[int],
+    goals: Sequence[int],
+    kept: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Squared error, overlap, shift in pixels and variance `(P,)` of the sources, looked up in the goals."""
     height, width = frames.shape[-2:]
@@ -99,6 +115,10 @@ def _one_way(
     there = _look_up(depth[list(goals)][:, None], grid, "bilinear")[:, 0]
     inside = (grid[..., 0].abs() < 1 - 2 * BORDER / width) & (grid[..., 1].abs() < 1 - 2 * BORDER / height)
     visible = (inside & (z > 0) & (z <= (1 + OCCLUSION) * there)).to(frames)
+    if kept is not None:
+        # A pixel beside one that is left out is not looked up either: the look-up reads its neighbours.
+        whole = (_look_up(kept[list(goals)][:, None], grid, "bilinear")[:, 0] > 0.999).to(frames)
+        visible = visible * kept[list(sources)] * whole
     own = frames[list(sources)]
     count = visible.flatten(1).sum(1).clamp(min=1)
     error = (_look_up(frames[list(goals)], grid, "bicubic") - own).square().mean(1)

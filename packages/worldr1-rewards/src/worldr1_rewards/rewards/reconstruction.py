@@ -16,6 +16,7 @@ from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.lpips_net import lpips_distance
+from worldr1_rewards.rewards.moving_parts import rigid_render
 from worldr1_rewards.rewards.path_agreement import achieved
 from worldr1_rewards.rewards.rerender_quality import agreement, error_burst, within_reach
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
@@ -73,6 +74,10 @@ class ReconstructionReward(Reward):
     - `static-gain`: multiply by the share of the error of the best static copy (one frame for the whole clip) that the
       reconstruction removes.
     - `none`: the bare score.
+
+    `moving: mask` takes quality and static-gain gate over the rigid part of the scene, as
+    `worldr1_rewards.rewards.moving_parts` finds it: honest motion of objects then costs nothing, and what neither
+    stands still nor moves steadily keeps its cost. The share that moves is the detail `moving_share`.
     """
 
     class Config(ComponentConfig):
@@ -94,6 +99,10 @@ class ReconstructionReward(Reward):
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
         )
 
+        moving: Literal["count", "mask"] = Field(
+            "count", description="Objects that move by themselves count like everything else, or are left out."
+        )
+
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     config: Config
 
@@ -101,7 +110,7 @@ class ReconstructionReward(Reward):
         """Score one clip.
 
         Raises:
-            ScoreUnavailable: The re-render covers nothing of the clip.
+            ScoreUnavailable: The re-render covers nothing of the clip, or almost everything moves.
             WeightsError: `metric: lpips` without its weights.
             TrajectoryError: The commanded path has another number of poses than the clip has frames.
         """
@@ -134,17 +143,21 @@ class ReconstructionReward(Reward):
         """Score, without dimensions, and its parts, in float64.
 
         Raises:
-            ScoreUnavailable: The re-render covers nothing of the clip, or is not finite.
+            ScoreUnavailable: The re-render covers nothing of the clip or is not finite, or almost everything moves.
         """
         render = _checked(render, frames)
         coverage = float(render.coverage.mean())
         if coverage == 0:
             raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
+        moving: dict[str, Tensor | float] = {}
+        if self.config.moving == "mask":
+            render, found = rigid_render(render, frames, reconstruction)
+            moving["moving_share"] = found.share
         quality, details = self._quality(render, frames)
         covered = achieved(coverage, COVERAGE_HALF)
         sharp = self._sharpness(frames)
         gate, gate_details = self._gate(render, frames, clip, reconstruction)
-        parts = {**details, "coverage": coverage, "quality": quality, "sharpness": sharp, **gate_details}
+        parts = {**details, "coverage": coverage, "quality": quality, "sharpness": sharp, **gate_details, **moving}
         return quality * covered * sharp * gate, parts
 
     def _sharpness(self, frames: Tensor) -> Tensor | float:

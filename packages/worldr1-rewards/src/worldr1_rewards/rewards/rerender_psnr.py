@@ -7,16 +7,19 @@ them. The paper's tables give the first (section on 3D consistency).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
+from worldr1_rewards.rewards.moving_parts import rigid_render
 from worldr1_rewards.rewards.plane_sweep import normalise_local_contrast
 
 
@@ -24,9 +27,18 @@ class PSNRReward(Reward):
     """PSNR in dB between the clip and its re-render, mean over the frames, in [0, 100], higher is better.
 
     Pixels that the re-render does not cover are left out. It prefers blur and stillness: never train on it alone.
+    `moving: mask` leaves out what moves by itself, see `worldr1_rewards.rewards.moving_parts`.
     """
 
+    class Config(ComponentConfig):
+        """Options of `psnr` and `psnr-normalised`."""
+
+        moving: Literal["count", "mask"] = Field(
+            "count", description="Objects that move by themselves count like everything else, or are left out."
+        )
+
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
+    config: Config
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
@@ -34,9 +46,13 @@ class PSNRReward(Reward):
         Raises:
             ScoreUnavailable: The re-render covers nothing of the clip.
         """
-        render = inputs.require_reconstruction(type(self).__name__).rerender()
-        value = self._evaluate(render, clip.video.frames)
-        return Score(float(value), details={"coverage": float(render.coverage.mean())})
+        reconstruction = inputs.require_reconstruction(type(self).__name__)
+        render = reconstruction.rerender()
+        details = {"coverage": float(render.coverage.mean())}
+        if self.config.moving == "mask":
+            render, found = rigid_render(render, clip.video.frames, reconstruction)
+            details["moving_share"] = found.share
+        return Score(float(self._evaluate(render, clip.video.frames)), details=details)
 
     def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
         """Score many clips with a gradient in their frames; see `Reward.score_frames`.
@@ -49,7 +65,10 @@ class PSNRReward(Reward):
 
         def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
             reconstruction = known.require_reconstruction(type(self).__name__)
-            return self._evaluate(reconstruction.rerender_frames(own), own)
+            render = reconstruction.rerender_frames(own)
+            if self.config.moving == "mask":
+                render, _ = rigid_render(render, own, reconstruction)
+            return self._evaluate(render, own)
 
         return score_each(value, frames, clips, inputs)
 

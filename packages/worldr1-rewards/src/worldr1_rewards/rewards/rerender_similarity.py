@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from worldr1_core.clip import Clip
+from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards import metrics
-from worldr1_rewards.evaluation.columns import Column
+from worldr1_rewards.evaluation.columns import STILLNESS, Column
 from worldr1_rewards.rewards.lpips_net import lpips_distance
+from worldr1_rewards.rewards.moving_parts import rigid_render
 
 UNCOVERED = "the reconstruction covers no pixel of the clip"
 
@@ -19,11 +23,20 @@ class SSIMReward(Reward):
     """SSIM between the clip and its re-render, mean over the frames, in [-1, 1], higher is better.
 
     Windows that the re-render does not cover are left out; see `worldr1_rewards.metrics.ssim`. Like `psnr`, it prefers
-    blur and stillness: never train on it alone.
+    blur and stillness: never train on it alone. `moving: mask` leaves out what moves by itself, see
+    `worldr1_rewards.rewards.moving_parts`.
     """
 
+    class Config(ComponentConfig):
+        """Options of `ssim`."""
+
+        moving: Literal["count", "mask"] = Field(
+            "count", description="Objects that move by themselves count like everything else, or are left out."
+        )
+
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
-    columns: ClassVar[tuple[Column, ...]] = (Column("ssim", "SSIM"),)
+    columns: ClassVar[tuple[Column, ...]] = (Column("ssim", "SSIM", blind_to=STILLNESS),)
+    config: Config
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
@@ -31,12 +44,16 @@ class SSIMReward(Reward):
         Raises:
             ScoreUnavailable: The re-render covers no whole window of the clip.
         """
-        render = inputs.require_reconstruction("The metric 'ssim'").rerender()
-        frames = clip.video.frames
+        reconstruction = inputs.require_reconstruction("The metric 'ssim'")
+        render, frames = reconstruction.rerender(), clip.video.frames
+        details = {"coverage": float(render.coverage.mean())}
+        if self.config.moving == "mask":
+            render, found = rigid_render(render, frames, reconstruction)
+            details["moving_share"] = found.share
         value = float(metrics.ssim(render.frames.to(frames), frames, render.coverage.to(frames)).nanmean())
         if value != value:
             raise ScoreUnavailable("the reconstruction covers no window of the clip")
-        return Score(value, details={"ssim": value, "coverage": float(render.coverage.mean())})
+        return Score(value, details={"ssim": value, **details})
 
 
 class LPIPSReward(Reward):
@@ -47,7 +64,7 @@ class LPIPSReward(Reward):
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
-    columns: ClassVar[tuple[Column, ...]] = (Column("lpips", "LPIPS", higher_is_better=False),)
+    columns: ClassVar[tuple[Column, ...]] = (Column("lpips", "LPIPS", higher_is_better=False, blind_to=STILLNESS),)
 
     def score(self, clip: Clip, inputs: RewardInputs) -> Score:
         """Score one clip.
