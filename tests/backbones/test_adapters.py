@@ -192,6 +192,14 @@ def test_the_file_states_the_scale(trained):
         assert '"transformer.lora_alpha": 16.0' in file.metadata()["lora_adapter_metadata"]
 
 
+def test_the_file_lists_its_layers_in_a_fixed_order(trained):
+    _, folder = trained("wan-2.1")
+    with safe_open(folder / "pytorch_lora_weights.safetensors", "pt") as file:
+        written = json.loads(file.metadata()["lora_adapter_metadata"])["transformer.target_modules"]
+    assert len(written) > 3
+    assert written == sorted(written)
+
+
 def test_without_an_adapter_there_is_nothing_to_save(wan, tmp_path):
     with pytest.raises(UserError, match="no adapter to save"):
         wan.save_adapter(tmp_path / "adapter")

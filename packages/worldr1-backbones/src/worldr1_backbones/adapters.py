@@ -150,8 +150,15 @@ def save_adapter(pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder
                 str(temporary),
                 transformer_lora_layers={key: value.detach().cpu().contiguous() for key, value in state.items()},
                 weight_name=weights_name(name),
-                transformer_lora_adapter_metadata=_peft_config(module).to_dict(),
+                transformer_lora_adapter_metadata=_metadata(module),
             )
+
+
+def _metadata(module: Any) -> dict[str, Any]:
+    """The adapter's configuration as plain data; sets, which have another order in every process, are sorted."""
+    config = _peft_config(module)
+    document: dict[str, Any] = config.to_dict()
+    return {key: sorted(value) if isinstance(getattr(config, key), set) else value for key, value in document.items()}
 
 
 def _peft_config(module: Any) -> Any:
