@@ -356,3 +356,11 @@ def test_intrinsics_mistakes_are_named(document, message, tmp_path):
 def test_intrinsics_of_an_unknown_suffix(tmp_path):
     with pytest.raises(TrajectoryError, match=r"unknown kind of file '.yml'.*'.json'"):
         load_intrinsics(write(tmp_path / "camera.yml", "1"), (4, 4))
+
+
+def test_a_numpy_file_with_a_damaged_header_is_an_error(tmp_path):
+    path = tmp_path / "path.npy"
+    np.save(path, np.tile(np.eye(4), (3, 1, 1)))
+    path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
+    with pytest.raises(TrajectoryError, match="damaged or no NumPy file"):
+        load_trajectory(path)

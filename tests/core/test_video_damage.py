@@ -351,3 +351,34 @@ def test_a_trailing_packet_without_content_is_no_frame(tmp_path):
             target.mux(packet)
     assert b"00dc\x00\x00\x00\x00" in (tmp_path / "other.avi").read_bytes()
     assert read_video(tmp_path / "other.avi").num_frames == 12
+
+
+def test_a_codec_that_nobody_knows_is_an_error(tmp_path):
+    path = encode_images(tmp_path / "clip.mp4", pictures(3), "libx264", "yuv420p", options={})
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoError, match=r"clip\.mp4"):
+        read_video(path)
+
+
+def test_metadata_that_is_no_utf8_is_no_damage(tmp_path):
+    path = encode_kind(tmp_path, "VP8 in WebM")
+    whole = path.read_bytes()
+    assert b"Lavf" in whole
+    path.write_bytes(whole.replace(b"Lavf", b"L\xe4vf"))
+    assert read_video(path).num_frames == 12
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"}", b" ", 1),
+        lambda data: data.replace(b"(2, 3, 4, 4)", b"((((((((((((", 1),
+        lambda data: data.replace(b"'<f4'", b"'\0f4'", 1),
+    ],
+)
+def test_a_numpy_file_with_a_damaged_header_is_an_error(damage, tmp_path):
+    path = tmp_path / "clip.npy"
+    np.save(path, np.zeros((2, 3, 4, 4), np.float32))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(VideoError, match="damaged or no NumPy file"):
+        read_video(path)

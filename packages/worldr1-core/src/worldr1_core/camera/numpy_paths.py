@@ -27,6 +27,7 @@ from worldr1_core.camera.distortion import is_distortion_key, refuse_distortion
 from worldr1_core.camera.intrinsics import StatedCamera, from_values, image_size_of
 from worldr1_core.camera.path_file import PathFile
 from worldr1_core.errors import TrajectoryError
+from worldr1_core.numpy_errors import DAMAGED_NUMPY_FILE
 
 _INTRINSICS = ("intrinsics", "intrinsic", "K", "Ks")
 _SIZES = ("image_size", "h", "w", "height", "width", "H", "W")
@@ -83,7 +84,7 @@ def _opened(path: Path) -> Iterator[Any]:
                 yield loaded
         else:
             yield loaded
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_NUMPY_FILE as error:
         raise TrajectoryError(f"is damaged or no NumPy file of plain numbers: {error}") from error
 
 

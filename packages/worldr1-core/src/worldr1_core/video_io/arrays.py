@@ -18,6 +18,7 @@ from torch import Tensor
 
 from worldr1_core.errors import OutputError, VideoError
 from worldr1_core.files import atomic_path
+from worldr1_core.numpy_errors import DAMAGED_NUMPY_FILE
 from worldr1_core.video import Video
 from worldr1_core.video_io.frame_buffer import FrameBuffer
 from worldr1_core.video_io.memory import check_bytes
@@ -107,7 +108,7 @@ def _open_numpy(path: Path) -> _Stored:
             check_bytes(path, _member_bytes(path, key))
             array = loaded[key]
             return _Stored(array.shape, lambda index: _as_tensor(path, array[index]), fps)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_NUMPY_FILE as error:
         raise VideoError(f"{path}: is damaged or no NumPy file of plain numbers: {error}") from error
 
 

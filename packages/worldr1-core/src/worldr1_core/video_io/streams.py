@@ -42,7 +42,7 @@ def open_container(path: Path) -> Any:
     """
     with path.open("rb") as file:
         if file.read(4) != b"GIF8":
-            return av.open(str(path))
+            return av.open(str(path), metadata_errors="replace")
     try:
         length = gif_length(path)
     except ValueError as error:
@@ -83,6 +83,9 @@ def _candidates(path: Path, container: Any) -> list[Any]:
         if not kinds:
             raise VideoError(f"{path}: holds no stream at all. The file is truncated, damaged or no video.")
         raise VideoError(f"{path}: holds no video stream, received {kinds!r}. Choose a file with pictures.")
+    streams = [stream for stream in streams if stream.codec_context is not None]
+    if not streams:
+        raise VideoError(f"{path}: the codec of its video stream is unknown. The file is damaged, or of another kind.")
     return sorted(streams, key=lambda stream: (not stream.disposition & Disposition.default, -_area(stream)))
 
 

@@ -44,7 +44,7 @@ class WorkerProcess:
 
     @property
     def descriptor(self) -> int | None:
-        """Descriptor of the connection, which is readable when an idle worker has ended; `None` if it is not started."""
+        """Descriptor of the connection, readable when an idle worker has ended; `None` if it is not started."""
         return None if self._channel is None else self._channel.fileno()
 
     def start(self, timeout: float) -> None:
