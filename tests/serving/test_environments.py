@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import stat
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_an_environment_has_the_versions_of_the_lock_file_and_is_made_once(uv):
     assert "--frozen --package worldr1-rewards --extra da3 --extra serve" in export
     assert make_environment(EnvironmentOptions(extras=["da3"])) == first
     assert len(uv.calls("venv")) == len(uv.calls("pip")) == 1
+
+
+def test_making_an_environment_is_announced_once(uv, caplog):
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        make_environment(EnvironmentOptions(extras=["da3"]))
+    told = [record.getMessage() for record in caplog.records]
+    assert [sum(text in line for line in told) for text in ("making the environment of a worker", "ready")] == [1, 1]
+    assert "da3" in told[0]
 
 
 def test_other_specifications_are_other_environments(uv):
