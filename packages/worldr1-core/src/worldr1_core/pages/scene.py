@@ -110,7 +110,7 @@ def _view(points: Tensor, *, robust: bool) -> dict[str, Any]:
     points = points.double()
     low, high = points.amin(0), points.amax(0)
     if robust:
-        low, high = torch.quantile(points, torch.tensor([0.05, 0.95], dtype=points.dtype), dim=0)
+        low, high = torch.quantile(points, torch.tensor([0.1, 0.9], dtype=points.dtype), dim=0)
     radius = max(float((high - low).norm()) / 2, _SMALLEST_RADIUS)
     return {"centre": _rounded((low + high) / 2, 4), "radius": round(radius, 4)}
 

@@ -44,7 +44,7 @@ _ROW_TITLES = {
 }
 _OFF_PATH_BYTES = 20 * 1024
 _MOST_DETAILS = 6
-"""Details of a score that are always in sight; the others unfold."""
+"""Details of a score that are always in sight; the others unfold, unless they are only one or two."""
 
 
 def clip_section(
@@ -110,13 +110,14 @@ def _card(name: str, score: Score) -> dict[str, Any]:
     state = "" if score.reason is None else "warn" if score.applicable else "muted"
     with_bar = not state and name != "total" and 0 <= score.value <= 1
     details = list(score.details.items())
+    num_shown = len(details) if len(details) <= _MOST_DETAILS + 2 else _MOST_DETAILS
     return {
         "name": name,
         "score": score,
         "state": state,
         "bar": bar(score.value, (0.0, 1.0)) if with_bar else None,
-        "details": dict(details[:_MOST_DETAILS]),
-        "more": dict(details[_MOST_DETAILS:]),
+        "details": dict(details[:num_shown]),
+        "more": dict(details[num_shown:]),
     }
 
 

@@ -43,9 +43,9 @@ class OffPathView:
     @property
     def words(self) -> str:
         """Viewpoint in words."""
-        side = "above" if self.viewpoint.direction == "up" else f"the {self.viewpoint.direction}"
+        side = "above" if self.viewpoint.direction == "up" else f"to the {self.viewpoint.direction} of"
         graded = ", as the judge of meta-view saw it" if self.is_graded else ""
-        return f"{self.viewpoint.angle:g}° to {side} of frame {self.viewpoint.frame}{graded}"
+        return f"{self.viewpoint.angle:g}° {side} frame {self.viewpoint.frame}{graded}"
 
 
 def off_path_view(result: ClipScores) -> OffPathView:
