@@ -89,6 +89,20 @@ def test_gpus_are_a_fraction_or_whole(gpus):
         WorkerOptions(1, gpus)
 
 
+def test_arguments_of_a_configuration_file_become_settings(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from worldr1_rewards.ray_engine import deployment
+
+    monkeypatch.setattr(deployment, "make_application", lambda *args: args)
+    monkeypatch.setenv("REWARD_TOKEN", "secret")
+    given = {"manifest": "/etc/m.yaml", "token_env": "REWARD_TOKEN", "max_replicas": 3, "max_body_mib": 7}
+    settings, token, scale, _ = deployment.build(given)
+    assert (str(settings.manifest), token, scale.max_replicas) == ("/etc/m.yaml", "secret", 3)
+    assert settings.limits.body_bytes == 7 * 2**20
+    with pytest.raises(UserError, match="max_replica"):
+        deployment.build({"manifest": "/etc/m.yaml", "max_replica": 3})
+
+
 def test_replica_bounds_must_agree():
     pytest.importorskip("ray")
     from worldr1_rewards.ray_engine.deployment import Scale

@@ -21,7 +21,8 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 EXTRA = "worldr1-core[otel]"
 TRACE_PARENT = "traceparent"
 """HTTP header that continues a trace in another process (W3C Trace Context)."""
-_EXPORT_MILLISECONDS = 1000
+_EXPORT_MILLISECONDS = 100
+"""Time until spans are sent; short, because a worker is killed when its server has no more work for it."""
 _NOTHING: AbstractContextManager[Any] = contextlib.nullcontext()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from worldr1_core.component import describe_validation_error, validate_document
 from worldr1_core.errors import UserError
 from worldr1_core.manifest import load_manifest, read_manifest_text
 from worldr1_core.plugins import installed
@@ -114,12 +116,22 @@ class ApplicationArgs(BaseModel):
     drain_seconds: float = Field(default=60.0, ge=1, description="Time to finish requests when a replica is stopped.")
 
 
-def build(args: ApplicationArgs) -> Any:
+def build(args: Mapping[str, Any]) -> Any:
     """Build the application; `import_path: worldr1_rewards.ray_engine.deployment:build` in a configuration file.
 
+    Args:
+        args: Values of `ApplicationArgs`.
+
     Raises:
-        UserError: The manifest or the token cannot be used.
+        UserError: An argument is unknown or out of its range, or the manifest or the token cannot be used.
     """
+    try:
+        return _build(validate_document(ApplicationArgs, args))
+    except ValidationError as error:
+        raise UserError(f"args: {describe_validation_error(error, ApplicationArgs.model_fields)}") from error
+
+
+def _build(args: ApplicationArgs) -> Any:
     settings = ServiceSettings(
         manifest=args.manifest,
         rewards=args.rewards,
