@@ -9,25 +9,70 @@ from worldr1_core.camera.geometry import invert_pose
 from worldr1_rewards.probes.world import render_world
 from worldr1_rewards.reconstructors.semi_global import aggregate, interpolated_minimum
 from worldr1_rewards.reconstructors.stereo import (
+    OFFSETS,
     StereoViews,
+    choose_sources,
     mean_of_least,
     parabola_offset,
+    parallax,
     plane_depths,
     stereo_depth,
     stereo_sizes,
 )
 
 
+def make_views(world, order):
+    """Views of a rendered world: its frames in an order that may repeat some, as where the camera rests."""
+    depth = world.depth[order]
+    ranges = torch.stack([0.5 / depth.flatten(1).amax(1), 2 / depth.flatten(1).amin(1)], 1)
+    return StereoViews(world.frames[order], invert_pose(world.c2w[order]).float(), world.intrinsics.float(), ranges)
+
+
+def relative_errors(world, order):
+    """Relative errors of the estimated inverse depth of every frame, `(T, pixels)`."""
+    inverse = stereo_depth(make_views(world, order))
+    truth = torch.nn.functional.interpolate(1 / world.depth[order][:, None], inverse.shape[-2:], mode="area")[:, 0]
+    return ((inverse - truth).abs() / truth).flatten(1)
+
+
+@pytest.mark.parametrize(
+    "order", [range(7), [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 6, 6, 6]], ids=["moves", "rests at the ends"]
+)
 @pytest.mark.parametrize("move", ["push in", "move right", "orbit left"])
-def test_depth_of_a_rendered_scene(move):
+def test_depth_of_a_rendered_scene(move, order):
     world = render_world("rich", move, seed=4, size=(128, 224), num_frames=7)
-    ranges = torch.stack([0.5 / world.depth.flatten(1).amax(1), 2 / world.depth.flatten(1).amin(1)], 1)
-    views = StereoViews(world.frames, invert_pose(world.c2w).float(), world.intrinsics.float(), ranges)
-    inverse = stereo_depth(views)
-    truth = torch.nn.functional.interpolate(1 / world.depth[:, None], inverse.shape[-2:], mode="area")[:, 0]
-    error = ((inverse - truth).abs() / truth).flatten(1)
+    error = relative_errors(world, list(order))
     assert float(error.median(1).values.max()) < 0.03
     assert float((error > 0.1).float().mean()) < 0.15
+
+
+def still_then_moving():
+    """Ten cameras that move sideways by 0.1 per frame from frame 4 on, before surfaces at depths 1 to 4."""
+    poses = torch.eye(4).repeat(10, 1, 1)
+    poses[:, 0, 3] = -0.1 * (torch.arange(10) - 4).clamp(min=0)
+    intrinsics = torch.tensor([[100.0, 0.0, 80.0], [0.0, 100.0, 48.0], [0.0, 0.0, 1.0]])
+    return StereoViews(torch.zeros(10, 3, 96, 160), poses, intrinsics, torch.tensor([[0.25, 1.0]]).repeat(10, 1))
+
+
+def test_parallax_is_the_shift_between_near_and_far():
+    """100 pixels of focal length, a shift of 0.1 per frame, inverse depths 0.25 and 1: 7.5 of 96 pixels."""
+    found = parallax(still_then_moving(), 4)
+    expected = 7.5 / 96 * torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frame", "sources"), [(0, [5, 6]), (3, [5, 6]), (4, [5, 7]), (5, [2, 4, 6, 8]), (8, [5, 7, 9]), (9, [6, 8])]
+)
+def test_frames_without_parallax_are_passed_over(frame, sources):
+    assert choose_sources(still_then_moving(), frame, OFFSETS[0]) == sources
+
+
+def test_a_camera_that_only_rests_keeps_its_neighbours():
+    views = still_then_moving()
+    still = StereoViews(views.frames, torch.eye(4).repeat(10, 1, 1), views.intrinsics, views.ranges)
+    assert choose_sources(still, 5, OFFSETS[0]) == [2, 4, 6, 8]
+    assert choose_sources(still, 0, OFFSETS[0]) == [1, 3]
 
 
 def test_planes_span_the_range_and_are_even_in_the_root():

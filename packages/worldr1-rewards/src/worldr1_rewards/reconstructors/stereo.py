@@ -2,7 +2,8 @@
 
 At a coarse size every pixel tries planes over the whole range of depth, and semi-global matching (Hirschmüller, 2008)
 in four directions chooses among them. At finer sizes a pixel tries a few depths around its own and its neighbours'
-coarse ones. Of the sources only the better half counts at every depth, since a surface may be hidden in the others.
+coarse ones. Sources are the nearest frames in time with enough parallax. Only the better half of them counts at every
+depth, since a surface may be hidden in the others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ COARSE_SIDE = 64
 MAX_FINE_SIDE = 256
 OFFSETS = ((1, 3), (1, 2), (1,))
 """Offsets, in both directions of time, of the frames that a frame is compared with, from coarse to fine."""
+LEAST_PARALLAX = 0.4 / COARSE_SIDE
+"""Share of the shorter side by which near and far surfaces must move apart in a source: 0.4 pixels of the sweep."""
 TRUNCATION = 0.12
 """Difference of features at which the cost of a source is truncated."""
 UNSEEN = 0.07
@@ -104,12 +107,53 @@ def box(images: Tensor, radius: int) -> Tensor:
     return functional.avg_pool2d(padded, 2 * radius + 1, 1)
 
 
-def _neighbours(frame: int, num_frames: int, offsets: tuple[int, ...]) -> list[int]:
-    """Sources of a frame; frames of clips that are too short for the offsets are compared with all within reach."""
+def choose_sources(views: StereoViews, frame: int, offsets: tuple[int, ...]) -> list[int]:
+    """Choose the frames that a frame is compared with.
+
+    In both directions of time, the frames at the offsets are chosen. A frame from which hardly any depth can be told,
+    because the camera rests in between, is replaced by the next one in its direction that has enough parallax. A frame
+    that no other has parallax with keeps those at the offsets.
+
+    Args:
+        views: Frames with known cameras.
+        frame: The frame whose depth is sought.
+        offsets: Positive offsets. In clips that are too short for them, all offsets within reach are taken.
+
+    Returns:
+        Frames in the order of time, without repetitions.
+    """
+    num_frames = len(views.frames)
     if num_frames <= 2 * max(offsets):
         offsets = tuple(range(1, max(offsets) + 1))
-    candidates = sorted(frame + sign * offset for offset in offsets for sign in (-1, 1))
-    return [source for source in candidates if 0 <= source < num_frames]
+    is_wide = (parallax(views, frame) >= LEAST_PARALLAX).tolist()
+    near: set[int] = set()
+    chosen: set[int] = set()
+    for offset in offsets:
+        for step in (-1, 1):
+            first = frame + step * offset
+            onwards = range(first, -1 if step < 0 else num_frames, step)
+            near.update(onwards[:1])
+            found = next((source for source in onwards if is_wide[source] and source not in chosen), None)
+            if found is not None:
+                chosen.add(found)
+    return sorted(chosen or near)
+
+
+def parallax(views: StereoViews, frame: int) -> Tensor:
+    """Compute how far the nearest and the farthest surfaces of a frame move apart in each of the frames, `(T,)`.
+
+    It is the mean distance between the positions of both depths, over nine pixels, as a share of the shorter side.
+    """
+    height, width = views.size
+    shares = views.poses.new_tensor([0.25, 0.5, 0.75])
+    y, x = torch.meshgrid(shares * height, shares * width, indexing="ij")
+    rays = torch.linalg.inv(views.intrinsics) @ torch.stack([x.flatten(), y.flatten(), torch.ones_like(x.flatten())])
+    relative = views.poses @ invert(views.poses[frame])
+    ends = []
+    for rho in views.ranges[frame]:
+        moved = views.intrinsics @ (relative[:, :3, :3] @ rays + relative[:, :3, 3:] * rho)
+        ends.append(moved[:, :2] / moved[:, 2:].clamp(min=1e-3))
+    return (ends[1] - ends[0]).norm(dim=1).mean(1) / min(height, width)
 
 
 def matching_cost(
@@ -173,7 +217,7 @@ def _sweep_planes(views: StereoViews, features: Tensor, guide: Tensor, matrix: T
     back = invert(views.poses)
     volumes = []
     for frame in range(num_frames):
-        sources = _neighbours(frame, num_frames, OFFSETS[0])
+        sources = choose_sources(views, frame, OFFSETS[0])
         hypotheses = planes[frame][:, None].expand(-1, height * width)
         relative = views.poses[sources] @ back[frame]
         volumes.append(matching_cost(features, matrix, relative, features[frame], sources, hypotheses))
@@ -191,7 +235,7 @@ def _refine(views: StereoViews, features: Tensor, matrix: Tensor, inverse: Tenso
     back = invert(views.poses)
     refined = []
     for frame in range(num_frames):
-        sources = _neighbours(frame, num_frames, OFFSETS[level])
+        sources = choose_sources(views, frame, OFFSETS[level])
         base = bases[:, frame].flatten(1)
         hypotheses = (base[:, None] + (offsets * steps[frame])[None, :, None]).clamp(min=1e-3).square().flatten(0, 1)
         relative = views.poses[sources] @ back[frame]
