@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from rewards.report_samples import Recorded, failed, parse, reconstruction_of, scored, smooth_frames
+from rewards.report_samples import failed, parse, reconstruction_of, scored, smooth_frames
 from worldr1_core.camera import CameraTrajectory
 from worldr1_core.camera.geometry import matrix_from_quaternion
 from worldr1_core.errors import ScoreUnavailable
@@ -20,8 +18,10 @@ from worldr1_core.pages.scene import PointCloud, Scene, ScenePath, scene_plots
 from worldr1_core.reward import Score
 from worldr1_rewards.report.clip_section import clip_section
 from worldr1_rewards.report.off_path import off_path_view
+from worldr1_rewards.report.pictures import clip_strips
 from worldr1_rewards.report.scene_data import clip_scene
 from worldr1_rewards.report.views import clip_views
+from worldr1_rewards.rewards.moving_parts import MovingParts
 
 UNIT = 4.0
 INTRINSICS = [[30.0, 0, 20], [0, 30.0, 12], [0, 0, 1]]
@@ -101,27 +101,19 @@ def test_page_holds_points_and_poses_to_the_precision_of_a_screen() -> None:
     assert all("<room>" in str(canvas.attributes["aria-label"]) for canvas in tree.find("canvas"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class WithMask(Recorded):
-    """A reconstruction that reports what moves on its own."""
-
-    motion_mask: Tensor
-
-
-def test_motion_mask_is_shown_where_there_is_one() -> None:
-    frames = smooth_frames(3, 24, 40)
-    known = reconstruction_of(frames)
-    mask = torch.zeros(3, 12, 20)
-    mask[:, :, 10:] = 1
-    fields = {name: getattr(known, name) for name in ("trajectory", "depth", "diagnostics", "shown")}
-    result = scored(frames=frames, reconstruction=WithMask(**fields, motion_mask=mask))
-    views = clip_views(result)
-    assert views.moving is not None
-    assert views.moving.shape == (3, 24, 40)
-    section = parse(clip_section("clip", result, views))
-    assert [head.text for head in section.find("div", class_="screens")[0].find("b")][-1] == "Motion mask"
-    plain = parse(clip_section("clip", scored(frames=frames), clip_views(scored(frames=frames))))
-    assert "Motion mask" not in plain.text
+def test_motion_mask_is_shown_where_a_score_has_used_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = torch.zeros(5, 24, 40, dtype=torch.bool)
+    mask[:, :, 30:] = True
+    monkeypatch.setattr("worldr1_rewards.report.views.find_moving_parts", lambda *_: MovingParts(mask, 0.25))
+    result = scored(scores={"psnr": Score(0.5, details={"moving_share": 0.25})})
+    section = parse(clip_section("clip", result, clip_views(result)))
+    (caption,) = [part for part in section.find("figcaption") if "Motion mask" in part.text][:1]
+    assert "25.0 % moves by itself" in caption.text
+    tiles = clip_strips(clip_views(result)).rows[-1].tiles
+    orange = (tiles[:, 0] - tiles[:, 2]) > 0.3
+    assert bool((orange == mask).all())
+    plain = scored()
+    assert "Motion mask" not in parse(clip_section("clip", plain, clip_views(plain))).text
 
 
 def test_view_off_the_path_is_the_one_that_the_judge_saw() -> None:

@@ -186,7 +186,7 @@ def _legend(name: str, ends: DepthRange | None, views: ClipViews) -> Markup:
         "legend.html.j2",
         scale=_scale(name, ends, views),
         coverage=_percent(views.covered) if name == "rerender" else None,
-        is_mask=name == "moving",
+        share=_percent(float(views.moving.mean())) if name == "moving" and views.moving is not None else None,
     )
 
 

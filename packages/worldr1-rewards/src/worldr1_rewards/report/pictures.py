@@ -121,7 +121,7 @@ def _depth_tiles(depth: Tensor, ends: DepthRange, size: tuple[int, int]) -> Tens
 
 
 def mark_moving(frames: Tensor, moving: Tensor) -> Tensor:
-    """Frames `(N, 3, H, W)` in grey, with what moves on its own in orange; `moving` is `(N, 1, H, W)` in [0, 1]."""
+    """Frames `(N, 3, H, W)` in grey, with what moves by itself in orange; `moving` is `(N, 1, H, W)` in [0, 1]."""
     grey = 0.25 + 0.6 * frames.mean(dim=1, keepdim=True)
     orange = frames.new_tensor(_MOVING_COLOUR)[:, None, None]
     return torch.lerp(grey.expand_as(frames), (0.3 * grey + 0.7 * orange).expand_as(frames), moving)

@@ -16,6 +16,7 @@ from worldr1_core.log import get_logger
 from worldr1_core.pages.encoding import resize
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.scoring import ClipScores
+from worldr1_rewards.rewards.moving_parts import find_moving_parts
 
 log = get_logger(__name__)
 
@@ -34,7 +35,7 @@ class ClipViews:
         error: `(T, H, W)` mean absolute difference of the colour channels in [0, 1], NaN at holes; or `None`.
         depth: `(T, H, W)` z-depth in scene depths, NaN or infinite where unknown; or `None`.
         missing: Picture name (`"rerender"`, `"depth"`) -> why there is none, in words.
-        moving: `(T, H, W)` in [0, 1], the share of a pixel that moves on its own; or `None`.
+        moving: `(T, H, W)` in [0, 1], 1 where something moves by itself; `None` if no score has asked.
     """
 
     frames: Tensor
@@ -78,7 +79,7 @@ def clip_views(result: ClipScores) -> ClipViews:
         depth = clip_depth(reconstruction, len(frames))
     except ScoreUnavailable as failure:
         missing["depth"] = str(failure)
-    return ClipViews(frames, rerender, coverage, error, depth, missing, _moving(reconstruction, frames))
+    return ClipViews(frames, rerender, coverage, error, depth, missing, _moving(result, reconstruction))
 
 
 def _rerender(result: ClipScores, reconstruction: Reconstruction) -> tuple[Tensor, Tensor]:
@@ -126,12 +127,11 @@ def clip_depth(reconstruction: Reconstruction, num_frames: int) -> Tensor:
     return depth
 
 
-def _moving(reconstruction: Reconstruction, frames: Tensor) -> Tensor | None:
-    """The motion mask of a reconstruction that has one, an attribute `motion_mask` `(T, H, W)`, at the input's size."""
-    mask = getattr(reconstruction, "motion_mask", None)
-    if not isinstance(mask, Tensor) or mask.ndim != 3 or len(mask) != len(frames):
+def _moving(result: ClipScores, reconstruction: Reconstruction) -> Tensor | None:
+    """The motion mask `(T, H, W)` if a score has left out what moves by itself, and says so in its details."""
+    if not any("moving_share" in score.details for score in result.scores.values()):
         return None
-    return resize(_finite(mask.detach().cpu().float())[:, None], frames.shape[-2:])[:, 0].clamp_(0, 1)
+    return find_moving_parts(result.clip.video.frames, reconstruction).mask.detach().cpu().float()
 
 
 def _finite(values: Tensor) -> Tensor:
