@@ -39,7 +39,7 @@ def test_a_server_is_reachable_and_has_a_version(server, doctor):
     report, text = doctor(server.url)
     assert report["endpoints"] == [
         {
-            "endpoint": server.url,
+            "url": server.url,
             "reachable": True,
             "version": server.service.versions.get("worldr1-rewards"),
             "rewards": ["contrast", "motion"],

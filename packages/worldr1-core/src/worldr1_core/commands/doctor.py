@@ -76,7 +76,7 @@ def examine(found: Installed, manifest: Path | None = None) -> dict[str, Any]:
         "disks": disks(),
         "settings": settings(),
     }
-    unreachable = [f"{row['endpoint']}: {row['problem']}" for row in places if row.get("problem")]
+    unreachable = [f"{row['url']}: {row['problem']}" for row in places if row.get("problem")]
     problems = [*_plugin_problems(plugins), *unloaded, *broken_requirements(distributions), *unreachable]
     problems += _full(report)
     return {**report, "problems": problems}
@@ -128,7 +128,7 @@ def _show(report: dict[str, Any]) -> None:
             ("Extras", extras, ("extra", "installed", "missing")),
             ("Plugins", kinds, ("kind", "names")),
             *((f"Placement {name}", rows, tuple(rows[0])) for name, rows in report["placements"].items()),
-            ("Endpoints", endpoints, ("endpoint", "reachable", "version", "rewards")),
+            ("Endpoints", endpoints, ("url", "reachable", "version", "rewards")),
             ("Disks", report["disks"], ("use", "path", "free_gib")),
             ("Environment variables", values, ("variable", "value")),
         ]

@@ -43,5 +43,5 @@ def examine_places(manifest: Path, registry: Registry) -> list[dict[str, Any]]:
             continue
         kind: Any = load_component(registry, "placement", spec.placement.name)
         for row in kind(validate_document(kind.Config, spec.placement.options)).examine():
-            rows.setdefault(row["endpoint"], row)
+            rows.setdefault(row["url"], row)
     return list(rows.values())

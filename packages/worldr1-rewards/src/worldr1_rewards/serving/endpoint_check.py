@@ -19,9 +19,9 @@ def check_endpoint(url: str, token_env: str | None, ca_file: str | None) -> dict
         ca_file: Certificates that are trusted, or `None` for the usual ones.
 
     Returns:
-        `endpoint`, `reachable`, `version` of worldr1-rewards there, the `rewards` it has, and its `problem` or `None`.
+        `url`, `reachable`, `version` of worldr1-rewards there, the `rewards` it has, and its `problem` or `None`.
     """
-    row: dict[str, Any] = {"endpoint": url, "reachable": False, "version": None, "rewards": [], "problem": None}
+    row: dict[str, Any] = {"url": url, "reachable": False, "version": None, "rewards": [], "problem": None}
     client = None
     try:
         token = None if token_env is None else read_token(token_env, "token_env")

@@ -49,7 +49,7 @@ class EndpointPlacement(Placement):
     config: Config
 
     def examine(self) -> list[dict[str, Any]]:
-        """Rows with `endpoint`, `reachable`, `version`, `rewards` and `problem`; see `Placement.examine`."""
+        """Rows with `url`, `reachable`, `version`, `rewards` and `problem`; see `Placement.examine`."""
         require("httpx", extra="worldr1-rewards[serve]")
         from worldr1_rewards.serving.endpoint_check import check_endpoint
 
