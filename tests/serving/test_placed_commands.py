@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,11 +90,14 @@ def run(*arguments: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def all_rewards() -> list[dict]:
+    return list({reward["name"]: reward for manifest in (SCORING, TRAINING) for reward in manifest["rewards"]}.values())
+
+
 @pytest.fixture
 def place(start_server, tmp_path):
     """An endpoint that serves all rewards of the tests."""
-    own = {reward["name"]: reward for manifest in (SCORING, TRAINING) for reward in manifest["rewards"]}
-    served = write(tmp_path / "served.yaml", {**SCORING, "rewards": list(own.values())})
+    served = write(tmp_path / "served.yaml", {**SCORING, "rewards": all_rewards()})
     return {"name": "endpoint", "url": start_server(path=served).url}
 
 
@@ -101,6 +107,21 @@ def folder(tmp_path):
     write_video(make_clip("push in", size=(40, 48), num_frames=4).video, videos / "push_in.safetensors")
     (videos / "push_in.txt").write_text(PROMPT)
     return videos
+
+
+@pytest.fixture(params=["environment", "http"])
+def other_place(request, tmp_path) -> Iterator[dict]:
+    """A worker in an environment of its own that uv makes, or the server that `worldr1 serve` starts."""
+    if request.param == "environment":
+        yield {"name": "worker", "environment": {}}
+        return
+    served = write(tmp_path / "served.yaml", {**SCORING, "rewards": all_rewards()})
+    command = [sys.executable, "-c", "from worldr1_core.cli import main; main()", "serve", str(served), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield {"name": "endpoint", "url": server.stdout.readline().strip()}
+        finally:
+            server.terminate()
 
 
 def both(tmp_path: Path, manifest: dict, place: dict, **options) -> tuple[Path, Path]:
@@ -155,7 +176,25 @@ def test_probe(tmp_path, place, monkeypatch):
 
 
 @pytest.mark.slow
+def test_scores_of_other_processes_are_those_of_this_one_to_the_last_bit(tmp_path, other_place, folder):
+    arguments = ("score", folder / "push_in.safetensors", "--prompt", PROMPT, "--manifest")
+    own, remote = (run(*arguments, path) for path in both(tmp_path, SCORING, other_place))
+    assert remote["total"] > 0
+    assert without_clock(own) == without_clock(remote)
+
+
+@pytest.mark.slow
 def test_train(tmp_path, place):
+    check_training(tmp_path, place)
+
+
+@pytest.mark.slow
+def test_training_with_rewards_of_other_processes(tmp_path, other_place):
+    check_training(tmp_path, other_place)
+
+
+def check_training(tmp_path, place):
+    """The same figures and the same adapter from runs whose rewards are here and elsewhere."""
     (tmp_path / "prompts.txt").write_text(PROMPTS)
     logs, weights, results = [], [], []
     for path in both(tmp_path, TRAINING, place, here=("mean-gradient",)):
