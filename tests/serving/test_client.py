@@ -6,10 +6,13 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from cutting_proxy import CuttingProxy
 
 from worldr1_core.compose import compose_scoring
 from worldr1_core.errors import ScoreUnavailable, UserError, WorldR1Error
@@ -226,3 +229,21 @@ def test_no_server_at_the_start_is_an_error():
     with pytest.raises(WorldR1Error, match=r"127\.0\.0\.1:9") as caught:
         composed(CLOSED, [{"name": "contrast"}], patience=0)
     assert not isinstance(caught.value, ScoreUnavailable)
+
+
+def test_connections_that_break_again_and_again_lose_no_score_within_the_patience(server, make_clip):
+    with CuttingProxy(int(server.url.rpartition(":")[2])) as proxy:
+        client = server.client(urls=[proxy.url])
+        client.composition()
+        scored = []
+        with ThreadPoolExecutor(1) as pool:
+            server.worker.gate.clear()
+            running = pool.submit(lambda: scored.append(client.score([make_clip()], ["contrast"])))
+            for number in range(1, 6):
+                proxy.cut_next("request", 100)
+                while proxy.num_cut < number:
+                    assert not running.done()
+                    time.sleep(0.01)
+            server.worker.gate.set()
+            running.result()
+    assert scored[0][0].scores["contrast"].reason is None

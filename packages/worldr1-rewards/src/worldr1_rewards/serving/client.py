@@ -38,8 +38,8 @@ T = TypeVar("T")
 
 _LEAST_SECONDS = 30.0
 """Time that a server has at least to say what it serves, on a busy machine."""
-_MAX_BROKEN = 3
-"""Attempts after which a request that broke connections or workers is given up."""
+_MAX_LOST = 3
+"""Attempts after which a request that took down workers is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,8 @@ class ScoringClient:
         trouble: str = "no attempt was made"
         try:
             async with asyncio.timeout(seconds):
-                num_broken = 0
+                num_lost = 0
+                trouble_since: float | None = None
                 while True:
                     endpoint, wait = self._choice.next()
                     await asyncio.sleep(wait)
@@ -145,18 +146,20 @@ class ScoringClient:
                     except RequestFailed as error:
                         if error.code not in REPEATABLE:
                             raise
-                        failure, broken = error, error.code is ErrorCode.WORKER_LOST
+                        failure = error
+                        num_lost += error.code is ErrorCode.WORKER_LOST
                         waits_on = error.code is ErrorCode.BUSY
                         endpoint.note_failure(error.retry_after)
                     except (httpx.TransportError, ServerSilent) as error:
                         described = f"{endpoint.url}: {describe_exception(error)}"
                         failure = RequestFailed(ErrorCode.UNAVAILABLE, described)
-                        broken, waits_on = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout), False
+                        waits_on = False
                         endpoint.note_failure()
                     trouble = str(failure)
-                    num_broken += broken
+                    now = time.monotonic()
+                    trouble_since = now if waits_on or trouble_since is None else trouble_since
                     log.info("asking again", endpoint=endpoint.url, reason=trouble)
-                    if num_broken >= _MAX_BROKEN or (not waits_on and time.monotonic() - begin > patience):
+                    if num_lost >= _MAX_LOST or (not waits_on and now - trouble_since > patience):
                         raise failure
         except TimeoutError as error:
             message = f"There was no answer within {seconds:g} s (last: {trouble})."
