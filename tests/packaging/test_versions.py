@@ -200,12 +200,24 @@ def test_every_module_says_why_it_exists(name):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
+NO_TEXT = {".png", ".jpg", ".gif", ".mp4", ".webm", ".npy", ".ico", ".safetensors"}
+
+
 def test_tracked_files_name_no_index_and_no_path_of_a_machine():
     machine = re.compile(
         rf"(?<![\w.~-])/(work|home/\w|root|Users|tmp/\w|mnt|data)/|{re.escape(INDEX_HOST)}|{re.escape(FILES_HOST)}"
     )
     for path in tracked():
-        if path.name == "uv.lock" or path.suffix in {".png", ".jpg", ".gif", ".mp4", ".webm", ".npy", ".ico", ".safetensors"}:
+        if path.name == "uv.lock" or path.suffix in {
+            ".png",
+            ".jpg",
+            ".gif",
+            ".mp4",
+            ".webm",
+            ".npy",
+            ".ico",
+            ".safetensors",
+        }:
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             assert not machine.search(line), f"{path.relative_to(ROOT)}:{number}: {line}"
