@@ -53,7 +53,7 @@ def test_generating_in_python_writes_nothing_to_stdout(capsys, settings):
 CONFIGURES = {"filterwarnings", "simplefilter", "basicConfig", "configure_logging", "set_verbosity", "print"}
 COMMANDS = ("cli", "commands")
 """Modules of the command line, which owns the process."""
-PROGRAMS = {"serving/worker.py"}
+PROGRAMS = {"serving/worker.py", "ray_engine/replica.py", "ray_engine/tasks.py"}
 """Main programs of processes of their own."""
 
 

@@ -48,7 +48,7 @@ def test_the_rendered_clips_are_probed_beside_them_when_asked_for(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = ProbePlan((Case("rich", ("push in",), 0),), (1.0,), (24, 24), 3, corruptions=("morph",), hacks=("blur",))
-    monkeypatch.setattr(plans, "quick_plan", lambda *_: plan)
+    monkeypatch.setattr(plans, "quick_plan", lambda *_, **__: plan)
     alone = json.loads(probe("contrast", "--json").stdout)
     done = probe("contrast", "--clips", clips, "--rendered", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output

@@ -20,7 +20,7 @@ from worldr1_rewards.probes.world import CORRUPTIONS
 def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tiny scene: what is tested here is the command, not a reward."""
 
-    def tiny(size: tuple[int, int], num_frames: int, seed: int) -> ProbePlan:
+    def tiny(size: tuple[int, int], num_frames: int, seed: int, *, moving: bool) -> ProbePlan:
         return ProbePlan((Case("rich", ("push in",), seed),), (0.5, 1.0), size, num_frames, seeds=(seed + 1,))
 
     monkeypatch.setattr(plans, "quick_plan", tiny)

@@ -123,7 +123,7 @@ def test_a_probe_of_meta_view_is_recorded_from_an_endpoint_and_replayed_without_
 
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(respond)
     plan = ProbePlan((Case("soft", ("push in",), 0),), (1.0,), (48, 48), 5, hacks=("frozen",))
-    monkeypatch.setattr(plans, "quick_plan", lambda *_: plan)
+    monkeypatch.setattr(plans, "quick_plan", lambda *_, **__: plan)
     reports = []
     for replay, url in ((False, httpserver.url_for("/v1")), (True, "http://localhost:9/v1")):
         manifest = tmp_path / "judge.yaml"

@@ -231,6 +231,7 @@ def test_no_server_at_the_start_is_an_error():
     assert not isinstance(caught.value, ScoreUnavailable)
 
 
+@pytest.mark.slow
 def test_connections_that_break_again_and_again_lose_no_score_within_the_patience(server, make_clip):
     with CuttingProxy(int(server.url.rpartition(":")[2])) as proxy:
         client = server.client(urls=[proxy.url])

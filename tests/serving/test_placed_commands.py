@@ -161,7 +161,7 @@ def test_eval_of_a_folder_with_the_metrics_of_the_model(tmp_path, place, folder)
 
 @pytest.mark.slow
 def test_probe(tmp_path, place, monkeypatch):
-    def tiny(size, num_frames, seed):
+    def tiny(size, num_frames, seed, *, moving):
         return ProbePlan((Case("rich", ("push in",), seed),), (1.0,), size, num_frames, seeds=(seed + 1,))
 
     monkeypatch.setattr(plans, "quick_plan", tiny)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import sys
@@ -80,7 +81,10 @@ def test_requests_that_wait_are_scored_together(server, make_clip):
     clips = [make_clip(seed) for seed in range(4)]
     server.worker.gate.clear()
     with ThreadPoolExecutor(4) as pool:
-        answers = [pool.submit(post, server, body_of([clip]), f"request-{i}") for i, clip in enumerate(clips)]
+        requests = enumerate(body_of([clip]) for clip in clips)
+        answers = [pool.submit(post, server, body, f"request-{i}") for i, body in itertools.islice(requests, 1)]
+        wait_until(lambda: server.worker.batches)  # the first one is scored alone
+        answers += [pool.submit(post, server, body, f"request-{i}") for i, body in requests]
         wait_until(lambda: len(server.service.queue) == 3)
         server.worker.gate.set()
         bodies = [answer.result().content for answer in answers]

@@ -96,6 +96,7 @@ def test_the_loss_falls(examples, vae):
     assert reading_loss(fitted, frames, examples).item() < 0.9 * before
 
 
+@pytest.mark.slow
 def test_the_command_writes_weights_and_figures(tmp_path):
     arguments = ["--minutes", "0.06", "--examples", "24", "--width", "8", "--test-clips", "8", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)

@@ -36,8 +36,9 @@ DOWNLOADED = {
     "imaging-quality",
     "lpips-similarity",
     "subject-consistency",
+    "vbench-package",
 }
-"""Metrics that need the weights of a hub."""
+"""Metrics that need the weights of a hub, or a package in another environment."""
 REWARDS = sorted((rewards_of_rewards() | rewards_of_backbones()).keys() - DOWNLOADED)
 OPTIONS = {"statistics-threshold": "mean_gradient: 0.5, contrast: 0.4, motion: 3"}  # above what the clips reach
 MOVES = ("push in", "pan left", "move right")

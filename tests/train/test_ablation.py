@@ -60,6 +60,7 @@ def launched(registry):
     return launch
 
 
+@pytest.mark.slow
 def test_variants_are_trained_compared_and_not_run_again(manifest, registry, launched, tmp_path):
     def plan(seeds):
         only = ["full", "no redness"]

@@ -39,7 +39,7 @@ def frames_of(pipeline):
     )
 
 
-@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize("recipe", ["tiny", pytest.param("tiny-flow-grpo", marks=pytest.mark.slow)])
 def test_a_recipe_trains_and_its_adapter_loads_without_us(tmp_path, recipe):
     arguments = [
         str(manifest_of(recipe)),
