@@ -14,6 +14,7 @@ from worldr1_core.errors import MissingExtraError, UserError, require
 from worldr1_core.figures import save_figure
 from worldr1_core.files import atomic_write_text
 from worldr1_core.log import get_logger
+from worldr1_core.paper_tables import LATEX_PREAMBLE, latex_table, markdown_table
 from worldr1_train.ablation import AblationPlan
 from worldr1_train.ablation_results import AblationResult, MetricResult
 from worldr1_train.curves import plot_curves, read_curves
@@ -29,13 +30,6 @@ CSV_FIELDS = (
 MISSING = "–"
 _PER_ROW = 3
 _CLEAR, _UNCLEAR, _BASE = "#0072B2", "#999999", "#D55E00"
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-}
 
 log = get_logger(__name__)
 
@@ -71,7 +65,7 @@ def markdown(result: AblationResult, metrics: Sequence[str] | None = None) -> st
         metrics: Columns; all metrics by default.
     """
     names = result.metrics if metrics is None else [name for name in metrics if name in result.metrics]
-    parts = [f"## {title}\n\n{_markdown_table(rows)}" for title, rows in _tables(result, names).items()]
+    parts = [f"## {title}\n\n{markdown_table(head, rows)}" for title, (head, *rows) in _tables(result, names).items()]
     parts.append(
         f"Cells: mean and 95 % bootstrap interval over the videos of {len(result.seeds)} "
         f"seed{'' if len(result.seeds) == 1 else 's'}. Differences and changes are paired by prompt and seed; "
@@ -82,26 +76,8 @@ def markdown(result: AblationResult, metrics: Sequence[str] | None = None) -> st
 
 def latex(result: AblationResult) -> str:
     r"""Return the same tables as LaTeX; they need `\usepackage{booktabs}`."""
-    parts = ["% needs \\usepackage{booktabs}"]
-    for title, (head, *rows) in _tables(result, result.metrics).items():
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"\centering",
-                    rf"\caption{{{_escape(title)}}}",
-                    rf"\begin{{tabular}}{{l{'c' * (len(head) - 1)}}}",
-                    r"\toprule",
-                    _latex_row(head),
-                    r"\midrule",
-                    *map(_latex_row, rows),
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
-    return "\n\n".join(parts) + "\n"
+    tables = _tables(result, result.metrics).items()
+    return "\n\n".join([LATEX_PREAMBLE, *(latex_table(title, head, rows) for title, (head, *rows) in tables)]) + "\n"
 
 
 def csv_text(result: AblationResult) -> str:
@@ -171,19 +147,6 @@ def _change(change: Change | None) -> str:
 def is_clear(change: Change) -> bool:
     """Return True if the interval excludes 0."""
     return change.low > 0 or change.high < 0
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escape, cells)) + r" \\"
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def _draw(result: AblationResult, plan: AblationPlan) -> list[Path]:

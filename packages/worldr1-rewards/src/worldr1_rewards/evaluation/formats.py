@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from worldr1_core.paper_tables import LATEX_PREAMBLE, latex_table, markdown_table
 from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.statistics import Comparison
 from worldr1_rewards.evaluation.summary import Cell, Summary
@@ -15,18 +16,6 @@ from worldr1_rewards.evaluation.tables import Table, published_note
 
 MARK = "†"
 """Mark of published figures."""
-
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "°": r"$^\circ$",
-    "–": "--",
-    MARK: r"$^\dagger$",
-}
 
 
 def markdown(tables: Sequence[Table], warnings: Sequence[str]) -> str:
@@ -44,52 +33,22 @@ def markdown(tables: Sequence[Table], warnings: Sequence[str]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    text = f"## {table.title}\n\n{_markdown_rows(table.headings, table.rows)}"
+    text = f"## {table.title}\n\n{markdown_table(table.headings, table.rows)}"
     if table.published:
         headings = [f"published {MARK}", *table.headings[2:]]
-        text += f"\n\n{_markdown_rows(headings, [[row[0], *row[2:]] for row in table.published])}"
+        text += f"\n\n{markdown_table(headings, [[row[0], *row[2:]] for row in table.published])}"
     return text
-
-
-def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join([_markdown_row(headings), "|" + "---|" * len(headings), *map(_markdown_row, rows)])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def latex(tables: Sequence[Table]) -> str:
     r"""Return tables as LaTeX; they need `\usepackage{booktabs}`."""
-    parts = ["% needs \\usepackage{booktabs}", *(_latex_table(table) for table in tables)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([LATEX_PREAMBLE, *map(_latex_table, tables)]) + "\n"
 
 
 def _latex_table(table: Table) -> str:
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escape(table.title)}}}",
-        rf"\begin{{tabular}}{{l{'c' * (len(table.headings) - 1)}}}",
-        r"\toprule",
-        _latex_row(table.headings),
-        r"\midrule",
-        *map(_latex_row, table.rows),
-    ]
-    if table.published:
-        lines += [r"\midrule", *(_latex_row([f"{row[0]}{MARK}", *row[1:]]) for row in table.published)]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if table.published:
-        lines.append(rf"\par\footnotesize {_escape(MARK)} {_escape(published_note())}")
-    return "\n".join([*lines, r"\end{table}"])
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escape, cells)) + r" \\"
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    published = [[f"{row[0]}{MARK}", *row[1:]] for row in table.published]
+    note = f"{MARK} {published_note()}" if published else ""
+    return latex_table(table.title, table.headings, table.rows, below=published, note=note)
 
 
 CSV_FIELDS = (

@@ -14,11 +14,10 @@ from pydantic import Field
 
 from worldr1_core.camera.geometry import default_intrinsics, scale_intrinsics
 from worldr1_core.clip import Clip
-from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
-from worldr1_rewards.rewards.moving_parts import MAX_SHARE, MovingParts, find_moving_parts
+from worldr1_rewards.rewards.moving_parts import MovingConfig, MovingParts, require_rigid_part
 from worldr1_rewards.rewards.neighbour_reprojection import Reprojection, reproject_neighbours
 from worldr1_rewards.rewards.path_agreement import translates
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
@@ -56,7 +55,7 @@ class ConsistencyReward(Reward):
     `moving: mask` compares the rigid part of the scene alone, as `worldr1_rewards.rewards.moving_parts` finds it.
     """
 
-    class Config(ComponentConfig):
+    class Config(MovingConfig):
         """Options of `consistency`."""
 
         gate: Literal["trajectory", "none"] = Field(
@@ -64,10 +63,6 @@ class ConsistencyReward(Reward):
         )
         unexplained: float = Field(
             0.02, gt=0, le=1, description="u0: unexplained share of the variance that earns half."
-        )
-
-        moving: Literal["count", "mask"] = Field(
-            "count", description="Objects that move by themselves count like everything else, or are left out."
         )
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
@@ -87,7 +82,7 @@ class ConsistencyReward(Reward):
         if num_frames < 2:
             raise ScoreUnavailable("needs 2 frames, received 1: there are no neighbours to compare")
         stride = max(1, round((num_frames - 1) / STEPS))
-        moving = find_moving_parts(clip.video.frames, reconstruction) if self.config.moving == "mask" else None
+        moving = require_rigid_part(clip.video.frames, reconstruction) if self.config.moving == "mask" else None
         found = _compare(clip, reconstruction, stride, moving)
         known = found.unexplained[~found.unexplained.isnan()]
         if len(known) == 0:
@@ -121,8 +116,6 @@ class ConsistencyReward(Reward):
 
 def _compare(clip: Clip, reconstruction: Reconstruction, stride: int, moving: MovingParts | None) -> Reprojection:
     frames = clip.video.frames
-    if moving is not None and moving.share > MAX_SHARE:
-        raise ScoreUnavailable(f"{moving.share:.0%} of the clip moves by itself: nothing tells what the rigid part is")
     trajectory = reconstruction.trajectory
     if trajectory.num_frames != len(frames):
         raise PluginError(f"The reconstruction has {trajectory.num_frames} poses for {len(frames)} frames.")

@@ -19,12 +19,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from worldr1_core.camera.geometry import default_intrinsics, invert_pose, scale_intrinsics
+from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_rewards.metrics import shrink
@@ -62,6 +65,14 @@ MAX_SHARE = 0.6
 """Share of moving pixels above which nothing says what the rigid part is."""
 
 
+class MovingConfig(ComponentConfig):
+    """Option of rewards that can be taken over the rigid part of a scene."""
+
+    moving: Literal["count", "mask"] = Field(
+        "count", description="Objects that move by themselves count like everything else, or are left out."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class MovingParts:
     """What moves in a clip.
@@ -95,6 +106,25 @@ def find_moving_parts(frames: Tensor, reconstruction: Reconstruction) -> MovingP
     return found
 
 
+def require_rigid_part(frames: Tensor, reconstruction: Reconstruction) -> MovingParts:
+    """Find the parts that move, and make sure that enough is left.
+
+    Args:
+        frames: As for `find_moving_parts`.
+        reconstruction: As for `find_moving_parts`.
+
+    Raises:
+        ScoreUnavailable: So much moves that nothing tells what the rigid part is.
+    """
+    parts = find_moving_parts(frames, reconstruction)
+    if parts.share > MAX_SHARE:
+        raise ScoreUnavailable(
+            f"{parts.share:.0%} of the clip moves by itself, at most {MAX_SHARE:.0%} may: nothing tells what the rigid "
+            "part is"
+        )
+    return parts
+
+
 def _find(frames: Tensor, reconstruction: Reconstruction) -> MovingParts:
     size = int(frames.shape[-2]), int(frames.shape[-1])
     if len(frames) < 3:
@@ -107,6 +137,29 @@ def _find(frames: Tensor, reconstruction: Reconstruction) -> MovingParts:
         mask = _lasting(moving, stride)
         full = functional.interpolate(mask[:, None].to(frames.dtype), size, mode="nearest-exact")[:, 0] > 0
     return MovingParts(full, float(full.to(torch.float32).mean()))
+
+
+def as_configured(
+    config: MovingConfig, render: Render, frames: Tensor, reconstruction: Reconstruction
+) -> tuple[Render, dict[str, float]]:
+    """A re-render as the option `moving` asks for it: unchanged, or that of `rigid_render`.
+
+    Args:
+        config: Options of the reward.
+        render: As for `rigid_render`.
+        frames: As for `rigid_render`.
+        reconstruction: As for `rigid_render`.
+
+    Returns:
+        The re-render, and details of the score: `moving_share` where something may be left out.
+
+    Raises:
+        ScoreUnavailable: So much moves that nothing tells what the rigid part is.
+    """
+    if config.moving == "count":
+        return render, {}
+    rigid, parts = rigid_render(render, frames, reconstruction)
+    return rigid, {"moving_share": parts.share}
 
 
 def rigid_render(render: Render, frames: Tensor, reconstruction: Reconstruction) -> tuple[Render, MovingParts]:
@@ -123,12 +176,7 @@ def rigid_render(render: Render, frames: Tensor, reconstruction: Reconstruction)
     Raises:
         ScoreUnavailable: So much moves that nothing tells what the rigid part is.
     """
-    parts = find_moving_parts(frames, reconstruction)
-    if parts.share > MAX_SHARE:
-        raise ScoreUnavailable(
-            f"{parts.share:.0%} of the clip moves by itself, at most {MAX_SHARE:.0%} may: nothing tells what the rigid "
-            "part is"
-        )
+    parts = require_rigid_part(frames, reconstruction)
     left_out = parts.mask
     if parts.share > 0:
         left_out = left_out | _ghosts(parts.mask, frames, reconstruction)

@@ -10,13 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import PluginError, ScoreUnavailable
 from worldr1_core.reconstructor import Reconstruction, Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
 from worldr1_rewards.rewards.lpips_net import lpips_distance
-from worldr1_rewards.rewards.moving_parts import rigid_render
+from worldr1_rewards.rewards.moving_parts import MovingConfig, as_configured
 from worldr1_rewards.rewards.path_agreement import achieved
 from worldr1_rewards.rewards.rerender_quality import agreement, error_burst, within_reach
 from worldr1_rewards.rewards.trajectory import TrajectoryReward
@@ -80,7 +79,7 @@ class ReconstructionReward(Reward):
     stands still nor moves steadily keeps its cost. The share that moves is the detail `moving_share`.
     """
 
-    class Config(ComponentConfig):
+    class Config(MovingConfig):
         """Options of `reconstruction`."""
 
         metric: Literal["local", "photometric", "lpips", "psnr", "ssim"] = Field(
@@ -97,10 +96,6 @@ class ReconstructionReward(Reward):
         )
         sharpness: float = Field(
             0.2, ge=0, le=1, description="Sharpness of the sharpest edges below which blur costs; 0 switches it off."
-        )
-
-        moving: Literal["count", "mask"] = Field(
-            "count", description="Objects that move by themselves count like everything else, or are left out."
         )
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
@@ -149,10 +144,7 @@ class ReconstructionReward(Reward):
         coverage = float(render.coverage.mean())
         if coverage == 0:
             raise ScoreUnavailable("the reconstruction covers no pixel of the clip")
-        moving: dict[str, Tensor | float] = {}
-        if self.config.moving == "mask":
-            render, found = rigid_render(render, frames, reconstruction)
-            moving["moving_share"] = found.share
+        render, moving = as_configured(self.config, render, frames, reconstruction)
         quality, details = self._quality(render, frames)
         covered = achieved(coverage, COVERAGE_HALF)
         sharp = self._sharpness(frames)

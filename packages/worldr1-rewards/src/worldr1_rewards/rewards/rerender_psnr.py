@@ -7,19 +7,17 @@ them. The paper's tables give the first (section on 3D consistency).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score, score_each
 from worldr1_rewards import metrics
-from worldr1_rewards.rewards.moving_parts import rigid_render
+from worldr1_rewards.rewards.moving_parts import MovingConfig, as_configured
 from worldr1_rewards.rewards.plane_sweep import normalise_local_contrast
 
 
@@ -30,12 +28,8 @@ class PSNRReward(Reward):
     `moving: mask` leaves out what moves by itself, see `worldr1_rewards.rewards.moving_parts`.
     """
 
-    class Config(ComponentConfig):
+    class Config(MovingConfig):
         """Options of `psnr` and `psnr-normalised`."""
-
-        moving: Literal["count", "mask"] = Field(
-            "count", description="Objects that move by themselves count like everything else, or are left out."
-        )
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     config: Config
@@ -47,11 +41,9 @@ class PSNRReward(Reward):
             ScoreUnavailable: The re-render covers nothing of the clip.
         """
         reconstruction = inputs.require_reconstruction(type(self).__name__)
-        render = reconstruction.rerender()
-        details = {"coverage": float(render.coverage.mean())}
-        if self.config.moving == "mask":
-            render, found = rigid_render(render, clip.video.frames, reconstruction)
-            details["moving_share"] = found.share
+        whole = reconstruction.rerender()
+        render, moving = as_configured(self.config, whole, clip.video.frames, reconstruction)
+        details = {"coverage": float(whole.coverage.mean()), **moving}
         return Score(float(self._evaluate(render, clip.video.frames)), details=details)
 
     def score_frames(self, frames: Tensor, clips: Sequence[Clip], inputs: Sequence[RewardInputs]) -> Tensor:
@@ -65,9 +57,7 @@ class PSNRReward(Reward):
 
         def value(own: Tensor, clip: Clip, known: RewardInputs) -> Tensor:
             reconstruction = known.require_reconstruction(type(self).__name__)
-            render = reconstruction.rerender_frames(own)
-            if self.config.moving == "mask":
-                render, _ = rigid_render(render, own, reconstruction)
+            render, _ = as_configured(self.config, reconstruction.rerender_frames(own), own, reconstruction)
             return self._evaluate(render, own)
 
         return score_each(value, frames, clips, inputs)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar
 
 from worldr1_core.clip import Clip
-from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reconstructor import Render
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_rewards import metrics
 from worldr1_rewards.evaluation.columns import STILLNESS, Column
 from worldr1_rewards.rewards.lpips_net import lpips_distance
-from worldr1_rewards.rewards.moving_parts import rigid_render
+from worldr1_rewards.rewards.moving_parts import MovingConfig, as_configured
 
 UNCOVERED = "the reconstruction covers no pixel of the clip"
 
@@ -27,12 +24,8 @@ class SSIMReward(Reward):
     `worldr1_rewards.rewards.moving_parts`.
     """
 
-    class Config(ComponentConfig):
+    class Config(MovingConfig):
         """Options of `ssim`."""
-
-        moving: Literal["count", "mask"] = Field(
-            "count", description="Objects that move by themselves count like everything else, or are left out."
-        )
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION})
     columns: ClassVar[tuple[Column, ...]] = (Column("ssim", "SSIM", blind_to=STILLNESS),)
@@ -45,15 +38,12 @@ class SSIMReward(Reward):
             ScoreUnavailable: The re-render covers no whole window of the clip.
         """
         reconstruction = inputs.require_reconstruction("The metric 'ssim'")
-        render, frames = reconstruction.rerender(), clip.video.frames
-        details = {"coverage": float(render.coverage.mean())}
-        if self.config.moving == "mask":
-            render, found = rigid_render(render, frames, reconstruction)
-            details["moving_share"] = found.share
+        whole, frames = reconstruction.rerender(), clip.video.frames
+        render, moving = as_configured(self.config, whole, frames, reconstruction)
         value = float(metrics.ssim(render.frames.to(frames), frames, render.coverage.to(frames)).nanmean())
         if value != value:
             raise ScoreUnavailable("the reconstruction covers no window of the clip")
-        return Score(value, details={"ssim": value, **details})
+        return Score(value, details={"ssim": value, "coverage": float(whole.coverage.mean()), **moving})
 
 
 class LPIPSReward(Reward):
