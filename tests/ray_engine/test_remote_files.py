@@ -9,9 +9,10 @@ from worldr1_core.errors import UserError, VideoError
 from worldr1_core.video import Video
 from worldr1_core.video_io import find_videos, write_video
 from worldr1_core.written_files import read_video_record
+from worldr1_rewards.addresses import is_remote
 from worldr1_rewards.evaluation.jobs import VideoJob, video_request
 from worldr1_rewards.ray_engine.records import RecordStore
-from worldr1_rewards.ray_engine.remote_files import fetched, is_remote, mirror
+from worldr1_rewards.ray_engine.remote_files import fetched, mirror
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -8,113 +8,38 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-import torch
 
+from serving.processes import REWARD, ServerProcess, children, install_plugin, is_running, make_clip, wait_until
 from worldr1_core.clip import Clip
-from worldr1_core.video import Video
 from worldr1_rewards import Scorer
-from worldr1_rewards.serving.client import ClientSettings, ScoringClient
-from worldr1_rewards.serving.requests import encode_request
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc"),
 ]
 
-PLUGIN = """
-import os, pathlib, time
-from worldr1_core import Reward, hookimpl
-
-class Slow(Reward):
-    \"\"\"Waits while the file that the prompt names exists.\"\"\"
-    def score(self, clip, inputs):
-        while clip.prompt and pathlib.Path(clip.prompt).exists():
-            time.sleep(0.02)
-        return float(clip.video.frames.mean())
-
-@hookimpl
-def worldr1_register_rewards():
-    return {"acme-slow": "acme_slow:Slow"}
-"""
-
-
-def children(pid: int) -> list[int]:
-    """Child processes, whichever thread started them."""
-    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [int(child) for text in texts for child in text.split()]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-class ServerProcess:
-    """`worldr1 serve` of the reward `acme-slow`."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        manifest = folder / "served.yaml"
-        manifest.write_text("version: 1\ndevice: cpu\nrewards: [{name: acme-slow}]\n")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from worldr1_core.cli import main; main()", "serve", str(manifest), "--port", "0"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http://127.0.0.1:")
-
-    @property
-    def worker(self) -> int:
-        (worker,) = children(self.process.pid)
-        return worker
-
-    @property
-    def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/readyz").status_code == 200
-
-    def post(self, clip: Clip, request_id: str, seconds: float = 100) -> httpx.Response:
-        body = b"".join(encode_request([clip], ["acme-slow"]))
-        headers = {"X-Request-ID": request_id, "X-Timeout-Seconds": str(seconds)}
-        return httpx.post(f"{self.url}/v1/score", content=body, headers=headers, timeout=100)
-
-    def client(self) -> ScoringClient:
-        return ScoringClient(ClientSettings(urls=[self.url], timeout=100, patience=100))
-
 
 @pytest.fixture
-def environment(site) -> dict[str, str]:
-    site.add("acme-slow", PLUGIN)
-    return {**os.environ, "PYTHONPATH": str(site.path), "OMP_NUM_THREADS": "1"}
+def environment(tmp_path: Path) -> dict[str, str]:
+    return install_plugin(tmp_path / "site")
 
 
 @pytest.fixture
 def server(tmp_path: Path, environment) -> Iterator[ServerProcess]:
     server = ServerProcess(tmp_path, environment)
     yield server
-    server.process.send_signal(signal.SIGCONT)
-    server.process.kill()
-    server.process.wait()
+    server.stop()
 
 
 def clip_that_waits(file: Path) -> Clip:
     file.touch()
-    return Clip(Video(torch.full((2, 3, 8, 8), 0.25)), prompt=str(file), target=None, name="waits")
+    return make_clip(f"wait {file}", name="waits")
 
 
 def busy(server: ServerProcess) -> bool:
@@ -131,8 +56,8 @@ def test_a_worker_that_is_killed_is_a_reason_and_is_replaced(server, tmp_path):
         assert answer.result().status_code == 502
     assert "signal 9" in answer.result().json()["message"]
     (tmp_path / "go").unlink()
-    (scored,) = server.client().score([clip], ["acme-slow"])
-    assert scored.scores["acme-slow"].value == 0.25
+    (scored,) = server.client().score([clip], [REWARD])
+    assert scored.scores[REWARD].value == 0.25
     assert server.worker != first
 
 
@@ -145,8 +70,8 @@ def test_a_worker_that_is_stopped_misses_its_deadline_and_is_replaced(server, tm
         assert answer.result().status_code == 504
     (tmp_path / "go").unlink()
     wait_until(lambda: not is_running(first))
-    (scored,) = server.client().score([clip], ["acme-slow"])
-    assert scored.scores["acme-slow"].value == 0.25
+    (scored,) = server.client().score([clip], [REWARD])
+    assert scored.scores[REWARD].value == 0.25
 
 
 def test_sigterm_finishes_what_was_begun(server, tmp_path):
@@ -167,7 +92,7 @@ def test_a_server_that_is_started_again_answers_the_waiting_client(tmp_path, env
     port = first.url.rpartition(":")[2]
     clip = clip_that_waits(tmp_path / "go")
     with ThreadPoolExecutor(1) as pool:
-        scored = pool.submit(first.client().score, [clip], ["acme-slow"])
+        scored = pool.submit(first.client().score, [clip], [REWARD])
         wait_until(lambda: busy(first))
         worker = first.worker
         first.process.kill()
@@ -176,7 +101,7 @@ def test_a_server_that_is_started_again_answers_the_waiting_client(tmp_path, env
         (tmp_path / "go").unlink()
         command = [*first.process.args[:-1], port]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as second:
-            assert scored.result()[0].scores["acme-slow"].value == 0.25
+            assert scored.result()[0].scores[REWARD].value == 0.25
             second.terminate()
 
 

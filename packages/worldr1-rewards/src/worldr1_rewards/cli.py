@@ -14,13 +14,13 @@ import click
 from worldr1_rewards.cli_engines import (
     LOCAL,
     RAY,
-    VideoPath,
     engine_option,
     gpus_option,
     refuse,
     refuse_addresses,
     worker_options,
 )
+from worldr1_rewards.cli_paths import FilePath, VideoPath
 
 if TYPE_CHECKING:
     from worldr1_core.clip import Clip
@@ -28,19 +28,6 @@ if TYPE_CHECKING:
     from worldr1_core.scoring import ClipScores
     from worldr1_rewards.inputs import ScoreRequest
     from worldr1_rewards.report import ReportWriter
-
-
-class FilePath(click.Path):
-    """A path that is not empty, so that `"$VIDEO"` with an unset variable does not mean the current folder."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty path."""
-        if value == "":
-            self.fail("must not be empty. Name a file or folder; '.' is the current folder.", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 _LOCAL_OPTIONS = {"out": "--out", "report": "--report", "viewer": "--viewer", "batch_size": "--batch-size"}

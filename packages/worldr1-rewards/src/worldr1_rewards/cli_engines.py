@@ -79,16 +79,3 @@ def refuse_addresses(paths: list[str | Path]) -> list[Path]:
         if isinstance(path, str):
             raise click.UsageError(f"{path!r} is no local path. Use --engine ray for videos in a bucket.")
     return [Path(path) for path in paths]
-
-
-class VideoPath(click.Path):
-    """A local path, which must not be empty, or the address of a file system that fsspec opens."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Keep an address as text: a path would lose one of its slashes."""
-        if value == "":
-            self.fail("must not be empty. Name a file or folder; '.' is the current folder.", param, ctx)
-        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worldr1_rewards.cli import FilePath
+from worldr1_rewards.addresses import is_remote
 from worldr1_rewards.cli_engines import LOCAL, RAY, engine_option, gpus_option, refuse, refuse_addresses, worker_options
+from worldr1_rewards.cli_paths import FilePath
 
 if TYPE_CHECKING:
     from worldr1_rewards.evaluation.result import EvalResult
@@ -158,7 +159,7 @@ def _parse_sets(videos: tuple[str, ...]) -> dict[str, str | Path]:
     sets: dict[str, str | Path] = {}
     for text in videos:
         name, equals, path = text.partition("=")
-        if "://" in name:  # an address, which may hold an equals sign, without a name
+        if is_remote(name):  # an address, which may hold an equals sign, without a name
             name, path = text.rstrip("/").rpartition("/")[2], text
         elif not equals or Path(text).exists():
             name, path = Path(text).resolve().name, text
@@ -166,7 +167,7 @@ def _parse_sets(videos: tuple[str, ...]) -> dict[str, str | Path]:
             raise UserError(f"--videos must be NAME=DIR, received {text!r}.")
         if name in sets:
             raise UserError(f"Two sets of videos are called {name!r}. Name them: --videos NAME=DIR.")
-        sets[name] = path if "://" in path else Path(path)
+        sets[name] = path if is_remote(path) else Path(path)
     return sets
 
 

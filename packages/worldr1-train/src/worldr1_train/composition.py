@@ -167,7 +167,7 @@ class _Composer:
         self._device = training_device(args)
         self._manifest, self._rewards = self._choose_rewards()
         self._run_objectives: tuple[WeightedObjective, ...] = ()
-        self._scoring: ScoringComponents | None = None
+        self._scoring = ScoringComponents([], None, None)
         self._prompts = {} if choices.prompts is None else choose_prompts(choices.prompts)
         self._evaluation = self._choose_evaluation()
         self._metrics = choose_metrics(self._rewards, self._evaluation, registry)
@@ -193,12 +193,13 @@ class _Composer:
         return self._scoring
 
     def _compose(self, rewards: list[Any]) -> ScoringComponents:
+        """Create rewards, and what they require unless the run has it already."""
         return compose_scoring(
             self._manifest,
             self._registry,
             only=rewards,
-            reconstructor=self._given.reconstructor,
-            judge=self._given.judge,
+            reconstructor=self._scoring.reconstructor or self._given.reconstructor,
+            judge=self._scoring.judge or self._given.judge,
             device=self._device,
         )
 
@@ -335,18 +336,14 @@ class _Composer:
 
     def _statistics(self, objective: Objective) -> FrameScorer | None:
         """Create the scorer of the rewards that an objective measures; the rewards of the run are used again."""
-        if not objective.statistics:
-            return None
         names = objective.statistics
-        own = [] if self._scoring is None else [r for r in self._scoring.rewards if r.name in names]
-        new = [(name, 1.0) for name in names if name not in {reward.name for reward in own}]
-        parts = [part for part in (self._scoring, self._compose(new) if new else None) if part is not None]
-        found = ScoringComponents(
-            rewards=[*(replace(reward, weight=1.0) for reward in own), *(parts[-1].rewards if new else [])],
-            reconstructor=next((part.reconstructor for part in parts if part.reconstructor is not None), None),
-            judge=next((part.judge for part in parts if part.judge is not None), None),
-        )
-        return FrameScorer(found.subset(names))  # without a reconstructor that none of these requires
+        if not names:
+            return None
+        own = self._scoring.subset(names)
+        missing = [(name, 1.0) for name in names if name not in {reward.name for reward in own.rewards}]
+        new = self._compose(missing) if missing else ScoringComponents([], None, None)
+        rewards = [*(replace(reward, weight=1.0) for reward in own.rewards), *new.rewards]
+        return FrameScorer(ScoringComponents(rewards, own.reconstructor or new.reconstructor, own.judge or new.judge))
 
     def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:
         """Return the stage's own conditioner, the run's if `noise` is true, or plain Gaussian noise if it is false."""

@@ -25,7 +25,7 @@ from worldr1_core.video_io import read_video
 from worldr1_train.contact_sheet import read_comparisons
 from worldr1_train.curves import read_curves
 from worldr1_train.evaluation import metric_name
-from worldr1_train.run_cost import run_cost
+from worldr1_train.run_cost import Cost, run_cost
 from worldr1_train.run_curves import curve_panels
 from worldr1_train.run_files import RunFiles, read_run, write_result
 from worldr1_train.run_pictures import VIDEOS
@@ -73,15 +73,16 @@ def write_report(folder: Path, path: Path | None = None) -> Path:
 
 
 def _page(run: RunFiles) -> str:
+    cost = run_cost(run)
     return html_page(
         f"Training run {run.folder.absolute().name}",
-        summary=_summary(run),
+        summary=_summary(run, cost),
         body=_templates.render(
             "run_body.html.j2",
             panels=curve_panels(_curves(run)),
             comparisons=_comparisons(run.folder / VIDEOS),
             samples=_samples(run.folder / "samples"),
-            cost=run_cost(run),
+            cost=cost,
             seconds=None if run.result is None else float(run.result["seconds"]),
             settings=_settings(run),
             environment=run.environment,
@@ -93,11 +94,10 @@ def _page(run: RunFiles) -> str:
     )
 
 
-def _summary(run: RunFiles) -> Markup:
+def _summary(run: RunFiles, cost: Cost) -> Markup:
     alarms: Sequence[Mapping[str, Any]] = [] if run.result is None else run.result["alarms"]
     trained = _trained(run)
     table = evaluation_table(run.evaluations, trained, [alarm["metric"] for alarm in alarms])
-    cost = run_cost(run)
     return _templates.render(
         "run_summary.html.j2",
         is_finished=run.result is not None,

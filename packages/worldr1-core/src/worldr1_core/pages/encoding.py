@@ -55,7 +55,7 @@ def video_uri(frames: Tensor, fps: float, *, max_bytes: int) -> tuple[str, tuple
         encoded = _mp4(frames, fps, _COARSE)
     while len(encoded) > max_bytes and min(frames.shape[-2:]) > _SMALLEST_SIDE:
         scale = max(0.3, min(0.85, 0.95 * math.sqrt(max_bytes / len(encoded))))
-        frames = resize(frames, (_even(frames.shape[-2] * scale), _even(frames.shape[-1] * scale)))
+        frames = resize(frames, (even(frames.shape[-2] * scale), even(frames.shape[-1] * scale)))
         encoded = _mp4(frames, fps, _COARSE)
     return _uri("video/mp4", encoded), (int(frames.shape[-2]), int(frames.shape[-1]))
 
@@ -67,7 +67,8 @@ def resize(images: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return torch.nn.functional.interpolate(images, size=tuple(size), mode="bilinear", antialias=True)
 
 
-def _even(length: float) -> int:
+def even(length: float) -> int:
+    """Return the nearest even number of pixels, at least 2, as H.264 needs it."""
     return max(2, 2 * round(length / 2))
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from worldr1_core.frame_grid import pick_frames
-from worldr1_core.pages.encoding import resize, video_uri
+from worldr1_core.pages.encoding import even, resize, video_uri
 from worldr1_core.pages.templating import SHARED
 
 TILE_SIDE = 256
@@ -90,7 +90,7 @@ def _tile_size(frames: Tensor) -> tuple[int, int]:
     longest = max(height, width)
     if longest > TILE_SIDE:
         scale = TILE_SIDE / longest
-        return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
+        return even(height * scale), even(width * scale)
     factor = max(1, TILE_SIDE // longest)
     return height * factor + height * factor % 2, width * factor + width * factor % 2
 

@@ -25,12 +25,6 @@ MAX_SIDECAR_BYTES = 2**20
 _SIDECARS = (".json", ".txt")
 
 
-def is_remote(path: str) -> bool:
-    """Return True for the address of a file system that fsspec opens, such as `s3://bucket/videos`."""
-    scheme, separator, _ = path.partition("://")
-    return bool(separator) and scheme.replace("+", "").replace("-", "").isalnum()
-
-
 @dataclass(frozen=True, slots=True)
 class Mirror:
     """A remote path and the local one that stands for it.

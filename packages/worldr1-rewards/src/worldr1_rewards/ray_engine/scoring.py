@@ -20,11 +20,12 @@ from worldr1_core.progress import Progress
 from worldr1_core.provenance import versions
 from worldr1_core.reward_choice import choose_rewards
 from worldr1_core.scoring import ScoringEngine
+from worldr1_rewards.addresses import is_remote
 from worldr1_rewards.evaluation.jobs import VideoJob
 from worldr1_rewards.inputs import ScoreRequest, collect_requests, load_request
 from worldr1_rewards.ray_engine.cluster import WorkerOptions, ray_cluster
 from worldr1_rewards.ray_engine.records import RecordStore
-from worldr1_rewards.ray_engine.remote_files import Mirror, fetched, is_remote, mirror
+from worldr1_rewards.ray_engine.remote_files import Mirror, fetched, mirror
 from worldr1_rewards.ray_engine.tasks import run_tasks
 from worldr1_rewards.scoring import read_scoring_manifest
 from worldr1_rewards.serialise import score_line

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +12,7 @@ from worldr1_core.errors import UserError, WorldR1Error
 from worldr1_core.log import get_logger
 from worldr1_rewards.ray_engine.cluster import ray_cluster
 from worldr1_rewards.ray_engine.deployment import NAME, Scale, make_application
-from worldr1_rewards.serving.server import KEEP_ALIVE_SECONDS, ListenSettings
+from worldr1_rewards.serving.server import KEEP_ALIVE_SECONDS, ListenSettings, address_of, when_input_ends
 from worldr1_rewards.serving.service import ServiceSettings
 
 log = get_logger(__name__)
@@ -47,8 +45,7 @@ def run_on_ray(
         serve.start(http_options=_http_options(listen, port), proxy_location="EveryNode")
         try:
             _deploy(application)
-            host = f"[{listen.host}]" if ":" in listen.host else listen.host
-            announce(f"{'http' if listen.certificate is None else 'https'}://{host}:{port}")
+            announce(address_of(listen, port))
             stop.wait()
             log.info("stopping")
         finally:
@@ -92,11 +89,5 @@ def _stop_event(*, with_input: bool) -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if with_input:
-
-        def watch() -> None:
-            while os.read(sys.stdin.fileno(), 4096):
-                pass
-            stop.set()
-
-        threading.Thread(target=watch, name="parent", daemon=True).start()
+        when_input_ends(stop.set)
     return stop

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from worldr1_core.camera.geometry import DEFAULT_FOCAL_FACTOR, pose
 from worldr1_core.camera.trajectory import CameraTrajectory
+from worldr1_core.pages.scene import ScenePath
 
 
-@dataclass(frozen=True, slots=True)
-class AlignedPath:
-    """One path, ready to draw.
+class AlignedPath(ScenePath):
+    """One path, ready to draw: float64 poses seen from the first camera, in scene depths."""
 
-    Attributes:
-        name: `"commanded"` or `"estimated"`.
-        c2w: `(T, 4, 4)` float64 poses seen from the first camera, in scene depths.
-        half_angle: Half of the horizontal field of view, in radians.
-        aspect: Height over width of the image.
-    """
-
-    name: str
-    c2w: Tensor
-    half_angle: float
-    aspect: float
+    __slots__ = ()
 
     @property
     def positions(self) -> Tensor:

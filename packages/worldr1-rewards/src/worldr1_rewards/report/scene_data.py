@@ -11,7 +11,7 @@ from worldr1_core.camera.geometry import default_intrinsics, scale_intrinsics
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.frame_grid import pick_frames
 from worldr1_core.pages.encoding import resize
-from worldr1_core.pages.scene import PointCloud, Scene, ScenePath
+from worldr1_core.pages.scene import PointCloud, Scene
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.scoring import ClipScores
 from worldr1_rewards.report.aligned_paths import align_paths
@@ -37,8 +37,7 @@ def clip_scene(result: ClipScores, *, num_points: int = NUM_POINTS) -> tuple[Sce
         The scene, and why it has no points; `None` if it has.
     """
     reconstruction = result.reconstruction
-    aligned, _ = align_paths(None if reconstruction is None else reconstruction.trajectory, result.clip.target)
-    paths = [ScenePath(path.name, path.c2w, path.half_angle, path.aspect) for path in aligned]
+    paths, _ = align_paths(None if reconstruction is None else reconstruction.trajectory, result.clip.target)
     if reconstruction is None:
         return Scene(paths), "there is no reconstruction of this clip"
     try:

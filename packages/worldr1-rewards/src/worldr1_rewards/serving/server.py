@@ -88,12 +88,12 @@ async def _serve(settings: ServiceSettings, listen: ListenSettings, announce: Ca
     service = ScoringService(settings)
     server = make_server(service, listen, announce)
     if listen.stop_with_input:
-        _stop_with_input(server)
+        when_input_ends(lambda: setattr(server, "should_exit", True))
     try:
         await service.start()
         await server.serve()
     except SystemExit as error:  # uvicorn has logged why
-        raise UserError(f"The server cannot listen on {_address(listen, listen.port)}: is it in use?") from error
+        raise UserError(f"The server cannot listen on {address_of(listen, listen.port)}: is it in use?") from error
     finally:
         await service.stop()
 
@@ -144,26 +144,32 @@ class _Server(uvicorn.Server):
             port = self._listen.port
             if self._listen.socket_path is None:
                 port = self.servers[0].sockets[0].getsockname()[1]
-            self._announce(_address(self._listen, port))
+            self._announce(address_of(self._listen, port))
 
     async def shutdown(self, sockets: list | None = None) -> None:
         log.info("stopping", requests_under_way=self._service.queue.num_requests)
         await super().shutdown(sockets)
 
 
-def _address(listen: ListenSettings, port: int) -> str:
+def address_of(listen: ListenSettings, port: int) -> str:
+    """Return the address of a server.
+
+    Args:
+        listen: Where it listens.
+        port: Its port, which may have been chosen by the system.
+    """
     if listen.socket_path is not None:
         return f"unix:{listen.socket_path}"
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return f"{'http' if listen.certificate is None else 'https'}://{host}:{port}"
 
 
-def _stop_with_input(server: uvicorn.Server) -> None:
-    """Stop the server when its parent closes the pipe, however the parent ends."""
+def when_input_ends(stop: Callable[[], None]) -> None:
+    """Call a function when the parent closes the pipe to this process, however the parent ends."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        server.should_exit = True
+        stop()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

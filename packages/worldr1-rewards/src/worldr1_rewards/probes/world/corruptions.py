@@ -51,9 +51,7 @@ def seeded_generator(seed: int, name: str) -> torch.Generator:
 
 def most_visible_solid(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> int:
     """Index of the solid that covers most of a view."""
-    surface = surfaces(scene, c2w, K, size)
-    counts = [int((surface == NUM_ROOM_SURFACES + index).sum()) for index in range(len(scene.solids))]
-    return counts.index(max(counts))
+    return visible_solids(scene, c2w, K, size)[0]
 
 
 def visible_solids(scene: Scene, c2w: Tensor, K: Tensor, size: tuple[int, int]) -> list[int]:
