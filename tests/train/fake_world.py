@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -17,6 +18,7 @@ from worldr1_core.backbone import Backbone, Conditioning, LatentGeometry, Rollou
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.noise import InitialNoise, NoiseConditioner
+from worldr1_core.placement import Placement
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import DenoiserCall, Transition
 from worldr1_core.reward import Requirement, Reward, Score
@@ -160,6 +162,28 @@ class FakeBackbone(Backbone):
     def set_gradient_checkpointing(self, enabled):
         for module in self._denoisers.values():
             module.checkpointing = enabled
+
+
+class CostlyWeights(FakeBackbone):
+    """Counts how often its weights were asked for."""
+
+    num_loaded: ClassVar[int] = 0
+
+    @property
+    def denoisers(self):
+        CostlyWeights.num_loaded += 1
+        return super().denoisers
+
+    def add_adapter(self, spec):
+        CostlyWeights.num_loaded += 1
+        super().add_adapter(spec)
+
+
+class BrokenPlacement(Placement):
+    """A place whose environment cannot be made."""
+
+    def connect(self, part):
+        raise UserError("uv cannot make the environment")
 
 
 class FlowSchedule:

@@ -8,7 +8,7 @@ import sys
 import datasets
 import pytest
 
-from train.fake_world import Brightness, FakeBackbone, FakeSampler, NegatedNoise, Redness
+from train.fake_world import Brightness, CostlyWeights, FakeBackbone, FakeSampler, NegatedNoise, Redness
 from train.fake_world import __name__ as fake_world
 from train.runs import PROMPTS, logged, make_arguments, make_stage
 from train.sites import write_prompts
@@ -44,10 +44,14 @@ train:
 def registry(make_registry):
     return make_registry(
         {
-            "backbone": {"fake": f"{fake_world}:FakeBackbone"},
+            "backbone": {
+                "fake": f"{fake_world}:FakeBackbone",
+                "costly": f"{fake_world}:CostlyWeights",
+            },
             "sampler": {"fake-sde": f"{fake_world}:FakeSampler", "flow-sde": f"{fake_world}:FakeSampler"},
             "reward": {"brightness": f"{fake_world}:Brightness", "redness": f"{fake_world}:Redness"},
             "noise conditioner": {"fake-noise": f"{fake_world}:NegatedNoise"},
+            "placement": {"broken": f"{fake_world}:BrokenPlacement"},
             "manifest section": {"train": "worldr1_train.section:TrainSection"},
         }
     )
@@ -119,6 +123,19 @@ def test_rewards_of_a_manifest(tmp_path, make):
     (tmp_path / "run.yaml").write_text(MANIFEST, encoding="utf-8")
     trainer = make(rewards=tmp_path / "run.yaml")
     assert trainer.schedule.stages[0].weights == {"brightness": 1.0, "redness": 0.5}
+
+
+def test_a_worker_that_cannot_be_made_is_reported_before_weights_are_loaded(tmp_path, registry, monkeypatch):
+    monkeypatch.setattr(CostlyWeights, "num_loaded", 0)
+    write_prompts(tmp_path)
+    placed = MANIFEST.replace("{name: brightness}", "{name: brightness, placement: {name: broken}}")
+    (tmp_path / "run.yaml").write_text(placed.replace("name: fake,", "name: costly,"), encoding="utf-8")
+    with pytest.raises(UserError, match="uv cannot make the environment"):
+        FlowGRPOTrainer.from_manifest(tmp_path / "run.yaml", output_dir=tmp_path / "out", registry=registry)
+    assert CostlyWeights.num_loaded == 0
+    (tmp_path / "run.yaml").write_text(MANIFEST.replace("name: fake,", "name: costly,"), encoding="utf-8")
+    FlowGRPOTrainer.from_manifest(tmp_path / "run.yaml", output_dir=tmp_path / "out", registry=registry)
+    assert CostlyWeights.num_loaded > 0
 
 
 def test_a_run_lasts_the_epochs_where_nothing_else_says_how_long(make):

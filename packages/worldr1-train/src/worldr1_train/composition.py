@@ -105,7 +105,7 @@ class TrainingComponents:
 
 
 def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: Registry) -> TrainingComponents:
-    """Create the components of a training run.
+    """Create the components of a training run; no weights of the backbone are loaded before its rewards are ready.
 
     Args:
         choices: Arguments of the user.
