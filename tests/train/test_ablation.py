@@ -163,3 +163,9 @@ def test_command(manifest, registry, launched, tmp_path, monkeypatch):
     assert "## After training" in done.stderr
     with pytest.raises(UserError, match="--seeds takes whole numbers"):
         CliRunner().invoke(ablate, [str(manifest), "--seeds", "a"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_several_processes_of_the_command_itself_are_refused(manifest, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"WORLD_SIZE=2.*with --processes 2"):
+        CliRunner().invoke(ablate, [str(manifest)], catch_exceptions=False, standalone_mode=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def ablate(
     from worldr1_core.plugins import installed
     from worldr1_train.ablation import plan_ablation, run_ablation
 
+    check_started_once()
     folder = (Path("runs") / f"{manifest.stem}-ablation" if output_dir is None else output_dir).absolute()
     with contextlib.redirect_stdout(sys.stderr):
         plan = plan_ablation(
@@ -62,6 +64,22 @@ def ablate(
         save_ablation(result, plan)
     click.echo(markdown(result), err=True)
     click.echo(json.dumps({**result.as_data(), "output_dir": str(folder)}, ensure_ascii=False, allow_nan=False))
+
+
+def check_started_once() -> None:
+    """Refuse to run several times at once, as under torchrun: the runs would be trained into the same folders.
+
+    Raises:
+        UserError: A launcher has started several processes of this command.
+    """
+    from worldr1_core.errors import UserError
+
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1":
+        raise UserError(
+            f"worldr1 ablate starts the processes of its runs itself, but a launcher has started it {count} times "
+            f"(WORLD_SIZE={count}). Start it once, without torchrun, with --processes {count}."
+        )
 
 
 def parse_seeds(text: str) -> list[int]:
