@@ -1,167 +1,175 @@
 r"""Which columns of `worldr1 eval` order sets of videos with known defects, and with what uncertainty?
 
     python benchmarks/evaluation.py --quick                         # two clips per set, psnr alone, under a minute
-    python benchmarks/evaluation.py                                 # rendered clips of six moves, about five minutes
+    python benchmarks/evaluation.py                                 # rendered clips, about ten minutes
     python benchmarks/evaluation.py --clips clips --max-side 228    # your own clips with known cameras
+    python benchmarks/evaluation.py --clips clips --max-side 228 --every-kind
 
-Sets: the clean clips; the scene changes (`morph`) mildly and strongly; the camera goes astray (`wrong_direction`, for
-real clips `reversed`) mildly and strongly; and the degenerate ones `noise`, `still` and `repeated` (the first three
-frames in turn). For every column, the means and 95 % intervals of all sets, whether clean, mild and strong sets are in
-order, and whether their intervals overlap. The folder holds clips as for `benchmarks/real_footage.py`. Tables go to
-stderr, progress too; the last line on stdout is JSON.
+`corrupted_sets.py` defines the sets and which columns should see which defect. Rendered clips: `morph` and the
+degenerate sets on clips that travel, the defects of the camera on orbits, which have both travel and rotation. Real
+clips, in a folder as for `benchmarks/real_footage.py`: all defects on all clips.
+
+For every column, the means and 95 % intervals of all sets, and for every defect whether the clean, mild and strong sets
+are ordered: "apart" if their intervals do not overlap, "clear" if only the intervals of the paired differences, clip by
+clip, exclude 0. `not_apart` lists the columns that should see a defect and whose intervals overlap.
+
+`--every-kind` compares real clips with every corruption and hack of `worldr1_rewards.probes.footage_corruptions` at
+full severity instead: how many clean clips are better than their own broken version. A broken clip without a value
+counts as worse. `total` is `reconstruction` + `trajectory`, as in the default manifest.
+
+Tables go to stderr, progress too; the last line on stdout is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from footage.measures import shrunk
+from corrupted_sets import (
+    ASTRAY,
+    CLEAN,
+    DEFECTS,
+    DEGENERATE,
+    JITTER,
+    MORPH,
+    SLOW,
+    Defect,
+    Filmed,
+    Order,
+    Rendered,
+    degenerate_sets,
+    find_order,
+    is_caught,
+    ordered_sets,
+    values_of,
+)
 
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
-from worldr1_core.video import Video
 from worldr1_rewards import EvalResult, evaluate
 from worldr1_rewards.evaluation.columns import Column
-from worldr1_rewards.evaluation.statistics import Estimate
-from worldr1_rewards.probes.footage import FootageSample, read_footage
-from worldr1_rewards.probes.plan import to_clip
-from worldr1_rewards.probes.world import render_world
+from worldr1_rewards.evaluation.summary import ALL, Cell
+from worldr1_rewards.probes.footage_corruptions import FOOTAGE_CORRUPTIONS, FOOTAGE_HACKS
 
-MILD, MILDLY_ASTRAY, STRONG = 0.3, 0.15, 1.0
-MOVES = ("push in", "pull out", "move left", "move right", "orbit left", "pan right")
-METRICS = ("default", "ssim")
-DEFECTS = ("morph", "astray", "degenerate")
-DEGENERATE = {"noise": "pure_noise", "still": "frozen"}
-Make = Callable[[str, float], list[Clip]]
-"""Makes one clip per scene with a defect of some severity; the defect `clean` is none."""
+TRAVEL = ("push in", "pull out", "move left", "move right", "push in", "pull out")
+ORBITS = ("orbit left", "orbit right") * 3
+"""Moves of rendered clips, each through a scene of its own."""
+TOTAL = ("reconstruction", "trajectory")
+"""Columns that add up to the total."""
 
-
-def rendered(moves: Sequence[str], size: int, num_frames: int) -> Make:
-    """Clips of rendered scenes, one per move."""
-
-    def make(kind: str, severity: float) -> list[Clip]:
-        return [
-            to_clip(
-                render_world(
-                    "rich",
-                    move,
-                    seed=seed,
-                    size=(size, size),
-                    num_frames=num_frames,
-                    corruption=kind,
-                    severity=severity,
-                ),
-                f"{move}, {kind}",
-            )
-            for seed, move in enumerate(moves)
-        ]
-
-    return make
+Sets = dict[str, list[Clip]]
+Study = tuple[Sets, Sequence[Defect]]
 
 
-def filmed(folder: Path, max_side: int | None, most: int | None) -> Make:
-    """Clips of a folder that have a camera path, at most so many."""
-    cases = [case for case in read_footage(folder).cases if case.has_path][:most]
-
-    def make(kind: str, severity: float) -> list[Clip]:
-        clips = [FootageSample(case, kind, severity, case.index).clip(f"{case.label}, {kind}") for case in cases]
-        return clips if max_side is None else [shrunk(clip, max_side) for clip in clips]
-
-    return make
-
-
-def in_turn(clip: Clip) -> Clip:
-    """The first three frames again and again."""
-    frames = clip.video.frames
-    return replace(clip, video=Video(frames[torch.arange(len(frames)) % 3], clip.video.fps))
+def rendered_studies(size: int, num_frames: int, most: int | None) -> dict[str, Study]:
+    """Defects of the scene and degenerate clips on travel, defects of the camera on orbits."""
+    travel, orbits = (Rendered(moves[:most], size, num_frames) for moves in (TRAVEL, ORBITS))
+    scene, camera = (MORPH,), (ASTRAY, SLOW, JITTER)
+    return {
+        "scene": (ordered_sets(travel, scene) | degenerate_sets(travel), scene),
+        "camera": (ordered_sets(orbits, camera), camera),
+    }
 
 
-def make_sets(make: Make, astray: str, defects: Sequence[str]) -> dict[str, list[Clip]]:
-    """The clean set and those of the chosen defects."""
-    clean = make("clean", 0.0 if astray == "reversed" else STRONG)
-    sets = {"clean": clean}
-    if "morph" in defects:
-        sets |= {"mild morph": make("morph", MILD), "strong morph": make("morph", STRONG)}
-    if "astray" in defects:
-        mild = MILDLY_ASTRAY if astray == "wrong_direction" else MILD
-        sets |= {"mild astray": make(astray, mild), "strong astray": make(astray, STRONG)}
-    if "degenerate" in defects:
-        sets |= {name: make(kind, STRONG) for name, kind in DEGENERATE.items()}
-        sets["repeated"] = [in_turn(clip) for clip in clean]
-    return sets
+def filmed_studies(source: Filmed, *, every_kind: bool) -> dict[str, Study]:
+    """All defects on all clips; or every corruption and hack at full severity."""
+    if every_kind:
+        return {"kinds": ({kind: source.make(kind) for kind in (CLEAN, *FOOTAGE_CORRUPTIONS, *FOOTAGE_HACKS)}, ())}
+    return {"clips": (ordered_sets(source, DEFECTS) | degenerate_sets(source), DEFECTS)}
 
 
-def order(result: EvalResult, column: Column, defect: str) -> dict[str, bool | None]:
-    """Whether clean, mildly and strongly broken sets are in order, and whether their intervals are apart."""
-    cells = result.summary.cells["all", "all"]
-    names = ["clean", f"mild {defect}", f"strong {defect}"]
-    if not cells.keys() >= set(names):
-        return {"in_order": None, "apart": None}
-    found = [cells[name][column.name].estimate for name in names]
-    if any(estimate.num_videos == 0 for estimate in found):
-        return {"in_order": None, "apart": None}
-    sign = 1 if column.higher_is_better else -1
-    pairs = list(itertools.pairwise(found))
-    in_order = all(sign * (better.mean - worse.mean) > 0 for better, worse in pairs)
-    has_intervals = all(estimate.low == estimate.low for estimate in found)
-    return {"in_order": in_order, "apart": all(_apart(*pair, sign) for pair in pairs) if has_intervals else None}
-
-
-def _apart(better: Estimate, worse: Estimate, sign: int) -> bool:
-    return better.low > worse.high if sign > 0 else better.high < worse.low
-
-
-def summarise(result: EvalResult) -> dict[str, Any]:
-    """Column -> figures of every set, and the order for both defects."""
-    cells = result.summary.cells["all", "all"]
+def summarise(result: EvalResult, defects: Sequence[Defect]) -> dict[str, Any]:
+    """Column -> figures of every set, orders, and the degenerate sets that it does not catch."""
+    cells = result.summary.cells[ALL]
+    degenerate = [kind for kind in DEGENERATE if kind in cells]
     columns = {}
     for column in result.columns:
-        sets = {}
-        for name in result.methods:
-            cell = cells[name][column.name]
-            known = cell.estimate.num_videos > 0
-            sets[name] = {
-                "mean": round(cell.estimate.mean, 4) if known else None,
-                "low": round(cell.estimate.low, 4) if known and cell.estimate.low == cell.estimate.low else None,
-                "high": round(cell.estimate.high, 4) if known and cell.estimate.high == cell.estimate.high else None,
-                "failed": cell.num_failed,
-            }
-        orders = {defect: order(result, column, defect) for defect in ("morph", "astray")}
-        columns[column.name] = {"sets": sets, **orders, "blind_to": list(column.blind_to)}
+        orders = {defect.name: find_order(result, column, defect) for defect in defects}
+        columns[column.name] = {
+            "sets": {name: _figures(cells[name][column.name]) for name in result.methods},
+            "orders": {name: None if order is None else str(order) for name, order in orders.items()},
+            "not_apart": [defect.name for defect in defects if _overlaps(column, defect, orders[defect.name])],
+            "misses": [kind for kind in degenerate if is_caught(result, column, kind) is False],
+            "blind_to": list(column.blind_to),
+        }
     return columns
 
 
-def print_table(result: EvalResult, columns: dict[str, Any]) -> None:
+def _overlaps(column: Column, defect: Defect, order: Order | None) -> bool:
+    return column.name in defect.seen_by and order is not None and order.is_apart is False
+
+
+def count_better(result: EvalResult) -> dict[str, dict[str, list[int]]]:
+    """Column, or `total` -> kind -> number of clips that are better than their own broken version, of how many."""
+    kinds = [name for name in result.methods if name != CLEAN]
+    found = {
+        column.name: {kind: _better(_values(result, column, CLEAN), _values(result, column, kind)) for kind in kinds}
+        for column in result.columns
+    }
+    total = {name: _totals(result, name) for name in result.methods}
+    found["total"] = {kind: _better(total[CLEAN], total[kind]) for kind in kinds}
+    return found
+
+
+def _values(result: EvalResult, column: Column, name: str) -> dict[tuple[int, int], float]:
+    sign = 1 if column.higher_is_better else -1
+    return {pair: sign * value for pair, value in values_of(result, name, column.name).items()}
+
+
+def _totals(result: EvalResult, name: str) -> dict[tuple[int, int], float]:
+    parts = [values_of(result, name, column) for column in TOTAL]
+    pairs = set.intersection(*(set(part) for part in parts))
+    return {pair: sum(part[pair] for part in parts) for pair in pairs}
+
+
+def _better(clean: dict[tuple[int, int], float], broken: dict[tuple[int, int], float]) -> list[int]:
+    return [sum(pair not in broken or value > broken[pair] for pair, value in clean.items()), len(clean)]
+
+
+def _figures(cell: Cell) -> dict[str, float | int | None]:
+    found = cell.estimate
+    rounded = {
+        name: round(value, 4) if value == value else None
+        for name, value in (("mean", found.mean), ("low", found.low), ("high", found.high))
+    }
+    return {**rounded, "failed": cell.num_failed}
+
+
+def print_table(result: EvalResult, columns: dict[str, Any], defects: Sequence[Defect]) -> None:
     """Print a row per column as Markdown to stderr."""
-    print(f"| column | {' | '.join(result.methods)} | morph | astray |", file=sys.stderr)
-    print("|---" * (len(result.methods) + 3) + "|", file=sys.stderr)
+    print(f"| column | {' | '.join([*result.methods, *(defect.name for defect in defects)])} |", file=sys.stderr)
+    print("|---" * (1 + len(result.methods) + len(defects)) + "|", file=sys.stderr)
     for known in result.columns:
         row = columns[known.name]
-        cells = [_cell(row["sets"][name]) for name in result.methods]
-        verdicts = [_verdict(row[defect]) for defect in ("morph", "astray")]
-        print(f"| {' | '.join([known.heading, *cells, *verdicts])} |", file=sys.stderr)
+        cells = [_cell(row["sets"][name], known) for name in result.methods]
+        orders = [_verdict(row, known, defect) for defect in defects]
+        print(f"| {' | '.join([known.heading, *cells, *orders])} |", file=sys.stderr)
 
 
-def _cell(found: dict[str, Any]) -> str:
+def _cell(found: dict[str, Any], column: Column) -> str:
     failed = f"{found['failed']} failed" if found["failed"] else ""
     if found["mean"] is None:
         return failed or "–"
-    interval = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return f"{found['mean']:.3f}{interval}" + (f" ({failed})" if failed else "")
+    interval = "" if found["low"] is None else f" [{column.shown(found['low'])}, {column.shown(found['high'])}]"
+    return column.shown(found["mean"]) + interval + (f" ({failed})" if failed else "")
 
 
-def _verdict(found: dict[str, bool | None]) -> str:
-    if found["in_order"] is None:
-        return "–"
-    return "ordered, apart" if found["apart"] else "ordered" if found["in_order"] else "not ordered"
+def _verdict(row: dict[str, Any], column: Column, defect: Defect) -> str:
+    text = row["orders"][defect.name] or "–"
+    return f"**{text}**" if column.name in defect.seen_by else text
+
+
+def print_counts(counts: dict[str, dict[str, list[int]]]) -> None:
+    """Print a row per column as Markdown to stderr: clean clips above their own broken version, by kind."""
+    kinds = list(next(iter(counts.values())))
+    print(f"| column | {' | '.join(kinds)} |", file=sys.stderr)
+    print("|---" * (1 + len(kinds)) + "|", file=sys.stderr)
+    for name, row in counts.items():
+        print(f"| {name} | {' | '.join(f'{won}/{of}' for won, of in row.values())} |", file=sys.stderr)
 
 
 def main() -> None:
@@ -170,31 +178,40 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two clips per set, psnr alone, under a minute")
     parser.add_argument("--clips", type=Path, metavar="DIR", help="real clips with camera paths, instead of rendered")
     parser.add_argument("--max-side", type=int, help="longer side that real clips are shrunk to")
+    parser.add_argument("--every-kind", action="store_true", help="real clips against all their corruptions and hacks")
     parser.add_argument("--size", type=int, default=64, help="side of rendered clips in pixels")
     parser.add_argument("--frames", type=int, default=9, help="frames of rendered clips")
-    parser.add_argument("--metrics", nargs="+", default=list(METRICS))
-    parser.add_argument("--defects", nargs="+", choices=DEFECTS, default=list(DEFECTS))
+    parser.add_argument("--metrics", nargs="+", default=["default"])
+    parser.add_argument("--studies", nargs="+", metavar="NAME", help="some of the studies: scene, camera")
     parser.add_argument("--reconstructor", help="instead of the default one")
-    parser.add_argument("--out", type=Path, help="folder for the files of the evaluation")
+    parser.add_argument("--out", type=Path, help="folder for the files of the evaluation, by which it is resumed")
     args = parser.parse_args()
+    if args.every_kind and args.clips is None:
+        parser.error("--every-kind compares real clips: add --clips DIR")
     most = 2 if args.quick else None
-    metrics = ["psnr"] if args.quick else args.metrics
+    report: dict[str, Any] = {"clips": str(args.clips or "rendered")}
     try:
         if args.clips is None:
-            make, astray = rendered(MOVES[:most], 48 if args.quick else args.size, args.frames), "wrong_direction"
+            studies = rendered_studies(48 if args.quick else args.size, args.frames, most)
         else:
-            make, astray = filmed(args.clips, args.max_side, most), "reversed"
-        sets = make_sets(make, astray, args.defects)
-        result = evaluate(sets, metrics=metrics, reconstructor=args.reconstructor, out=args.out)
+            studies = filmed_studies(Filmed(args.clips, args.max_side, most), every_kind=args.every_kind)
+        for name, (sets, defects) in studies.items():
+            if args.studies is not None and name not in args.studies:
+                continue
+            metrics = ["psnr"] if args.quick else args.metrics
+            out = None if args.out is None else args.out / name
+            result = evaluate(sets, metrics=metrics, reconstructor=args.reconstructor, out=out, num_shown=0)
+            if args.every_kind:
+                report[name] = count_better(result)
+                print_counts(report[name])
+            else:
+                report[name] = {"sets": list(sets), "columns": summarise(result, defects)}
+                print_table(result, report[name]["columns"], defects)
     except UserError as error:
         reason = " ".join(str(error).split())
         print(f"skipped: {reason}", file=sys.stderr)
-        print(json.dumps({"skipped": reason}))
-        return
-    columns = summarise(result)
-    print_table(result, columns)
-    first = next(iter(columns.values()))["sets"]
-    print(json.dumps({"clips": str(args.clips or "rendered"), "sets": list(first), "columns": columns}))
+        report = {"skipped": reason}
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

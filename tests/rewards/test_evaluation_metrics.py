@@ -105,6 +105,16 @@ def test_disobedience_is_recognised(hack):
     assert score.details["best"] == {"wrong_direction": "pull_out", "frozen": "fixed"}[hack]
 
 
+@pytest.mark.parametrize("corruption", ["pure_noise", "unrelated"])
+def test_frames_that_have_nothing_to_do_with_one_another_obey_no_command(corruption):
+    """One move is always the best of nine: that alone would call one of these commands obeyed."""
+    frames = world("push in", corruption, seed=3).frames
+    scores = [CameraAccuracyReward().score(clip_of(frames, f"Camera {move}. A room."), RewardInputs())
+              for move in ("push in", "orbit left", "pan left")]  # fmt: skip
+    assert [score.value for score in scores] == [0.0, 0.0, 0.0]
+    assert max(score.details["correlation"] for score in scores) < 0.06
+
+
 @pytest.mark.parametrize("prompt", ["A room.", "Camera push in, then pan left. A room.", "Camera pull_left. A room."])
 def test_prompts_without_one_single_move_do_not_apply(prompt):
     with pytest.raises(ScoreNotApplicable, match="nine single camera moves"):

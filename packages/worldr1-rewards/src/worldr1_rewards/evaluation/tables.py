@@ -10,21 +10,17 @@ from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.evaluation.published import published_tables
 from worldr1_rewards.evaluation.statistics import Comparison
 from worldr1_rewards.evaluation.summary import ALL, Cell, Group, Summary
+from worldr1_rewards.evaluation.vbench_dimensions import DIMENSIONS, PAPER_DIMENSIONS, vbench_column
 
-VBENCH_DIMENSIONS = (
-    *("aesthetic_quality", "imaging_quality", "motion_smoothness", "subject_consistency", "background_consistency"),
-    *("dynamic_degree", "temporal_flickering", "overall_consistency"),
-)
-"""Dimensions that the package vbench measures."""
 SECTIONS: Sequence[tuple[str, str | None, tuple[str, ...]]] = (
     ("3D consistency", "3d_consistency", ("psnr", "psnr_normalised", "ssim", "lpips", "consistency")),
     (
         "VBench dimensions",
         "vbench",
         (
-            *("aesthetic_quality", "imaging_quality", "motion_smoothness", "flow_smoothness"),
-            *("subject_consistency", "background_consistency"),
-            *(f"vbench_{name}" for name in VBENCH_DIMENSIONS),
+            *PAPER_DIMENSIONS,
+            "flow_smoothness",
+            *map(vbench_column, DIMENSIONS),
         ),
     ),
     (

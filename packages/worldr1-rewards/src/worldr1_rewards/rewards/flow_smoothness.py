@@ -21,7 +21,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reward import Reward, RewardInputs, Score
 from worldr1_core.weights_source import WeightsSource
-from worldr1_rewards.evaluation.columns import Column
+from worldr1_rewards.evaluation.columns import STILLNESS, Column
 from worldr1_rewards.pretrained import LOADING_ERRORS
 
 MIN_SIDE = 128
@@ -54,7 +54,7 @@ class FlowSmoothnessReward(Reward):
     """
 
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("flow_smoothness", "Flow smoothness", unit="%", scale=100, digits=2),
+        Column("flow_smoothness", "Flow smoothness", unit="%", scale=100, digits=2, blind_to=STILLNESS),
     )
     _loaded: Flow | None = None
 

@@ -17,7 +17,7 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.reward import Reward, RewardInputs, Score
 from worldr1_core.weights_source import WeightsSource
-from worldr1_rewards.evaluation.columns import Column
+from worldr1_rewards.evaluation.columns import STILLNESS, Column
 from worldr1_rewards.frame_models.embedders import CLIP_B32, DINO_B16, Embedder, load_clip, load_dino
 
 
@@ -77,7 +77,7 @@ class SubjectConsistencyReward(FrameConsistencyReward):
         checkpoint: str = Field(DINO_B16, min_length=1, description="Hub id or folder of a ViT or DINOv2 model.")
 
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("subject_consistency", "Subject consistency", unit="%", scale=100, digits=2),
+        Column("subject_consistency", "Subject consistency", unit="%", scale=100, digits=2, blind_to=STILLNESS),
     )
     load = staticmethod(load_dino)
 
@@ -91,6 +91,6 @@ class BackgroundConsistencyReward(FrameConsistencyReward):
         checkpoint: str = Field(CLIP_B32, min_length=1, description="Hub id or folder of a CLIP model.")
 
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("background_consistency", "Background consistency", unit="%", scale=100, digits=2),
+        Column("background_consistency", "Background consistency", unit="%", scale=100, digits=2, blind_to=STILLNESS),
     )
     load = staticmethod(load_clip)

@@ -23,6 +23,7 @@ from worldr1_core.errors import PluginError, ScoreNotApplicable, ScoreUnavailabl
 from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
+from worldr1_rewards.evaluation.columns import Column
 from worldr1_rewards.judges.images import limit_pixels
 from worldr1_rewards.judges.prompts import meta_view_question
 from worldr1_rewards.rewards.path_agreement import translates
@@ -37,9 +38,12 @@ class MetaViewReward(Reward):
     A clip without parallax has no third dimension to look at. If its prompt commands the camera to travel, the score is
     exactly 0, so that a frozen camera does not avoid this reward. If the command is a pan or to stand still, or there
     is none, no parallax is expected, and the reward does not apply: a total leaves it out.
+
+    A clip that shows the same few frames again and again has as much parallax as these have, and is graded by it.
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.RECONSTRUCTION, Requirement.JUDGE})
+    columns: ClassVar[tuple[Column, ...]] = (Column("meta_view", blind_to=("repeated",)),)
 
     class Config(ComponentConfig):
         """Options of the `meta-view` reward."""

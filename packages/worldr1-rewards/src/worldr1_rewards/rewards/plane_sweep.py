@@ -130,6 +130,37 @@ def match_paths(frames: Tensor, candidates: Sequence[CameraTrajectory]) -> Tenso
     return torch.stack([to_psnr(sweep_error(normal, path)) for path in candidates], dim=1)
 
 
+@torch.no_grad()
+def rerender_correlation(frames: Tensor, trajectory: CameraTrajectory) -> Tensor:
+    """Correlation of the middle frame with the others, re-rendered along a path, without local mean and contrast.
+
+    Unlike an error, it is 0 for frames that have nothing to do with one another, however much the re-render blurs them.
+
+    Args:
+        frames: `(B, T, 3, H, W)` RGB in [0, 1].
+        trajectory: T poses with `scene_depth`.
+
+    Returns:
+        `(B,)` in [-1, 1], pooled over the judged frames; 0 where nothing is seen, or without texture.
+
+    Raises:
+        VideoError: The frames do not have this form.
+        TrajectoryError: The path does not fit.
+    """
+    normal = normalise_local_contrast(frames)
+    grid, inside = choose_planes(normal, trajectory)
+    middle = frames.shape[1] // 2
+    others = normal[:, other_frames(frames.shape[1])]
+    warped = functional.grid_sample(
+        others.flatten(0, 1), grid.flatten(0, 1), align_corners=False, padding_mode="border"
+    ).view_as(others)
+    reference, weight = normal[:, middle : middle + 1], inside[:, :, None].float()
+    product, own, other = (
+        (weight * part).sum((1, 2, 3, 4)) for part in (warped * reference, warped.square(), reference.square())
+    )
+    return product / (own * other).sqrt().clamp(min=1e-9)
+
+
 def normalise_local_contrast(
     frames: Tensor, *, horizontal_share: Tensor | None = None, box: BoxMean | None = None
 ) -> Tensor:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import Field
 
@@ -20,32 +20,24 @@ from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import ScoreUnavailable, UserError
 from worldr1_core.reward import Reward, RewardInputs, Score
 from worldr1_core.video_io import write_video
-from worldr1_rewards.evaluation.columns import Column
+from worldr1_rewards.evaluation.columns import STILLNESS, Column
+from worldr1_rewards.evaluation.vbench_dimensions import (
+    DIMENSIONS,
+    PAPER_DIMENSIONS,
+    STILLNESS_DIMENSIONS,
+    Dimension,
+    vbench_column,
+)
 from worldr1_rewards.rewards import vbench_process
 
-Dimension = Literal[
-    "subject_consistency",
-    "background_consistency",
-    "motion_smoothness",
-    "aesthetic_quality",
-    "imaging_quality",
-    "dynamic_degree",
-    "temporal_flickering",
-    "overall_consistency",
-]
-"""Dimensions of VBench that any video can be measured in."""
-DEFAULT_DIMENSIONS: tuple[Dimension, ...] = (
-    *("subject_consistency", "background_consistency", "motion_smoothness"),
-    *("aesthetic_quality", "imaging_quality"),
-)
-"""The paper's five."""
 LAST_LINES = 3
 """Lines of vbench's messages that a failure quotes."""
 
 
-def _column(dimension: str) -> Column:
+def _column(dimension: Dimension) -> Column:
     label = f"VBench {dimension.replace('_', ' ')}"
-    return Column(f"vbench_{dimension}", label, unit="%", scale=100, digits=2)
+    blind_to = STILLNESS if dimension in STILLNESS_DIMENSIONS else ()
+    return Column(vbench_column(dimension), label, unit="%", scale=100, digits=2, blind_to=blind_to)
 
 
 class VBenchPackageReward(Reward):
@@ -66,14 +58,14 @@ class VBenchPackageReward(Reward):
             description="Python of an environment in which vbench is installed; null for that of this process.",
         )
         dimensions: list[Dimension] = Field(
-            default_factory=lambda: list(DEFAULT_DIMENSIONS),
+            default_factory=lambda: list(PAPER_DIMENSIONS),
             min_length=1,
             description="Dimensions of VBench, as the package names them.",
         )
         timeout: float = Field(default=3600.0, gt=0, le=86400, description="Seconds for a clip.")
         crf: int = Field(default=4, ge=0, le=51, description="Quality of the MP4 file: 0 is the best.")
 
-    columns: tuple[Column, ...] = tuple(map(_column, get_args(Dimension)))
+    columns: tuple[Column, ...] = tuple(map(_column, DIMENSIONS))
     config: Config
 
     def __init__(self, config: ComponentConfig | None = None, *, device: str = "cpu", **options: Any) -> None:
@@ -90,7 +82,7 @@ class VBenchPackageReward(Reward):
         with tempfile.TemporaryDirectory(prefix="worldr1-vbench-") as folder:
             video = write_video(clip.video, Path(folder) / "video.mp4", crf=self.config.crf)
             found = self._run(video, clip.prompt, Path(folder) / "out")
-        details = {f"vbench_{name}": found[name] for name in self.config.dimensions}
+        details = {vbench_column(name): found[name] for name in self.config.dimensions}
         return Score(sum(details.values()) / len(details), details=details)
 
     def _run(self, video: Path, prompt: str, out: Path) -> dict[str, float]:
