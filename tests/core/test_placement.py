@@ -12,7 +12,7 @@ from core.fake_placement import Away
 from worldr1_core.compose import ScoringComponents, compose_scoring
 from worldr1_core.errors import ManifestError, PluginError, ScoreNotApplicable, ScoreUnavailable, UserError
 from worldr1_core.frame_scoring import check_gradients
-from worldr1_core.manifest import Manifest, parse_manifest
+from worldr1_core.manifest import ComponentSpec, Manifest, parse_manifest
 from worldr1_core.manifest_schema import manifest_schema
 from worldr1_core.reward import Score
 from worldr1_core.scoring import ScoringEngine
@@ -31,8 +31,9 @@ device: cpu
 
 @pytest.fixture
 def registry(make_registry):
-    Away.scorers = []
-    return make_registry({**COMPONENTS, "placement": {"away": "core.fake_placement:Away"}})
+    Away.scorers, Away.judges = [], []
+    places = {"away": "core.fake_placement:Away", "rewards-only": "core.fake_placement:RewardsOnly"}
+    return make_registry({**COMPONENTS, "placement": places})
 
 
 def compose(text: str, registry, **options) -> ScoringComponents:
@@ -150,9 +151,42 @@ def test_mistakes_in_a_placement_are_reported_with_their_line(registry):
     assert "m.yaml:8: rewards.2.placement: unknown key 'port'" in str(caught.value)
 
 
-def test_a_placement_belongs_to_rewards_and_reconstructors(registry):
-    with pytest.raises(ManifestError, match="judge: unknown key 'placement'"):
-        parse_manifest(MIXED.replace("judge: {name: grader}", f"judge: {{name: grader, {AWAY}}}"), registry)
+def test_a_backbone_has_no_placement(registry):
+    with pytest.raises(ManifestError, match="backbone: unknown key 'placement'"):
+        parse_manifest(f"{MIXED}backbone: {{name: tree/of ~life, {AWAY}}}\n", registry)
+
+
+JUDGE_AWAY = MIXED.replace("judge: {name: grader}", "judge: {name: grader, placement: {name: away, host: gpu}}")
+
+
+def test_a_judge_that_is_placed_is_made_ready_once_for_those_that_ask(registry):
+    asked_here = JUDGE_AWAY.replace(f"question: Why, {AWAY}", "question: Why")
+    components = compose(asked_here, registry)
+    (connected,) = Away.judges
+    assert (connected.part.judge.name, connected.part.seed, connected.host) == ("grader", 0, "gpu")
+    assert components.judge is connected
+    assert [spec.name for scorer in Away.scorers for spec in scorer.part.rewards] == ["scene"]
+    assert Away.scorers[0].part.reach_judge is None  # `scene` asks no judge
+
+
+def test_rewards_of_another_process_get_the_address_of_the_judge_when_they_need_it(registry):
+    components = compose(JUDGE_AWAY, registry)
+    part = Away.scorers[0].part
+    assert part.judge.model_dump() == {"name": "grader"}
+    assert (components.judge, Away.judges) == (None, [])
+    assert part.reach_judge() == part.reach_judge() == ComponentSpec(name="away", host="gpu")
+    assert len(Away.judges) == 1
+
+
+def test_a_judge_that_is_placed_is_not_made_ready_for_rewards_that_do_not_ask(registry):
+    components = compose(JUDGE_AWAY, registry, only=["sharpness"])
+    assert (components.judge, Away.judges) == (None, [])
+
+
+def test_a_place_without_room_for_judges_says_so(registry):
+    text = JUDGE_AWAY.replace("{name: away, host: gpu}", "{name: rewards-only}")
+    with pytest.raises(UserError, match=r"RewardsOnly has no place for a judge. Remove `placement` from `judge:`"):
+        compose(text.replace(f"question: Why, {AWAY}", "question: Why"), registry)
 
 
 def test_the_schema_describes_placements(registry):

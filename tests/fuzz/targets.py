@@ -20,7 +20,8 @@ from fuzz.mutations import damage, damage_document, dump
 from worldr1_core.camera import load_trajectory, save_trajectory
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
-from worldr1_core.errors import ManifestError, TrajectoryError, UserError, VideoError
+from worldr1_core.errors import ManifestError, ScoreUnavailable, TrajectoryError, UserError, VideoError
+from worldr1_core.judge import JudgeRequest, JudgeResult
 from worldr1_core.manifest import load_manifest
 from worldr1_core.placement import ScoredClip
 from worldr1_core.plugins import installed
@@ -29,6 +30,13 @@ from worldr1_core.video import Video
 from worldr1_core.video_io import read_video, write_video
 from worldr1_rewards.serving.answers import decode_answer, encode_answer
 from worldr1_rewards.serving.limits import MIB, Limits
+from worldr1_rewards.serving.questions import (
+    decode_grades,
+    decode_questions,
+    encode_grades,
+    encode_questions,
+    parse_questions,
+)
 from worldr1_rewards.serving.requests import decode_clips, encode_request, parse_request
 from worldr1_rewards.serving.wire_errors import RequestFailed
 
@@ -100,6 +108,32 @@ def request_target(folder: Path) -> Target:
     def read(body: bytes) -> object:
         view = memoryview(body)
         return decode_clips(view, parse_request(view, LIMITS))
+
+    return Target(_damaged_bodies(bodies), read, (RequestFailed,))
+
+
+def question_target(folder: Path) -> Target:
+    """Questions to a judge."""
+    questions = [JudgeRequest(torch.rand(2, 3, 4, 5), "Grade it."), JudgeRequest(torch.zeros(1, 3, 3, 3), "Which?")]
+    bodies = [b"".join(encode_questions(own)) for own in (questions[:1], questions)]
+
+    def read(body: bytes) -> object:
+        view = memoryview(body)
+        return decode_questions(view, parse_questions(view, LIMITS))
+
+    return Target(_damaged_bodies(bodies), read, (RequestFailed,))
+
+
+def grade_target(folder: Path) -> Target:
+    """Answers of a judge."""
+    results = [JudgeResult(0.5, 0.9), JudgeResult(0.1, None, "text"), ScoreUnavailable("no digit")]
+    bodies = [encode_grades(own) for own in (results, results[2:])]
+
+    def read(body: bytes) -> object:
+        found = decode_grades(memoryview(body), 3)
+        for result in found:  # never a grade in doubt
+            assert isinstance(result, ScoreUnavailable) or 0 <= result.score <= 1
+        return found
 
     return Target(_damaged_bodies(bodies), read, (RequestFailed,))
 
@@ -238,6 +272,8 @@ def video_target(folder: Path) -> Target:
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "request": request_target,
     "answer": answer_target,
+    "question": question_target,
+    "grade": grade_target,
     "manifest": manifest_target,
     "trajectory": trajectory_target,
     "video": video_target,

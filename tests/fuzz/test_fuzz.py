@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-CASES = {"request": 48_000, "answer": 25_000, "trajectory": 15_000, "manifest": 5_000, "video": 8_000}
+CASES = {
+    "request": 48_000,
+    "answer": 25_000,
+    "question": 10_000,
+    "grade": 10_000,
+    "trajectory": 15_000,
+    "manifest": 5_000,
+    "video": 8_000,
+}
 """Together more than 100,000, in a few minutes; `WORLDR1_FUZZ_SEED` chooses others."""
 
 

@@ -43,6 +43,7 @@ def test_a_server_is_reachable_and_has_a_version(server, doctor):
             "reachable": True,
             "version": server.service.versions.get("worldr1-rewards"),
             "rewards": ["contrast", "motion"],
+            "judge": None,
             "problem": None,
         }
     ]

@@ -33,7 +33,7 @@ def test_routes_answer_as_they_are_described(start_server, token):
     left_out = [positive_data_acceptance, not_a_server_error]
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     operations = [result.ok() for result in schema.get_all_operations()]
-    assert {operation.path for operation in operations} >= {"/v1/score", "/v1/composition", "/readyz"}
+    assert {operation.path for operation in operations} >= {"/v1/score", "/v1/grade", "/v1/composition", "/readyz"}
     for operation in operations:
 
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)

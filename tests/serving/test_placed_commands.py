@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from judges.tiny_vlm import build_vlm
 from worldr1_core.cli import cli
 from worldr1_core.testing import make_clip
 from worldr1_core.video_io import write_video
@@ -115,8 +117,15 @@ def other_place(request, tmp_path) -> Iterator[dict]:
     if request.param == "environment":
         yield {"name": "worker", "environment": {}}
         return
-    served = write(tmp_path / "served.yaml", {**SCORING, "rewards": all_rewards()})
-    command = [sys.executable, "-c", "from worldr1_core.cli import main; main()", "serve", str(served), "--port", "0"]
+    with serve(write(tmp_path / "served.yaml", {**SCORING, "rewards": all_rewards()})) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def serve(manifest: Path, *options: str) -> Iterator[dict]:
+    """Run `worldr1 serve`, and give the placement by which it is asked."""
+    program = [sys.executable, "-c", "from worldr1_core.cli import main; main()"]
+    command = [*program, "serve", str(manifest), "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             yield {"name": "endpoint", "url": server.stdout.readline().strip()}
@@ -180,6 +189,31 @@ def test_scores_of_other_processes_are_those_of_this_one_to_the_last_bit(tmp_pat
     arguments = ("score", folder / "push_in.safetensors", "--prompt", PROMPT, "--manifest")
     own, remote = (run(*arguments, path) for path in both(tmp_path, SCORING, other_place))
     assert remote["total"] > 0
+    assert without_clock(own) == without_clock(remote)
+
+
+@pytest.fixture
+def judged(tmp_path) -> dict:
+    """A manifest whose reward shows the reconstruction to a small judge."""
+    judge = {"name": "transformers", "model": str(build_vlm("qwen3-vl", tmp_path / "vlm")), "min_mass": 0.0}
+    return {**SCORING, "judge": judge, "rewards": [{"name": "meta-view"}, {"name": "trajectory"}]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("away", ["worker", "http"])
+@pytest.mark.parametrize("rewards", ["here", "in a worker"])
+def test_a_judge_of_another_process_gives_the_same_scores_to_the_last_bit(tmp_path, folder, judged, away, rewards):
+    served = write(tmp_path / "judged.yaml", judged)
+    with contextlib.ExitStack() as stack:
+        place = {"name": "worker"} if away == "worker" else stack.enter_context(serve(served, "--judge"))
+        manifest = json.loads(json.dumps(judged))
+        manifest["judge"]["placement"] = place
+        if rewards == "in a worker":
+            manifest["reconstructor"]["placement"] = {"name": "worker"}
+        remote_manifest = write(tmp_path / "remote.yaml", manifest)
+        arguments = ("score", folder / "push_in.safetensors", "--prompt", PROMPT, "--manifest")
+        own, remote = (run(*arguments, path) for path in (served, remote_manifest))
+    assert own["scores"]["meta-view"] > 0
     assert without_clock(own) == without_clock(remote)
 
 

@@ -113,7 +113,7 @@ def check_component(kind: str, name: str, loaded: Any, label: str) -> type[Compo
         "config",
         "device",
         *(("weight",) if kind in ("reward", "objective") else ()),
-        *(("placement",) if kind in ("reward", "reconstructor") else ()),
+        *(("placement",) if kind in ("reward", "reconstructor", "judge") else ()),
     } & config.model_fields.keys()
     if taken:
         raise PluginError(f"{label}: its Config must not have the fields {sorted(taken)}, which the manifest needs.")

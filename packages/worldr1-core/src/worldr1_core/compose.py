@@ -12,7 +12,7 @@ from worldr1_core.component import Component, load_component
 from worldr1_core.errors import ManifestError, PluginError, UserError, WorldR1Error, describe_exception, shorten
 from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest, RewardSpec
-from worldr1_core.placed_rewards import SharedParts, place_rewards
+from worldr1_core.placed_rewards import PlacedJudge, SharedParts, place_judge, place_rewards
 from worldr1_core.placement import Placement
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
@@ -144,7 +144,12 @@ def compose_scoring(
         device=device,
         registry=registry,
     )
-    placed = place_rewards(chosen, shared, lambda spec: build(spec, "placement", Placement, registry, device))
+
+    def connect(spec: ComponentSpec) -> Placement:
+        return build(spec, "placement", Placement, registry, device)
+
+    judge_elsewhere = place_judge(shared, connect)
+    placed = place_rewards(chosen, shared, judge_elsewhere, connect)
     rewards = [
         WeightedReward(c.name, c.weight, placed.get(c.name) or _build_reward(c, registry, device)) for c in chosen
     ]
@@ -154,7 +159,7 @@ def compose_scoring(
         reconstructor=_build_required(
             shared.reconstructor, Reconstructor, readers[Requirement.RECONSTRUCTION], registry, device
         ),
-        judge=_build_required(shared.judge, Judge, readers[Requirement.JUDGE], registry, device),
+        judge=_build_judge(shared.judge, judge_elsewhere, readers[Requirement.JUDGE], registry, device),
     )
 
 
@@ -163,6 +168,18 @@ def _build_reward(choice: RewardChoice, registry: Registry, device: str) -> Rewa
     if isinstance(source, RewardSpec):
         return build(source, "reward", Reward, registry, device)
     return source(device=device) if isinstance(source, type) else source
+
+
+def _build_judge(
+    source: ComponentSpec | str | Judge | None,
+    elsewhere: PlacedJudge | None,
+    readers: list[str],
+    registry: Registry,
+    device: str,
+) -> Judge | None:
+    if readers and elsewhere is not None:
+        return elsewhere.connected().judge
+    return _build_required(source, Judge, readers, registry, device)
 
 
 def _build_required(

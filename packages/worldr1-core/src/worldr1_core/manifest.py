@@ -70,7 +70,7 @@ class RewardSpec(PlacedSpec):
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="Factor in the total; 0 reports the score only.")
 
 
-PLACED = ("reward", "reconstructor")
+PLACED = ("reward", "reconstructor", "judge")
 """Kinds of components that can have a placement."""
 
 
@@ -97,7 +97,7 @@ class Manifest(BaseModel):
     noise: ComponentSpec | None = Field(None, description="Noise conditioner.")
     sampler: ComponentSpec | None = Field(None, description="Stochastic scheduler: the policy.")
     reconstructor: PlacedSpec | None = Field(None, description="Lifts a clip to cameras and a 3D scene.")
-    judge: ComponentSpec | None = Field(None, description="Vision-language model that grades images.")
+    judge: PlacedSpec | None = Field(None, description="Vision-language model that grades images.")
     rewards: list[RewardSpec] = Field(default_factory=list, description="Rewards; the total is their weighted sum.")
     prompts: dict[str, str] = Field(
         default_factory=dict,
@@ -118,8 +118,10 @@ class Manifest(BaseModel):
                 yield (*path, "placement"), "placement", spec.placement
 
     def _placed(self) -> Iterator[tuple[KeyPath, PlacedSpec]]:
-        if self.reconstructor is not None:
-            yield ("reconstructor",), self.reconstructor
+        for key in ("reconstructor", "judge"):
+            spec = getattr(self, key)
+            if spec is not None:
+                yield (key,), spec
         for index, reward in enumerate(self.rewards):
             yield ("rewards", index), reward
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from worldr1_core.component import load_component
 from worldr1_core.errors import ManifestError, UserError, shorten
 from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, PlacedSpec, RewardSpec
-from worldr1_core.placement import PlacedPart, PlacedReward, Placement
+from worldr1_core.placement import ConnectedJudge, JudgePart, PlacedPart, PlacedReward, Placement
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
 from worldr1_core.reward import Requirement, Reward
@@ -54,14 +55,61 @@ class SharedParts:
         )
 
 
+class PlacedJudge:
+    """The judge of a composition that runs elsewhere; it is made ready when it is first needed.
+
+    Args:
+        place: Its placement.
+        shared: What the rewards of the composition share.
+        connect: Creates a placement of its spec.
+    """
+
+    def __init__(
+        self, place: ComponentSpec, shared: SharedParts, connect: Callable[[ComponentSpec], Placement]
+    ) -> None:
+        self._place, self._shared, self._connect = place, shared, connect
+        self._lock = threading.Lock()
+        self._connected: ConnectedJudge | None = None
+
+    def connected(self) -> ConnectedJudge:
+        """Return the judge, ready to be asked.
+
+        Raises:
+            UserError: It cannot run there.
+        """
+        with self._lock:
+            if self._connected is None:
+                shared = self._shared
+                part = JudgePart(
+                    judge=shared.spec("judge"), seed=shared.seed, device=shared.device, registry=shared.registry
+                )
+                self._connected = self._connect(self._place).connect_judge(part)
+            return self._connected
+
+
+def place_judge(shared: SharedParts, connect: Callable[[ComponentSpec], Placement]) -> PlacedJudge | None:
+    """Return the judge of a composition if it runs elsewhere, and `None` otherwise.
+
+    Args:
+        shared: What the rewards of the composition share.
+        connect: Creates a placement of its spec.
+    """
+    place = shared.judge.placement if isinstance(shared.judge, PlacedSpec) else None
+    return None if place is None else PlacedJudge(place, shared, connect)
+
+
 def place_rewards(
-    choices: Sequence[RewardChoice], shared: SharedParts, connect: Callable[[ComponentSpec], Placement]
+    choices: Sequence[RewardChoice],
+    shared: SharedParts,
+    judge: PlacedJudge | None,
+    connect: Callable[[ComponentSpec], Placement],
 ) -> Mapping[str, PlacedReward]:
     """Make the rewards ready that run elsewhere.
 
     Args:
         choices: All rewards of the composition.
         shared: What they share.
+        judge: Judge that runs elsewhere, or `None`.
         connect: Creates a placement of its spec.
 
     Returns:
@@ -81,7 +129,7 @@ def place_rewards(
     if not groups:
         return {}
     with ThreadPoolExecutor(len(groups)) as pool:  # workers load their models at the same time
-        placed = list(pool.map(lambda group: _connect(group[0], group[1], shared, connect), groups.values()))
+        placed = list(pool.map(lambda group: _connect(group[0], group[1], shared, judge, connect), groups.values()))
     return {reward.name: reward for rewards in placed for reward in rewards}
 
 
@@ -118,6 +166,7 @@ def _connect(
     placement: ComponentSpec,
     rewards: Sequence[RewardSpec],
     shared: SharedParts,
+    judge: PlacedJudge | None,
     connect: Callable[[ComponentSpec], Placement],
 ) -> list[PlacedReward]:
     required = {spec.name: _requires(spec, shared.registry) for spec in rewards}
@@ -129,6 +178,7 @@ def _connect(
         seed=shared.seed,
         device=shared.device,
         registry=shared.registry,
+        reach_judge=None if judge is None or Requirement.JUDGE not in needs else lambda: judge.connected().address,
     )
     scorer = connect(placement).connect(part)
     return [

@@ -1,7 +1,8 @@
-"""The interface of placements: rewards that run elsewhere, in a worker process or behind an endpoint.
+"""The interface of placements: rewards and judges that run elsewhere, in a worker process or behind an endpoint.
 
-A manifest places rewards and the reconstructor. Rewards that read a reconstruction run where the reconstructor runs,
-so that neither depth nor renders leave that process; clips go there, scores come back.
+A manifest places rewards, the reconstructor and the judge. Rewards that read a reconstruction run where the
+reconstructor runs, so that neither depth nor renders leave that process; clips go there, scores come back. A judge that
+is placed has a process of its own, which all rewards ask, wherever they run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 
 if TYPE_CHECKING:
     from worldr1_core.clip import Clip
+    from worldr1_core.judge import Judge
     from worldr1_core.manifest import ComponentSpec, RewardSpec
     from worldr1_core.registry import Registry
 
@@ -50,6 +52,8 @@ class PlacedPart:
         rewards: Its rewards, with their options.
         reconstructor: Reconstructor that they read, or `None`.
         judge: Judge that they ask, or `None`.
+        reach_judge: Makes the judge ready in its own place, and returns the placement by which processes of this
+            machine reach it; `None` if the judge runs beside the rewards.
         seed: Seed of the manifest.
         device: Torch device of the composition, for placements that have no device of their own.
         registry: Where names are looked up.
@@ -61,6 +65,37 @@ class PlacedPart:
     seed: int
     device: str
     registry: Registry
+    reach_judge: Callable[[], ComponentSpec] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgePart:
+    """The judge of a composition, to run in a place of its own.
+
+    Attributes:
+        judge: The judge, with its options.
+        seed: Seed of the manifest.
+        device: Torch device of the composition, for placements that have no device of their own.
+        registry: Where names are looked up.
+    """
+
+    judge: ComponentSpec
+    seed: int
+    device: str
+    registry: Registry
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedJudge:
+    """A judge that runs elsewhere.
+
+    Attributes:
+        judge: Asks it.
+        address: Placement by which other processes of this machine reach it.
+    """
+
+    judge: Judge
+    address: ComponentSpec
 
 
 class RemoteScorer(abc.ABC):
@@ -85,7 +120,7 @@ class RemoteScorer(abc.ABC):
 
 
 class Placement(Component, abc.ABC):
-    """A place in which rewards run. Its options stand under `placement:` in the manifest."""
+    """A place in which rewards and judges run. Its options stand under `placement:` in the manifest."""
 
     @classmethod
     def resources(cls) -> list[dict[str, Any]]:
@@ -106,6 +141,14 @@ class Placement(Component, abc.ABC):
         Raises:
             UserError: They cannot run there.
         """
+
+    def connect_judge(self, part: JudgePart) -> ConnectedJudge:
+        """Make a judge ready in this place; returns when it can be asked.
+
+        Raises:
+            UserError: It cannot run there.
+        """
+        raise UserError(f"Placement {type(self).__name__} has no place for a judge. Remove `placement` from `judge:`.")
 
 
 class PlacedReward(Reward):

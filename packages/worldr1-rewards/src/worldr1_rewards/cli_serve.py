@@ -27,6 +27,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True, help="Port; 0 for a free one.")
 @click.option("--uds", type=_PATH, help="Unix socket to listen on, instead of --host and --port.")
 @click.option("--rewards", help="Comma-separated reward names, instead of all in the manifest.")
+@click.option("--judge", is_flag=True, help="Serve the judge of the manifest, and only the rewards of --rewards.")
+@click.option("--ask-judge", is_flag=True, help="Rewards ask the judge at its `placement`, instead of running it here.")
 @click.option(
     "--device", "devices", multiple=True, help="Device of a worker; repeat it for several.  [default: the manifest's]"
 )
@@ -116,6 +118,8 @@ def serve(
     port: int,
     uds: Path | None,
     rewards: str | None,
+    judge: bool,
+    ask_judge: bool,
     devices: tuple[str, ...],
     token_env: str | None,
     tls_cert: Path | None,
@@ -138,11 +142,13 @@ def serve(
     cpus_per_replica: float,
     gpus_per_replica: float | None,
 ) -> None:
-    """Serve the rewards of MANIFEST over HTTP.
+    """Serve the rewards of MANIFEST, or its judge, over HTTP.
 
     Prints the address once models are loaded. Every reward that is served runs here; placements in the manifest are
     ignored, so that one manifest serves and asks. SIGTERM finishes the requests that are under way.
     """
+    if judge and ask_judge:
+        raise click.UsageError("--judge serves the judge here, and --ask-judge leaves it elsewhere. Use one of them.")
     if engine == LOCAL:
         refuse(context, _RAY_OPTIONS, "needs --engine ray.")
     from worldr1_core.errors import require
@@ -159,6 +165,8 @@ def serve(
     settings = ServiceSettings(
         manifest=manifest,
         rewards=None if rewards is None else [name.strip() for name in rewards.split(",") if name.strip()],
+        judge=judge,
+        ask_judge=ask_judge,
         devices=devices or (None,),
         limits=Limits(
             body_bytes=max_body_mib * MIB,

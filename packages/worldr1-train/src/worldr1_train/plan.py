@@ -240,6 +240,7 @@ def describe_run(plan: TrainingPlan) -> dict[str, Any]:
         "device": True,
         "prompts": True,
         "reconstructor": placement,
+        "judge": placement,
         "rewards": {"__all__": placement},
     }
     manifest = plan.manifest.model_dump(mode="json", exclude=left_out)

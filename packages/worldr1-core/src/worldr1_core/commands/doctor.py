@@ -128,7 +128,7 @@ def _show(report: dict[str, Any]) -> None:
             ("Extras", extras, ("extra", "installed", "missing")),
             ("Plugins", kinds, ("kind", "names")),
             *((f"Placement {name}", rows, tuple(rows[0])) for name, rows in report["placements"].items()),
-            ("Endpoints", endpoints, ("url", "reachable", "version", "rewards")),
+            ("Endpoints", endpoints, ("url", "reachable", "version", "rewards", "judge")),
             ("Disks", report["disks"], ("use", "path", "free_gib")),
             ("Environment variables", values, ("variable", "value")),
         ]

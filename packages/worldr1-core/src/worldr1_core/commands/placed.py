@@ -1,4 +1,4 @@
-"""Places in which rewards run, as `worldr1 doctor` reports them."""
+"""Places in which rewards and judges run, as `worldr1 doctor` reports them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def examine_places(manifest: Path, registry: Registry) -> list[dict[str, Any]]:
     from worldr1_core.manifest import load_manifest
 
     document = load_manifest(manifest, registry)
-    specs = [spec for spec in (document.reconstructor, *document.rewards) if spec is not None]
+    specs = [spec for spec in (document.reconstructor, document.judge, *document.rewards) if spec is not None]
     rows: dict[str, dict[str, Any]] = {}
     for spec in specs:
         if spec.placement is None:

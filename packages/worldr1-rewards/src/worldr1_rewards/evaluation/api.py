@@ -284,7 +284,7 @@ def _settings(spec: MeasurerSpec) -> dict[str, Any]:
         "metrics": {name: options.get(name, {}) for name in spec.metrics},
         "reconstructor": spec.reconstructor
         or (None if manifest.reconstructor is None else manifest.reconstructor.model_dump(exclude={"placement"})),
-        "judge": None if manifest.judge is None else manifest.judge.model_dump(),
+        "judge": None if manifest.judge is None else manifest.judge.model_dump(exclude={"placement"}),
         "device": resolve_device(spec.device or manifest.device),
     }
     settings: dict[str, Any] = json.loads(json.dumps(dump))

@@ -71,7 +71,7 @@ def make_application(settings: ServiceSettings, token: str | None, scale: Scale,
     """
     scale.check()
     registry = installed().registry
-    choose_served(load_manifest(settings.manifest, registry), settings.rewards, registry)
+    choose_served(load_manifest(settings.manifest, registry), settings.rewards, registry, judge=settings.judge)
     ray = require_ray()
     from ray import serve
 
@@ -100,6 +100,8 @@ class ApplicationArgs(BaseModel):
 
     manifest: Path = Field(description="Manifest file, on the head node.")
     rewards: list[str] | None = Field(default=None, description="Rewards to serve; all of the manifest by default.")
+    judge: bool = Field(default=False, description="Serve the judge, and only the rewards of `rewards`.")
+    ask_judge: bool = Field(default=False, description="Rewards ask the judge at its `placement`.")
     token_env: str | None = Field(default=None, description="Environment variable with the token, on the head node.")
     devices: list[str | None] = Field(default=[None], min_length=1, description="Device of each worker of a replica.")
     min_replicas: int = Field(default=1, ge=1, description="Replicas that always run.")
@@ -135,6 +137,8 @@ def _build(args: ApplicationArgs) -> Any:
     settings = ServiceSettings(
         manifest=args.manifest,
         rewards=args.rewards,
+        judge=args.judge,
+        ask_judge=args.ask_judge,
         devices=tuple(args.devices),
         limits=Limits(body_bytes=args.max_body_mib * MIB),
         max_requests=args.max_requests,

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from worldr1_core import __version__
@@ -20,9 +21,17 @@ from worldr1_core.log import get_logger
 from worldr1_rewards.serving.body_file import BodyFile
 from worldr1_rewards.serving.composition import CompositionAnswer
 from worldr1_rewards.serving.jobs import Job, check_fingerprint
+from worldr1_rewards.serving.questions import parse_questions
 from worldr1_rewards.serving.request_context import continued, read_context
 from worldr1_rewards.serving.requests import parse_request
-from worldr1_rewards.serving.schema import MEDIA_TYPE, ErrorAnswer, ScoreAnswer, ScoreRequest
+from worldr1_rewards.serving.schema import (
+    MEDIA_TYPE,
+    ErrorAnswer,
+    GradeAnswer,
+    GradeRequest,
+    ScoreAnswer,
+    ScoreRequest,
+)
 from worldr1_rewards.serving.service import ScoringService
 from worldr1_rewards.serving.wire_errors import STATUS, ErrorCode, RequestFailed, too_large
 
@@ -31,6 +40,7 @@ log = get_logger(__name__)
 MAX_SECONDS = 86400.0
 _DRAINED_BYTES = 2**23
 """Bytes of a refused body that are read, so that the client is not cut off before it reads why."""
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _bearer = HTTPBearer(auto_error=False, description="Token of the server, if it was started with one.")
 
@@ -76,6 +86,7 @@ def make_app(service: ScoringService, token: str | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     _add_state_routes(app, service, _authorisation(token))
     _add_score_route(app, service, _authorisation(token))
+    _add_grade_route(app, service, _authorisation(token))
     return app
 
 
@@ -115,7 +126,7 @@ def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: list
 
     @app.get(
         "/v1/composition",
-        summary="Rewards that are served, with their options.",
+        summary="Rewards that are served, with their options, and the judge.",
         dependencies=authorisation,
         responses={503: {"model": ErrorAnswer}},
     )
@@ -127,34 +138,101 @@ def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: list
 
 
 def _add_score_route(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:
-    body = {"schema": {"type": "string", "format": "binary"}}
-    failures = sorted({status for code, status in STATUS.items() if code is not ErrorCode.UNAUTHORISED})
-
     @app.post(
         "/v1/score",
         summary="Score clips.",
-        description="The body is a safetensors file whose metadata entry `worldr1` holds a `ScoreRequest` as JSON; the "
-        "answer holds a `ScoreAnswer` in the same way.",
+        description=_description(ScoreRequest, ScoreAnswer),
         dependencies=authorisation,
         response_class=Response,
-        responses={
-            200: {"content": {MEDIA_TYPE: body}, "description": "Scores."},
-            **{status: {"model": ErrorAnswer} for status in failures},
-        },
-        openapi_extra={
-            "requestBody": {"required": True, "content": {MEDIA_TYPE: body}},
-            "x-worldr1-request": ScoreRequest.model_json_schema(),
-            "x-worldr1-answer": ScoreAnswer.model_json_schema(),
-        },
+        responses=_responses("Scores."),
+        openapi_extra=_bodies(ScoreRequest, ScoreAnswer),
     )
     async def score(request: Request, x_request_id: RequestId, x_timeout_seconds: Timeout = 600.0) -> Response:
+        def read(body: memoryview) -> ScoreRequest:
+            found = parse_request(body, service.settings.limits).request
+            _check_composition(service, found)
+            return found
+
         with continued("serve", [read_context(request.headers, x_request_id)]) as context:
-            exchange = _Exchange(service, request, x_request_id, x_timeout_seconds, context)
+            exchange = _Exchange(service, request, x_request_id, x_timeout_seconds, context, read)
             return await exchange.answer()
 
 
+def _add_grade_route(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:
+    @app.post(
+        "/v1/grade",
+        summary="Ask the judge, if the server serves it.",
+        description=_description(GradeRequest, GradeAnswer),
+        dependencies=authorisation,
+        response_class=Response,
+        responses=_responses("Grades."),
+        openapi_extra=_bodies(GradeRequest, GradeAnswer),
+    )
+    async def grade(request: Request, x_request_id: RequestId, x_timeout_seconds: Timeout = 600.0) -> Response:
+        def read(body: memoryview) -> GradeRequest:
+            found = parse_questions(body, service.settings.limits).request
+            _check_composition(service, found)
+            return found
+
+        with continued("serve", [read_context(request.headers, x_request_id)]) as context:
+            exchange = _Exchange(service, request, x_request_id, x_timeout_seconds, context, read)
+            return await exchange.answer()
+
+
+def _description(request: type[BaseModel], answer: type[BaseModel]) -> str:
+    return (
+        f"The body is a safetensors file whose metadata entry `worldr1` holds a `{request.__name__}` as JSON; the "
+        f"answer holds a `{answer.__name__}` in the same way."
+    )
+
+
+def _responses(description: str) -> dict[int | str, dict[str, Any]]:
+    failures = sorted({status for code, status in STATUS.items() if code is not ErrorCode.UNAUTHORISED})
+    return {
+        200: {"content": {MEDIA_TYPE: _BINARY}, "description": description},
+        **{status: {"model": ErrorAnswer} for status in failures},
+    }
+
+
+def _bodies(request: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "requestBody": {"required": True, "content": {MEDIA_TYPE: _BINARY}},
+        "x-worldr1-request": request.model_json_schema(),
+        "x-worldr1-answer": answer.model_json_schema(),
+    }
+
+
+def _check_composition(service: ScoringService, request: ScoreRequest | GradeRequest) -> None:
+    served = service.composition
+    if served is None:
+        raise RequestFailed(ErrorCode.UNAVAILABLE, "No worker is ready.", retry_after=1)
+    if request.composition not in ("", served.digest):
+        raise RequestFailed(
+            ErrorCode.OTHER_COMPOSITION,
+            f"The request expects the composition {request.composition!r}, this server has {served.digest!r}.",
+        )
+    if isinstance(request, GradeRequest):
+        if not served.grades:
+            raise RequestFailed(
+                ErrorCode.NOT_USABLE, "This server does not serve its judge. Start it with `worldr1 serve --judge`."
+            )
+    elif unknown := sorted(set(request.rewards) - served.rewards.keys()):
+        raise RequestFailed(
+            ErrorCode.NOT_USABLE, f"This server has no rewards {unknown}. It serves {sorted(served.rewards)}."
+        )
+
+
 class _Exchange:
-    """One request to `/v1/score`."""
+    """One request to `/v1/score` or `/v1/grade`.
+
+    Args:
+        service: Service that answers it.
+        request: The request.
+        request_id: Its id.
+        seconds: Time for which somebody waits.
+        context: Ids of log lines and the span.
+        read: Checks the body and returns its description.
+    """
 
     def __init__(
         self,
@@ -163,8 +241,10 @@ class _Exchange:
         request_id: str,
         seconds: float,
         context: Mapping[str, str],
+        read: Callable[[memoryview], ScoreRequest | GradeRequest],
     ) -> None:
         self._service, self._request, self._id, self._context = service, request, request_id, context
+        self._read = read
         self._deadline = time.monotonic() + seconds
 
     async def answer(self) -> Response:
@@ -242,26 +322,11 @@ class _Exchange:
             return known
         if not body.num_bytes:
             raise RequestFailed(ErrorCode.MALFORMED, "The body is empty.")
-        request = parse_request(body.map(), service.settings.limits).request
-        self._check_composition(request)
+        request = self._read(body.map())
         answer: asyncio.Future[bytes | RequestFailed] = asyncio.get_running_loop().create_future()
         job = Job(self._id, fingerprint, body, request, self._deadline, answer, context=self._context)
         service.submit(job)
         return job
-
-    def _check_composition(self, request: ScoreRequest) -> None:
-        served = self._service.composition
-        if served is None:
-            raise RequestFailed(ErrorCode.UNAVAILABLE, "No worker is ready.", retry_after=1)
-        if request.composition not in ("", served.digest):
-            raise RequestFailed(
-                ErrorCode.OTHER_COMPOSITION,
-                f"The request expects the composition {request.composition!r}, this server has {served.digest!r}.",
-            )
-        if unknown := sorted(set(request.rewards) - served.rewards.keys()):
-            raise RequestFailed(
-                ErrorCode.NOT_USABLE, f"This server has no rewards {unknown}. It serves {sorted(served.rewards)}."
-            )
 
     async def _wait(self, job: Job) -> bytes:
         """Wait for the answer; stop as soon as the client is gone."""

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from worldr1_core.background_loop import run_async
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError, describe_exception
+from worldr1_core.judge import JudgeRequest, JudgeResult
 from worldr1_core.log import get_logger
 from worldr1_core.placement import ScoredClip
 from worldr1_core.tracing import span
@@ -29,6 +30,7 @@ from worldr1_rewards.serving.answers import decode_answer
 from worldr1_rewards.serving.composition import CompositionAnswer
 from worldr1_rewards.serving.endpoints import Endpoint, EndpointChoice
 from worldr1_rewards.serving.http_exchange import HttpEndpoint, ServerSilent
+from worldr1_rewards.serving.questions import decode_grades, encode_questions
 from worldr1_rewards.serving.request_context import context_headers
 from worldr1_rewards.serving.requests import encode_request
 from worldr1_rewards.serving.wire_errors import REPEATABLE, ErrorCode, RequestFailed, malformed
@@ -113,16 +115,36 @@ class ScoringClient:
             UserError: A clip cannot be sent.
         """
         parts = encode_request(clips, rewards, composition=composition, with_reference=with_reference)
-        request_id = uuid.uuid4().hex
+        answer = self._post("/v1/score", parts, rewards=rewards, samples=[clip.name for clip in clips])
+        return decode_answer(memoryview(answer), rewards, len(clips))
 
-        with span("request", request_id=request_id, rewards=rewards, samples=[clip.name for clip in clips]):
+    def grade(self, questions: Sequence[JudgeRequest], *, composition: str = "") -> list[JudgeResult | Exception]:
+        """Ask the judge.
+
+        Args:
+            questions: At least one.
+            composition: Digest that the server must have; empty for any.
+
+        Returns:
+            One entry per question, as from `Judge.grade`.
+
+        Raises:
+            RequestFailed: There are no grades; the message says why.
+            UserError: A question cannot be sent.
+        """
+        answer = self._post("/v1/grade", encode_questions(questions, composition=composition), questions=len(questions))
+        return decode_grades(memoryview(answer), len(questions))
+
+    def _post(self, path: str, parts: Sequence[memoryview], **attributes: Any) -> bytes:
+        """Send a request until there is an answer or no hope of one; its span has the attributes."""
+        request_id = uuid.uuid4().hex
+        with span("request", request_id=request_id, **attributes):
             context = context_headers()  # here: the loop runs in a thread without this span
 
             async def ask(endpoint: Endpoint, remaining: float) -> bytes:
-                return await self._connection(endpoint).score(parts, request_id, remaining, context)
+                return await self._connection(endpoint).post(path, parts, request_id, remaining, context)
 
-            answer = run_async(self._persist(ask, self.settings.timeout, self.settings.patience))
-        return decode_answer(memoryview(answer), rewards, len(clips))
+            return run_async(self._persist(ask, self.settings.timeout, self.settings.patience))
 
     def close(self) -> None:
         """Close all connections."""

@@ -31,7 +31,8 @@ class Composition(BaseModel):
         rewards: Reward name -> its options.
         reads: Reward name -> inputs that it requires.
         reconstructor: Reconstructor, if a reward reads a reconstruction.
-        judge: Judge, if a reward asks one.
+        judge: Judge, if a reward asks one, or the judge itself is served.
+        grades: Whether the judge itself is served.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Composition(BaseModel):
     reads: dict[str, list[str]]
     reconstructor: ComponentOptions | None = None
     judge: ComponentOptions | None = None
+    grades: bool = False
 
     @property
     def digest(self) -> str:
@@ -50,6 +52,8 @@ class Composition(BaseModel):
     def differences(self, served: Composition) -> list[str]:
         """What a server has otherwise than this composition needs it, one sentence each; empty if nothing."""
         found = []
+        if self.grades and not served.grades:
+            found.append("it does not serve its judge, which `worldr1 serve --judge` does")
         for name, options in self.rewards.items():
             if name not in served.rewards:
                 found.append(f"it does not serve the reward {name!r}, only {sorted(served.rewards)}")
@@ -81,15 +85,21 @@ class CompositionAnswer(BaseModel):
 
 
 def describe_composition(
-    rewards: Sequence[RewardSpec], reconstructor: ComponentSpec | None, judge: ComponentSpec | None, registry: Registry
+    rewards: Sequence[RewardSpec],
+    reconstructor: ComponentSpec | None,
+    judge: ComponentSpec | None,
+    registry: Registry,
+    *,
+    with_judge: bool = False,
 ) -> Composition:
     """Describe rewards and what they read.
 
     Args:
         rewards: The rewards.
         reconstructor: Reconstructor of the manifest; left out if no reward reads it.
-        judge: Judge of the manifest; left out if no reward asks it.
+        judge: Judge of the manifest; left out if no reward asks it, unless `with_judge`.
         registry: Where names are looked up.
+        with_judge: The judge itself is served.
 
     Raises:
         UserError: A component cannot be loaded.
@@ -102,11 +112,12 @@ def describe_composition(
     needed = {part for parts in reads.values() for part in parts}
     parts = {
         "reconstructor": reconstructor if Requirement.RECONSTRUCTION in needed else None,
-        "judge": judge if Requirement.JUDGE in needed else None,
+        "judge": judge if with_judge or Requirement.JUDGE in needed else None,
     }
     return Composition(
         rewards={spec.name: _options(spec, "reward", registry) for spec in rewards},
         reads=reads,
+        grades=with_judge,
         **{
             kind: None if spec is None else ComponentOptions(name=spec.name, options=_options(spec, kind, registry))
             for kind, spec in parts.items()

@@ -19,9 +19,17 @@ def check_endpoint(url: str, token_env: str | None, ca_file: str | None) -> dict
         ca_file: Certificates that are trusted, or `None` for the usual ones.
 
     Returns:
-        `url`, `reachable`, `version` of worldr1-rewards there, the `rewards` it has, and its `problem` or `None`.
+        `url`, `reachable`, `version` of worldr1-rewards there, the `rewards` it has, the `judge` that it serves or
+        `None`, and its `problem` or `None`.
     """
-    row: dict[str, Any] = {"url": url, "reachable": False, "version": None, "rewards": [], "problem": None}
+    row: dict[str, Any] = {
+        "url": url,
+        "reachable": False,
+        "version": None,
+        "rewards": [],
+        "judge": None,
+        "problem": None,
+    }
     client = None
     try:
         token = None if token_env is None else read_token(token_env, "token_env")
@@ -35,4 +43,6 @@ def check_endpoint(url: str, token_env: str | None, ca_file: str | None) -> dict
         if client is not None:
             client.close()
     version = served.versions.get("worldr1-rewards")
-    return {**row, "reachable": True, "version": version, "rewards": sorted(served.composition.rewards)}
+    own = served.composition
+    judge = own.judge.name if own.grades and own.judge is not None else None
+    return {**row, "reachable": True, "version": version, "rewards": sorted(own.rewards), "judge": judge}

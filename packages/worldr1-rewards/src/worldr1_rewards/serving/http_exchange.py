@@ -59,12 +59,18 @@ class HttpEndpoint:
             raise failure_of(response.status_code, response.content, response.headers.get("Retry-After"))
         return response
 
-    async def score(
-        self, parts: Sequence[memoryview], request_id: str, seconds: float, context: Mapping[str, str] | None = None
+    async def post(
+        self,
+        path: str,
+        parts: Sequence[memoryview],
+        request_id: str,
+        seconds: float,
+        context: Mapping[str, str] | None = None,
     ) -> bytes:
         """Send a request and wait for its answer.
 
         Args:
+            path: Route.
             parts: Parts of the body.
             request_id: Its id.
             seconds: Time after which nobody waits any more.
@@ -78,7 +84,7 @@ class HttpEndpoint:
             ServerSilent: The server does not say any more that it is alive.
             httpx.TransportError: The connection failed.
         """
-        exchange = asyncio.create_task(self._post(parts, request_id, seconds, context or {}))
+        exchange = asyncio.create_task(self._post(path, parts, request_id, seconds, context or {}))
         watch = asyncio.create_task(self._watch())
         try:
             await asyncio.wait({exchange, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +101,7 @@ class HttpEndpoint:
         await self._client.aclose()
 
     async def _post(
-        self, parts: Sequence[memoryview], request_id: str, seconds: float, context: Mapping[str, str]
+        self, path: str, parts: Sequence[memoryview], request_id: str, seconds: float, context: Mapping[str, str]
     ) -> bytes:
         async def body() -> AsyncIterator[bytes]:
             for part in parts:
@@ -109,7 +115,7 @@ class HttpEndpoint:
             "X-Timeout-Seconds": f"{seconds:.3f}",
             **context,
         }
-        async with self._client.stream("POST", "/v1/score", content=body(), headers=headers) as response:
+        async with self._client.stream("POST", path, content=body(), headers=headers) as response:
             declared = response.headers.get("Content-Length", "0")
             if not declared.isdecimal() or int(declared) > _MAX_ANSWER_BYTES:
                 raise malformed(f"The answer declares {declared!r} bytes.")

@@ -19,7 +19,7 @@ class JobQueue:
     Args:
         max_requests: Requests that are admitted at once, those being received and scored included.
         max_bytes: Sum of the sizes of their bodies.
-        max_batch_clips: Clips that are scored together, unless one request has more.
+        max_batch_clips: Clips, or questions, that are scored together, unless one request has more.
         is_alone: Whether a request must be scored alone.
         drop: Called with a request whose deadline passed while it waited.
     """
@@ -78,7 +78,7 @@ class JobQueue:
         self.seconds_per_request += 0.2 * (seconds - self.seconds_per_request)
 
     async def next_batch(self) -> list[Job]:
-        """Wait for requests, and take those that can be scored together: at least one, all for the same rewards."""
+        """Wait for requests, and take those that can be scored together: at least one, all of one group."""
         while True:
             if batch := self._take():
                 return batch
@@ -94,12 +94,12 @@ class JobQueue:
                 self._waiting.popleft()
                 self._drop(job)
                 continue
-            count = len(job.request.clips)
+            count = job.request.size
             alone = self._is_alone(job)
             if batch and (
                 alone
                 or num_clips + count > self._max_batch_clips
-                or job.request.rewards != batch[0].request.rewards
+                or job.request.group != batch[0].request.group
                 or self._is_alone(batch[0])
             ):
                 break

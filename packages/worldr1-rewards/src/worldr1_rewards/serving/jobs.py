@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worldr1_rewards.serving.body_file import BodyFile
-from worldr1_rewards.serving.schema import ScoreRequest
+from worldr1_rewards.serving.schema import GradeRequest, ScoreRequest
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
 
 _MAX_LOSSES = 3
@@ -35,7 +35,7 @@ class Job:
     id: str
     fingerprint: tuple[int, int]
     body: BodyFile
-    request: ScoreRequest
+    request: ScoreRequest | GradeRequest
     deadline: float
     answer: asyncio.Future[bytes | RequestFailed]
     num_waiting: int = 0

@@ -14,7 +14,7 @@ class ServerMetrics:
         own = self._registry = CollectorRegistry()
         self.requests = Counter("worldr1_requests", "Requests by the code of their answer.", ["code"], registry=own)
         self.clips = Counter("worldr1_clips", "Clips scored.", registry=own)
-        self.missing = Counter("worldr1_missing_scores", "Scores that are missing.", ["reward"], registry=own)
+        self.questions = Counter("worldr1_questions", "Questions that the judge was asked.", registry=own)
         self.bytes = Counter("worldr1_received_bytes", "Bytes of bodies received.", registry=own)
         self.repeated = Counter("worldr1_repeated_requests", "Requests answered without scoring again.", registry=own)
         self.restarts = Counter("worldr1_worker_losses", "Workers that died or were killed.", registry=own)
@@ -22,7 +22,10 @@ class ServerMetrics:
         self.under_way = Gauge("worldr1_admitted_requests", "Requests received, queued or scored.", registry=own)
         self.workers = Gauge("worldr1_ready_workers", "Workers that can score.", registry=own)
         self.batch = Histogram(
-            "worldr1_batch_clips", "Clips scored together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=own
+            "worldr1_batch_clips",
+            "Clips or questions taken together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=own,
         )
         self.seconds = Histogram(
             "worldr1_request_seconds",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import UserError, require
-from worldr1_core.placement import PlacedPart, Placement, RemoteScorer
+from worldr1_core.manifest import ComponentSpec
+from worldr1_core.placement import ConnectedJudge, JudgePart, PlacedPart, Placement, RemoteScorer
 from worldr1_rewards.serving.environments import EnvironmentOptions, made_environments
 from worldr1_rewards.serving.tokens import read_token
+
+if TYPE_CHECKING:
+    from worldr1_rewards.serving.client import ScoringClient
 
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 
@@ -28,7 +32,8 @@ class EndpointPlacement(Placement):
         """Options of the placement `endpoint`."""
 
         url: Url | Annotated[list[Url], Field(min_length=1, max_length=1000)] = Field(
-            description="Root of the server, `http://…` or `https://…`, or a list of servers of the same manifest."
+            description="Root of the server, `http://…`, `https://…` or `unix:/…`, or a list of servers of the same "
+            "manifest."
         )
         token_env: str | None = Field(
             default=None, description="Name of the environment variable that holds the server's token; null for none."
@@ -49,7 +54,7 @@ class EndpointPlacement(Placement):
     config: Config
 
     def examine(self) -> list[dict[str, Any]]:
-        """Rows with `url`, `reachable`, `version`, `rewards` and `problem`; see `Placement.examine`."""
+        """Rows with `url`, `reachable`, `version`, `rewards`, `judge` and `problem`; see `Placement.examine`."""
         require("httpx", extra="worldr1-rewards[serve]")
         from worldr1_rewards.serving.endpoint_check import check_endpoint
 
@@ -63,9 +68,28 @@ class EndpointPlacement(Placement):
             UserError: The address or the token cannot be used, or the server has other rewards.
             WorldR1Error: No server answers.
         """
+        client, where = self._client()
+        from worldr1_rewards.serving.served_rewards import ServedRewards
+
+        return ServedRewards(client, part, where)
+
+    def connect_judge(self, part: JudgePart) -> ConnectedJudge:
+        """See `Placement.connect_judge`.
+
+        Raises:
+            UserError: The address or the token cannot be used, or the server has another judge.
+            WorldR1Error: No server answers.
+        """
+        client, where = self._client()
+        from worldr1_rewards.serving.served_rewards import ServedJudge
+
+        address = ComponentSpec(name="endpoint", **self.config.model_dump(mode="json"))
+        return ConnectedJudge(ServedJudge(client, part, where), address)
+
+    def _client(self) -> tuple[ScoringClient, str]:
+        """A client of the servers, and how messages call them."""
         require("httpx", extra="worldr1-rewards[serve]")
         from worldr1_rewards.serving.client import ClientSettings, ScoringClient
-        from worldr1_rewards.serving.served_rewards import ServedRewards
 
         config = self.config
         urls = [config.url] if isinstance(config.url, str) else config.url
@@ -78,7 +102,7 @@ class EndpointPlacement(Placement):
             timeout=config.timeout,
             patience=config.patience,
         )
-        return ServedRewards(ScoringClient(settings), part, f"The server at {', '.join(urls)}")
+        return ScoringClient(settings), f"The server at {', '.join(urls)}"
 
 
 class WorkerPlacement(Placement):
@@ -120,18 +144,35 @@ class WorkerPlacement(Placement):
             UserError: The environment cannot be made, or the rewards cannot run in it.
             WorldR1Error: The worker could not be started.
         """
-        for module in ("httpx", "fastapi", "uvicorn", "prometheus_client"):
-            if module == "httpx" or self.config.environment is None:
-                require(module, extra="worldr1-rewards[serve]")
+        self._require_extra()
         from worldr1_rewards.serving.local_worker import LocalWorker
 
         return LocalWorker(self.config, part)
 
+    def connect_judge(self, part: JudgePart) -> ConnectedJudge:
+        """See `Placement.connect_judge`.
+
+        Raises:
+            UserError: The environment cannot be made, or the judge cannot run in it.
+            WorldR1Error: The worker could not be started.
+        """
+        self._require_extra()
+        from worldr1_rewards.serving.local_worker import connect_local_judge
+
+        return connect_local_judge(self.config, part)
+
+    def _require_extra(self) -> None:
+        for module in ("httpx", "fastapi", "uvicorn", "prometheus_client"):
+            if module == "httpx" or self.config.environment is None:
+                require(module, extra="worldr1-rewards[serve]")
+
 
 def _check_url(url: str) -> None:
     parts = urlsplit(url)
+    if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
+        return
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise UserError(
-            f"The url of an endpoint is http://HOST:PORT or https://HOST:PORT, received {url!r}. A token belongs in an "
-            "environment variable that token_env names."
+            f"The url of an endpoint is http://HOST:PORT, https://HOST:PORT or unix:/PATH, received {url!r}. A token "
+            "belongs in an environment variable that token_env names."
         )

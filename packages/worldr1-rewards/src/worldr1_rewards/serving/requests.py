@@ -6,7 +6,7 @@ Tensors of clip `i`: `clips.i.frames` `(T, 3, H, W)` uint8 or float32; `clips.i.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,9 +49,7 @@ def parse_request(body: memoryview, limits: Limits) -> ParsedRequest:
     Raises:
         RequestFailed: The body is malformed, or above a limit.
     """
-    if len(body) > limits.body_bytes:
-        raise too_large("Bytes of the body", len(body), limits.body_bytes)
-    header = read_header(body, limits.header_bytes)
+    header = check_body(body, limits)
     request = read_document(ScoreRequest, header.metadata)
     if len(request.clips) > limits.clips:
         raise too_large("Clips of the request", len(request.clips), limits.clips)
@@ -60,17 +58,25 @@ def parse_request(body: memoryview, limits: Limits) -> ParsedRequest:
     for index, clip in enumerate(request.clips):
         for name, is_video in clip_tensors(index, clip):
             expected.add(name)
-            info = _tensor(header.tensors, name)
+            info = find_tensor(header.tensors, name)
             if is_video:
-                decoded += _check_video(name, info, limits)
+                decoded += check_video(name, info, limits)
         _check_geometry(index, clip, header.tensors)
-    if expected != header.tensors.keys():
-        raise malformed(
-            f"The body has tensors that nothing describes: {shorten(sorted(header.tensors.keys() - expected))}."
-        )
+    check_tensor_names(header.tensors, expected)
     if decoded > limits.decoded_bytes:
         raise too_large("Bytes of the decoded frames", decoded, limits.decoded_bytes)
     return ParsedRequest(request, header)
+
+
+def check_body(body: memoryview, limits: Limits) -> TensorFileHeader:
+    """Check the size of a body and read its header.
+
+    Raises:
+        RequestFailed: It is no safetensors file, or above a limit.
+    """
+    if len(body) > limits.body_bytes:
+        raise too_large("Bytes of the body", len(body), limits.body_bytes)
+    return read_header(body, limits.header_bytes)
 
 
 def read_document(model: type[M], metadata: Mapping[str, str]) -> M:
@@ -105,14 +111,33 @@ def clip_tensors(index: int, clip: ClipPart) -> Iterator[tuple[str, bool]]:
         yield f"clips.{index}.intrinsics", False
 
 
-def _tensor(tensors: Mapping[str, TensorInfo], name: str) -> TensorInfo:
+def find_tensor(tensors: Mapping[str, TensorInfo], name: str) -> TensorInfo:
+    """Return the place of a tensor.
+
+    Raises:
+        RequestFailed: It is missing.
+    """
     if name not in tensors:
         raise malformed(f"The body lacks the tensor {name!r}.")
     return tensors[name]
 
 
-def _check_video(name: str, info: TensorInfo, limits: Limits) -> int:
-    """Check one video, and return the bytes of its decoded frames."""
+def check_tensor_names(tensors: Mapping[str, TensorInfo], expected: Set[str]) -> None:
+    """Refuse tensors that the description of a body does not name.
+
+    Raises:
+        RequestFailed: There are such tensors.
+    """
+    if extra := sorted(tensors.keys() - expected):
+        raise malformed(f"The body has tensors that nothing describes: {shorten(extra)}.")
+
+
+def check_video(name: str, info: TensorInfo, limits: Limits) -> int:
+    """Check one video, or the images of one question, and return the bytes of its decoded frames.
+
+    Raises:
+        RequestFailed: It has another type or shape, or is above a limit.
+    """
     shape = info.shape
     if info.dtype not in VIDEO_TYPES or len(shape) != 4 or shape[1] != 3 or min(shape) == 0:
         raise malformed(f"{name} must be uint8 or float32 (T, 3, H, W), received {info.dtype} {shape}.")

@@ -76,6 +76,67 @@ class ScoreRequest(_Part):
     )
     clips: list[ClipPart] = Field(min_length=1)
 
+    @property
+    def size(self) -> int:
+        """Number of clips."""
+        return len(self.clips)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Requests with the same rewards can be scored together."""
+        return ("score", *self.rewards)
+
+
+class QuestionPart(_Part):
+    """One question to the judge beside its images."""
+
+    text: str = Field(max_length=65536, description="The instruction, which asks for a single digit.")
+
+
+class GradeRequest(_Part):
+    """Description of the tensors of a request to the judge."""
+
+    version: Literal[1] = VERSION
+    composition: str = Field(
+        max_length=128, description="Digest of the composition that the client expects; empty for any."
+    )
+    questions: list[QuestionPart] = Field(min_length=1)
+
+    @property
+    def size(self) -> int:
+        """Number of questions."""
+        return len(self.questions)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """All requests to the judge can be graded together."""
+        return ("grade",)
+
+
+class GradePart(_Part):
+    """Grade of one question: a number, or null with its reason."""
+
+    score: float | None = Field(ge=0, le=1, allow_inf_nan=False, description="Grade; null if there is none.")
+    mass: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="Probability of a digit; null if it is not known."
+    )
+    source: str = Field(default="", max_length=64, description="Where the grade comes from: `logprobs` or `text`.")
+    reason: str | None = Field(default=None, description="Why there is no grade.")
+    applicable: bool = Field(default=True, description="False if the question makes no sense for this clip.")
+
+    @model_validator(mode="after")
+    def _number_or_reason(self) -> Self:
+        if (self.score is None) == (self.reason is None):
+            raise ValueError("a grade is either a number, or null with a reason")
+        return self
+
+
+class GradeAnswer(_Part):
+    """Grades of a request to the judge, in its order."""
+
+    version: Literal[1] = VERSION
+    grades: list[GradePart] = Field(min_length=1)
+
 
 class ScorePart(_Part):
     """Score of one reward for one clip: a number, or null with its reason."""

@@ -17,6 +17,7 @@ from worldr1_rewards.serving.job_queue import JobQueue
 from worldr1_rewards.serving.jobs import AnswerMemory, Job
 from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.metrics import ServerMetrics
+from worldr1_rewards.serving.schema import ScoreRequest
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
 from worldr1_rewards.serving.worker_process import WorkerLost, WorkerProcess, describe_status
 
@@ -33,7 +34,9 @@ class ServiceSettings:
 
     Attributes:
         manifest: Manifest file.
-        rewards: Rewards to serve; `None` for all of the manifest.
+        rewards: Rewards to serve; `None` for all of the manifest, or for none with `judge`.
+        judge: Serve the judge of the manifest.
+        ask_judge: Rewards ask the judge where the manifest places it, instead of in the worker.
         devices: Device of each worker; `None` is the device of the manifest.
         limits: Largest request.
         max_requests: Requests that are admitted at once.
@@ -46,6 +49,8 @@ class ServiceSettings:
 
     manifest: Path
     rewards: Sequence[str] | None = None
+    judge: bool = False
+    ask_judge: bool = False
     devices: Sequence[str | None] = (None,)
     limits: Limits = field(default_factory=Limits)
     max_requests: int = 64
@@ -60,6 +65,8 @@ class ServiceSettings:
         return {
             "manifest": str(self.manifest.resolve()),
             "rewards": None if self.rewards is None else list(self.rewards),
+            "judge": self.judge,
+            "ask_judge": self.ask_judge,
             "device": device,
             "limits": self.limits.model_dump(),
             "log_level": self.log_level,
@@ -177,7 +184,8 @@ class ScoringService:
             del self.jobs[job.id]
         if isinstance(answer, bytes):
             self.memory.keep(job, answer)
-            self.metrics.clips.inc(len(job.request.clips))
+            is_score = isinstance(job.request, ScoreRequest)
+            (self.metrics.clips if is_score else self.metrics.questions).inc(job.request.size)
         self.metrics.seconds.observe(time.monotonic() - job.created)
         job.finish(answer)
 
@@ -233,11 +241,11 @@ class ScoringService:
 
     async def _score(self, index: int, batch: list[Job]) -> Sequence[bytes | RequestFailed]:
         start = time.monotonic()
-        self.metrics.batch.observe(sum(len(job.request.clips) for job in batch))
+        self.metrics.batch.observe(sum(job.request.size for job in batch))
         answers = await self._in_thread(
             self._workers[index].score,
             [job.body.descriptor for job in batch],
-            batch[0].request.rewards,
+            batch[0].request.rewards if isinstance(batch[0].request, ScoreRequest) else None,
             max(job.deadline for job in batch) + STUCK_SECONDS,
             [dict(job.context) for job in batch],
         )

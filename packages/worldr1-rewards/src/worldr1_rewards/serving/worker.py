@@ -13,29 +13,35 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from worldr1_core.compose import ScoringComponents, compose_scoring
-from worldr1_core.errors import UserError, WorldR1Error, describe_exception
+from worldr1_core.clip import Clip
+from worldr1_core.compose import ScoringComponents, build, compose_scoring, resolve_device
+from worldr1_core.errors import PluginError, UserError, WorldR1Error, describe_exception
+from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.log import configure_logging, get_logger
-from worldr1_core.manifest import load_manifest
+from worldr1_core.manifest import Manifest, RewardSpec, load_manifest
 from worldr1_core.placement import ScoredClip
 from worldr1_core.plugins import installed
 from worldr1_core.provenance import versions
+from worldr1_core.registry import Registry
 from worldr1_core.scoring import ScoringEngine
 from worldr1_core.tracing import configure_tracing
 from worldr1_rewards.serving.answers import encode_answer
 from worldr1_rewards.serving.composition import describe_composition
 from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.messages import ConnectionLost, Message, receive, send
+from worldr1_rewards.serving.questions import decode_questions, encode_grades, parse_questions
 from worldr1_rewards.serving.request_context import continued
 from worldr1_rewards.serving.requests import decode_clips, parse_request
 from worldr1_rewards.serving.served import choose_served, without_placements
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
 
 log = get_logger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Worker:
     """Scores the requests of one server.
 
     Args:
-        settings: Manifest, rewards, device and limits, as the server sends them.
+        settings: Manifest, rewards, judge, device and limits, as the server sends them.
 
     Raises:
         UserError: The composition cannot be created.
@@ -60,30 +66,64 @@ class Worker:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         registry = installed().registry
-        manifest = without_placements(load_manifest(settings["manifest"], registry))
-        rewards = choose_served(manifest, settings["rewards"], registry)
+        manifest = without_placements(load_manifest(settings["manifest"], registry), ask_judge=settings["ask_judge"])
+        rewards = choose_served(manifest, settings["rewards"], registry, judge=settings["judge"])
         self._limits = Limits.model_validate(settings["limits"])
-        self._components = compose_scoring(manifest, registry, only=rewards, device=settings["device"])
-        self.composition = describe_composition(rewards, manifest.reconstructor, manifest.judge, registry)
+        self._components = _compose(manifest, rewards, registry, settings["device"])
+        self._judge = self._components.judge
+        if self._judge is None and settings["judge"] and manifest.judge is not None:
+            device = resolve_device(settings["device"] or manifest.device)
+            self._judge = build(manifest.judge, "judge", Judge, registry, device)
+        self.composition = describe_composition(
+            rewards, manifest.reconstructor, manifest.judge, registry, with_judge=settings["judge"]
+        )
 
-    def score(self, files: Sequence[int], rewards: Sequence[str]) -> list[_Outcome]:
+    def score(self, files: Sequence[int], rewards: Sequence[str] | None) -> list[_Outcome]:
         """Score requests together.
 
         Args:
             files: Descriptor of the body of each request.
-            rewards: Rewards that all of them ask for.
+            rewards: Rewards that all of them ask for; `None` for questions to the judge.
 
         Returns:
             One outcome per request.
         """
-        clips: list[Any] = []
+        if rewards is None:
+            return self._together(files, self._decode_questions, self._grade, encode_grades)
+        components = self._components.subset(rewards)
+        return self._together(files, self._decode_clips, lambda clips: _score(components, clips), encode_answer)
+
+    def _decode_clips(self, body: memoryview) -> list[Clip]:
+        return decode_clips(body, parse_request(body, self._limits))
+
+    def _decode_questions(self, body: memoryview) -> list[JudgeRequest]:
+        return decode_questions(body, parse_questions(body, self._limits))
+
+    def _grade(self, questions: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
+        assert self._judge is not None, "the server refuses questions without a judge"
+        results = self._judge.grade(questions)
+        if len(results) != len(questions):
+            raise PluginError(
+                f"Judge {type(self._judge).__name__} returned {len(results)} results for {len(questions)} questions. "
+                "Report this to its author."
+            )
+        return results
+
+    def _together(
+        self,
+        files: Sequence[int],
+        decode: Callable[[memoryview], list[T]],
+        work: Callable[[list[T]], list[R]],
+        encode: Callable[[list[R]], bytes],
+    ) -> list[_Outcome]:
+        """Do the work of several requests at once; a request that cannot be read fails alone."""
+        items: list[T] = []
         counts: list[int | _Outcome] = []
         for file in files:
             try:
-                body = memoryview(mmap.mmap(file, os.fstat(file).st_size, access=mmap.ACCESS_COPY))
-                own = decode_clips(body, parse_request(body, self._limits))
+                own = decode(memoryview(mmap.mmap(file, os.fstat(file).st_size, access=mmap.ACCESS_COPY)))
                 counts.append(len(own))
-                clips += own
+                items += own
             except RequestFailed as error:
                 counts.append(_Outcome(code=error.code, message=str(error)))
             except (MemoryError, OSError) as error:
@@ -91,7 +131,7 @@ class Worker:
                 message = f"The worker has no memory for the clips: {describe_exception(error)}."
                 counts.append(_Outcome(code=ErrorCode.FAILED, message=message))
         try:
-            scored = _score(self._components.subset(rewards), clips)
+            results = work(items) if items else []
         except UserError as error:
             return [_Outcome(code=ErrorCode.NOT_USABLE, message=str(error)) for _ in files]
         except Exception as error:  # noqa: BLE001 - the requests fail with it, and the worker goes on
@@ -100,20 +140,28 @@ class Worker:
         outcomes = []
         for count in counts:
             if isinstance(count, int):
-                outcomes.append(_Outcome(encode_answer(scored[:count])))
-                del scored[:count]
+                outcomes.append(_Outcome(encode(results[:count])))
+                del results[:count]
             else:
                 outcomes.append(count)
         return outcomes
 
 
-def _score(components: ScoringComponents, clips: list[Any]) -> list[ScoredClip]:
+def _compose(
+    manifest: Manifest, rewards: Sequence[RewardSpec], registry: Registry, device: str | None
+) -> ScoringComponents:
+    """The rewards of a server, of which one that serves its judge may have none."""
+    if not rewards:
+        return ScoringComponents([], None, None)
+    return compose_scoring(manifest, registry, only=rewards, device=device)
+
+
+def _score(components: ScoringComponents, clips: list[Clip]) -> list[ScoredClip]:
     scored = []
-    if clips:
-        for result in ScoringEngine(components).score(clips, batch_size=len(clips)):
-            timings = {name: seconds for name, seconds in result.timings.items() if name != "total"}
-            scored.append(ScoredClip(result.scores, timings))
-            del result  # its reconstruction would stay in memory while the next one is read
+    for result in ScoringEngine(components).score(clips, batch_size=len(clips)):
+        timings = {name: seconds for name, seconds in result.timings.items() if name != "total"}
+        scored.append(ScoredClip(result.scores, timings))
+        del result  # its reconstruction would stay in memory while the next one is read
     return scored
 
 

@@ -71,15 +71,15 @@ class WorkerProcess:
     def score(
         self,
         files: Sequence[int],
-        rewards: Sequence[str],
+        rewards: Sequence[str] | None,
         deadline: float,
         contexts: Sequence[Mapping[str, str]] = (),
     ) -> list[bytes | RequestFailed]:
-        """Score the requests in open files.
+        """Score the requests in open files, or ask the judge.
 
         Args:
             files: Descriptor of the body of each request.
-            rewards: Rewards that all of them ask for.
+            rewards: Rewards that all of them ask for; `None` for questions to the judge.
             deadline: Time of `time.monotonic()` after which the worker counts as stuck and is killed.
             contexts: Ids of log lines and the span of each request, see `request_context`.
 
@@ -89,7 +89,8 @@ class WorkerProcess:
         Raises:
             WorkerLost: The worker died or is stuck.
         """
-        message = Message({"rewards": list(rewards), "contexts": [dict(own) for own in contexts]}, files=files)
+        wanted = None if rewards is None else list(rewards)
+        message = Message({"rewards": wanted, "contexts": [dict(own) for own in contexts]}, files=files)
         answer = self._exchange(message, deadline, "answer in time")
         outcomes: list[bytes | RequestFailed] = []
         offset = 0
