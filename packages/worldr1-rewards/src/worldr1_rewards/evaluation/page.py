@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -16,6 +18,7 @@ from worldr1_rewards.report.templating import render
 
 PICTURE_BUDGET = 48 * 2**20
 """Characters of sections with pictures that a page holds; later videos keep their figures in the table."""
+_UNITS = re.compile(r"\[[^]]*\]|wins \S+|d [+-]\S+|\(\d+ failed\)")
 
 
 def evaluation_page(
@@ -36,7 +39,7 @@ def evaluation_page(
         versions: Name -> version, shown at the end.
         sections: Fingerprint -> section with pictures, for the videos that have one.
     """
-    shown = [table for one in tables for table in (one, *_published(one))]
+    shown = [_unbroken(table) for one in tables for table in (one, *_published(one))]
     kept = _within_budget(sections or {})
     return html_page(
         "Evaluation",
@@ -64,11 +67,24 @@ def _within_budget(sections: Mapping[str, Markup]) -> dict[str, Markup]:
 
 
 def _published(table: Table) -> list[Table]:
-    """The published rows of a table as one of its own."""
+    """The published rows of a table as one of its own, with the columns that have published figures."""
     if not table.published:
         return []
-    rows = [[row[0], *row[2:]] for row in table.published]
-    return [Table(f"{table.title}: published figures, not measured here", ["method", *table.headings[2:]], rows)]
+    kept = [place for place in range(2, len(table.headings)) if any(row[place] != MISSING for row in table.published)]
+    rows = [[row[0], *(row[place] for place in kept)] for row in table.published]
+    headings = ["method", *(table.headings[place] for place in kept)]
+    return [Table(f"{table.title}: published figures, not measured here", headings, rows)]
+
+
+def _unbroken(table: Table) -> Table:
+    """The same table, whose intervals, shares and effect sizes each stay on one line."""
+    return replace(
+        table, rows=[[row[0], *(_UNITS.sub(_with_hard_spaces, cell) for cell in row[1:])] for row in table.rows]
+    )
+
+
+def _with_hard_spaces(found: re.Match[str]) -> str:
+    return found[0].replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _videos(videos: Sequence[VideoRecord], columns: Sequence[Column], sections: Mapping[str, Markup]) -> Markup:
