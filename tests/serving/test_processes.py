@@ -47,6 +47,11 @@ def busy(server: ServerProcess) -> bool:
     return "worldr1_admitted_requests 1.0" in text and "worldr1_batch_clips_count 1.0" in text
 
 
+def test_a_worker_has_the_settings_of_its_allocator(server):
+    variables = Path(f"/proc/{server.worker}/environ").read_bytes().split(b"\0")
+    assert b"MALLOC_MMAP_THRESHOLD_=268435456" in variables
+
+
 def test_a_worker_that_is_killed_is_a_reason_and_is_replaced(server, tmp_path):
     clip, first = clip_that_waits(tmp_path / "go"), server.worker
     with ThreadPoolExecutor(1) as pool:

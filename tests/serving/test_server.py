@@ -21,6 +21,7 @@ from worldr1_rewards.serving.limits import Limits
 from worldr1_rewards.serving.requests import encode_request
 from worldr1_rewards.serving.server import ListenSettings
 from worldr1_rewards.serving.wire_errors import RequestFailed
+from worldr1_rewards.serving.worker_process import worker_environment
 
 REWARDS = ["contrast", "motion"]
 
@@ -298,3 +299,10 @@ def test_a_stopped_server_finishes_what_it_has_begun(server, make_clip):
             post(server, body_of([make_clip(1)]), "request-1")
         server.worker.gate.set()
         assert running.result().status_code == 200
+
+
+def test_workers_keep_freed_memory_unless_the_user_decides_otherwise():
+    found = worker_environment({"HOME": "/home/me", "MALLOC_TRIM_THRESHOLD_": "0"})
+    assert found["HOME"] == "/home/me"
+    assert found["MALLOC_TRIM_THRESHOLD_"] == "0"
+    assert int(found["MALLOC_MMAP_THRESHOLD_"]) == 256 * 2**20
