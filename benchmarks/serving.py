@@ -12,8 +12,9 @@ scored beyond one each. `cpu_ratio` is the CPU time that this process takes for 
 worker, which depends little on other jobs of the machine. `peak_mib` are the peaks of memory of server and worker.
 
 `encode_seconds` and `decode_seconds` are the best of several runs for one clip of 81x480x832, of 8 bits as from a file
-and of floats as from a model; their CPU time is that of all threads. A table goes to stderr; the last line on stdout is
-JSON.
+and of floats as from a model; their CPU time is that of all threads. `large_request` is that clip, of bytes, scored by
+`contrast` at the server, with the CPU time that each process spent on it beside that of scoring it in this process. A
+table goes to stderr; the last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -220,6 +221,34 @@ def measure_body(frames: Tensor, repeats: int) -> dict[str, float]:
     }
 
 
+def measure_large_request(frames: Tensor, repeats: int) -> dict[str, Any]:
+    """One large clip scored at a server and in this process: the best of several wall and CPU times."""
+    rewards, clip = ["contrast"], Clip(Video(frames), target=None)
+    here, client = _Best(), _Best()
+    engine = compose(rewards)
+    with RewardServer(rewards) as server:
+        away = compose(rewards, server.url)
+        spent: dict[str, list[float]] = {name: [] for name in server.processes}
+        for _ in range(repeats):
+            before = {name: cpu_seconds(pid) for name, pid in server.processes.items()}
+            with client:
+                remote = next(iter(away.score([clip]))).total
+            for name, pid in server.processes.items():
+                spent[name].append(cpu_seconds(pid) - before[name])
+            with here:
+                own = next(iter(engine.score([clip]))).total
+        peaks = {name: peak_mib(pid) for name, pid in server.processes.items()}
+    return {
+        "same_score": remote == own,
+        "seconds": client.wall,
+        "in_process_seconds": here.wall,
+        "client_cpu_seconds": client.cpu,
+        **{f"{name}_cpu_seconds": min(seconds) for name, seconds in spent.items()},
+        "in_process_cpu_seconds": here.cpu,
+        "peak_mib": peaks,
+    }
+
+
 class _Best:
     """The smallest wall time and CPU time of the blocks that it surrounds."""
 
@@ -248,6 +277,7 @@ def main() -> None:
         "bytes": measure_body(levels, 3 if args.quick else 10),
         "floats": measure_body(levels * 0.999, 3 if args.quick else 10),
     }
+    large = measure_large_request(levels, 2 if args.quick else 5)
     print(f"{throughput['in_process_clips_per_second']:.2f} clips/s in this process", file=sys.stderr)
     for name in ("server", "pickle_jpeg"):
         row = throughput[name]
@@ -264,7 +294,12 @@ def main() -> None:
             f"{body['decode_cpu_seconds']:.3f} s",
             file=sys.stderr,
         )
-    print(json.dumps({**throughput, "bodies": bodies}))
+    print(
+        f"81x480x832 at the server: {'the same' if large['same_score'] else 'ANOTHER'} score after "
+        f"{large['seconds']:.2f} s ({large['in_process_seconds']:.2f} s in this process)",
+        file=sys.stderr,
+    )
+    print(json.dumps({**throughput, "bodies": bodies, "large_request": large}))
 
 
 if __name__ == "__main__":
