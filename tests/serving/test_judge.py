@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judges.tiny_vlm import build_vlm
+from serving.processes import wait_until
 from serving.test_wire_format import assert_same
 from worldr1_core.compose import compose_scoring
 from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError
@@ -297,6 +298,18 @@ def test_a_judge_that_is_killed_is_started_again(tmp_path):
             os.kill(pid, signal.SIGKILL)
             assert asked.grade(questions) == own
             assert judge.pid != pid
+        killed = []
+
+        def ask_and_kill():
+            """The server dies while the question is under way, and is there again before it is given up."""
+            if not killed:
+                killed.append(judge.pid)
+                os.kill(judge.pid, signal.SIGKILL)
+                wait_until(lambda: judge.pid != killed[0], 100)
+                raise ScoreUnavailable("gone")
+            return judge.pid
+
+        assert judge._server.ask(ask_and_kill) == judge.pid
     finally:
         judge.close()
     (after,) = judge.grade(questions[:1])

@@ -71,10 +71,11 @@ class LocalServer:
         """
         for last in (False, True):
             self.ensure_running()
+            asked = self.process
             try:
                 return question()
             except ScoreUnavailable:
-                if last or self.process.poll() is None:
+                if last or asked.poll() is None:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
@@ -92,6 +93,8 @@ class LocalServer:
                     self.process = self._start()
                 except WorldR1Error as error:
                     raise ScoreUnavailable(f"the worker ended with status {status}; starting it: {error}") from error
+                if self._stopped.is_set():  # meanwhile
+                    _end(self.process)
 
     def keep_running(self) -> None:
         """Start the server again whenever it ends, for other processes that ask it."""
