@@ -210,8 +210,8 @@ def test_records_of_manifests_without_placements_are_as_before(registry):
 
 def test_a_record_can_leave_out_where_rewards_run(registry):
     placement = {"placement"}
-    dumped = parse_manifest(MIXED, registry).model_dump(
-        mode="json", exclude={"reconstructor": placement, "rewards": {"__all__": placement}}
+    dumped = parse_manifest(JUDGE_AWAY, registry).model_dump(
+        mode="json", exclude={"reconstructor": placement, "judge": placement, "rewards": {"__all__": placement}}
     )
     assert dumped == parse_manifest(MIXED.replace(f", {AWAY}", ""), registry).model_dump(mode="json")
 
