@@ -3,7 +3,7 @@ r"""Which columns of `worldr1 eval` order sets of videos with known defects, and
     python benchmarks/evaluation.py --quick                         # two clips per set, psnr alone, under a minute
     python benchmarks/evaluation.py                                 # rendered clips, about ten minutes
     python benchmarks/evaluation.py --clips clips --max-side 228    # your own clips with known cameras
-    python benchmarks/evaluation.py --clips clips --max-side 228 --every-kind
+    python benchmarks/evaluation.py --clips clips --kinds all
 
 `corrupted_sets.py` defines the sets and which columns should see which defect. Rendered clips: `morph` and the
 degenerate sets on clips that travel, the defects of the camera on orbits, which have both travel and rotation. Real
@@ -13,9 +13,9 @@ For every column, the means and 95 % intervals of all sets, and for every defect
 are ordered: "apart" if their intervals do not overlap, "clear" if only the intervals of the paired differences, clip by
 clip, exclude 0. `not_apart` lists the columns that should see a defect and whose intervals overlap.
 
-`--every-kind` compares real clips with every corruption and hack of `worldr1_rewards.probes.footage_corruptions` at
-full severity instead: how many clean clips are better than their own broken version. A broken clip without a value
-counts as worse. `total` is `reconstruction` + `trajectory`, as in the default manifest.
+`--kinds` compares real clips with corruptions and hacks of `worldr1_rewards.probes.footage_corruptions` at full
+severity instead: how many clean clips are better than their own broken version. A broken clip without a value counts as
+worse. `total` is `reconstruction` + `trajectory`, as in the default manifest.
 
 Tables go to stderr, progress too; the last line on stdout is JSON.
 """
@@ -58,6 +58,7 @@ from worldr1_rewards.probes.footage_corruptions import FOOTAGE_CORRUPTIONS, FOOT
 TRAVEL = ("push in", "pull out", "move left", "move right", "push in", "pull out")
 ORBITS = ("orbit left", "orbit right") * 3
 """Moves of rendered clips, each through a scene of its own."""
+KINDS = (*FOOTAGE_CORRUPTIONS, *FOOTAGE_HACKS)
 TOTAL = ("reconstruction", "trajectory")
 """Columns that add up to the total."""
 
@@ -75,10 +76,10 @@ def rendered_studies(size: int, num_frames: int, most: int | None) -> dict[str, 
     }
 
 
-def filmed_studies(source: Filmed, *, every_kind: bool) -> dict[str, Study]:
-    """All defects on all clips; or every corruption and hack at full severity."""
-    if every_kind:
-        return {"kinds": ({kind: source.make(kind) for kind in (CLEAN, *FOOTAGE_CORRUPTIONS, *FOOTAGE_HACKS)}, ())}
+def filmed_studies(source: Filmed, kinds: Sequence[str]) -> dict[str, Study]:
+    """All defects on all clips; or, if there are any, kinds of corruptions and hacks at full severity."""
+    if kinds:
+        return {"kinds": ({kind: source.make(kind) for kind in (CLEAN, *kinds)}, ())}
     return {"clips": (ordered_sets(source, DEFECTS) | degenerate_sets(source), DEFECTS)}
 
 
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two clips per set, psnr alone, under a minute")
     parser.add_argument("--clips", type=Path, metavar="DIR", help="real clips with camera paths, instead of rendered")
     parser.add_argument("--max-side", type=int, help="longer side that real clips are shrunk to")
-    parser.add_argument("--every-kind", action="store_true", help="real clips against all their corruptions and hacks")
+    parser.add_argument("--kinds", nargs="+", choices=[*KINDS, "all"], default=[], help="real clips against these")
     parser.add_argument("--size", type=int, default=64, help="side of rendered clips in pixels")
     parser.add_argument("--frames", type=int, default=9, help="frames of rendered clips")
     parser.add_argument("--metrics", nargs="+", default=["default"])
@@ -186,22 +187,23 @@ def main() -> None:
     parser.add_argument("--reconstructor", help="instead of the default one")
     parser.add_argument("--out", type=Path, help="folder for the files of the evaluation, by which it is resumed")
     args = parser.parse_args()
-    if args.every_kind and args.clips is None:
-        parser.error("--every-kind compares real clips: add --clips DIR")
+    if args.kinds and args.clips is None:
+        parser.error("--kinds compares real clips: add --clips DIR")
+    kinds = KINDS if "all" in args.kinds else args.kinds
     most = 2 if args.quick else None
     report: dict[str, Any] = {"clips": str(args.clips or "rendered")}
     try:
         if args.clips is None:
             studies = rendered_studies(48 if args.quick else args.size, args.frames, most)
         else:
-            studies = filmed_studies(Filmed(args.clips, args.max_side, most), every_kind=args.every_kind)
+            studies = filmed_studies(Filmed(args.clips, args.max_side, most), kinds)
         for name, (sets, defects) in studies.items():
             if args.studies is not None and name not in args.studies:
                 continue
             metrics = ["psnr"] if args.quick else args.metrics
             out = None if args.out is None else args.out / name
             result = evaluate(sets, metrics=metrics, reconstructor=args.reconstructor, out=out, num_shown=0)
-            if args.every_kind:
+            if kinds:
                 report[name] = count_better(result)
                 print_counts(report[name])
             else:
