@@ -11,7 +11,10 @@ import time
 import pytest
 
 from evaluation.sites import write_set
+from worldr1_core.video import Video
+from worldr1_core.video_io import write_video
 from worldr1_rewards.evaluation.records import RECORDS, read_records
+from worldr1_rewards.probes.world import render_world
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +31,9 @@ def measure(self, job, fingerprint):
     return record
 
 VideoMeasurer.measure = measure
-evaluate(sys.argv[1], metrics=["contrast", "motion", "mean-gradient"])
-print(peaks[9], peaks[-1], len(peaks))
+result = evaluate(sys.argv[1], sys.argv[2])
+cells = result.summary.cells["all", "all"]["videos"]
+print(peaks[9], peaks[-1], len(peaks), cells["psnr"].estimate.num_videos, cells["ate"].estimate.num_videos)
 """
 
 
@@ -66,11 +70,17 @@ def test_a_killed_run_continues_without_measuring_a_finished_video_again(tmp_pat
 
 
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path):
-    names = [f"clip {index}" for index in range(100)]
-    write_set(tmp_path / "videos", names, contrast=0.5, size=128, num_frames=17)
-    done = subprocess.run(
-        [sys.executable, "-c", PEAKS, str(tmp_path / "videos")], capture_output=True, text=True, check=True
-    )
-    after_ten, after_all, count = map(int, done.stdout.split())
-    assert count == 100
+    """The default columns, each video with a reconstruction of its own."""
+    moves = ("push in", "pull out", "move left", "move right", "orbit left")
+    worlds = [render_world("rich", move, seed=seed, size=(128, 128), num_frames=17) for seed, move in enumerate(moves)]
+    prompts = []
+    for index in range(100):
+        world = worlds[index % len(worlds)]
+        prompts.append(f"Camera {world.moves[0]}. Room {index}")
+        write_video(Video(world.frames * (1 - 0.005 * index)), tmp_path / "videos" / f"{prompts[-1]}-0.safetensors")
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts), encoding="utf-8")
+    command = [sys.executable, "-c", PEAKS, str(tmp_path / "videos"), str(tmp_path / "prompts.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after_ten, after_all, *counts = map(int, done.stdout.split())
+    assert counts == [100, 100, 100], "every video is reconstructed"
     assert after_all <= 1.2 * after_ten
