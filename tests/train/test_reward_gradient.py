@@ -159,7 +159,8 @@ def test_diversity_of_the_videos_of_a_prompt_is_held(tmp_path):
 
     def last_ratio(folder, **options):
         objective = RewardGradientObjective(keep_diversity=0.95, **options)
-        trainer = make_trainer(folder, objective=objective, num_generations=2, max_steps=40)
+        groups = {"groups_per_rollout": 2, "prompts_per_rollout_batch": 2}  # micro-batches must not split them
+        trainer = make_trainer(folder, objective=objective, num_generations=2, max_steps=40, **groups)
         trainer.train()
         ratios = logged(trainer, "keep/diversity/ratio")
         assert ratios[0] == pytest.approx(1.0, abs=1e-5), "the policy begins as the reference"
@@ -171,15 +172,17 @@ def test_diversity_of_the_videos_of_a_prompt_is_held(tmp_path):
     assert held > free + 0.5 * (0.95 - free)
 
 
-def test_diversity_needs_two_videos_of_a_prompt(tmp_path):
-    trainer = make_trainer(
-        tmp_path,
-        objective={"name": "reward-gradient", "keep_diversity": 1.0},
-        num_generations=1,
-        per_device_train_batch_size=1,
-    )
-    with pytest.raises(UserError, match="no prompt has two videos in a micro-batch"):
-        trainer.train()
+@pytest.mark.parametrize(("group", "batch"), [(1, 1), (2, 1), (2, 3), (4, 6)])
+def test_diversity_needs_groups_that_micro_batches_do_not_split(tmp_path, group, batch):
+    with pytest.raises(UserError, match=f"group_size {group} .* micro_batch_size {batch} .* multiple of the other"):
+        make_trainer(
+            tmp_path,
+            objective={"name": "reward-gradient", "keep_diversity": 1.0},
+            num_generations=group,
+            per_device_train_batch_size=batch,
+            groups_per_rollout=3,
+            prompts_per_rollout_batch=3,
+        )
 
 
 def test_a_reward_that_is_also_a_statistic_is_computed_once(tmp_path):

@@ -39,6 +39,13 @@ def test_order_depends_on_seed_and_rollout_batch_alone():
     assert first != [batch.samples for batch in plan(seed=1)]
 
 
+def test_units_of_samples_stay_together_in_a_random_order():
+    batches = plan_micro_batches(1, 12, 2, 4, 0, 0, 0, unit=2)
+    assert pairs(batches, chunk_size=12) == Counter((sample, step) for sample in range(12) for step in range(2))
+    assert all((rows := batch.rows)[i] % 2 == 0 and rows[i + 1] == rows[i] + 1 for batch in batches for i in (0, 2))
+    assert len({batch.rows for batch in batches}) == 6
+
+
 @pytest.mark.parametrize("num_updates", [1, 2, 4])
 def test_optimiser_steps_see_the_same_pairs_however_many_processes(num_updates):
     one = plan(num_chunks=2)

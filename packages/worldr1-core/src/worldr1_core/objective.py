@@ -184,6 +184,11 @@ class Objective(Component, abc.ABC):
         return self.plan.policy == "reference"
 
     @property
+    def compares_videos(self) -> bool:
+        """Whether `loss` or `prepare` compares videos of one prompt, so that micro-batches must not split groups."""
+        return False
+
+    @property
     def statistics(self) -> Sequence[str]:
         """Rewards that `Policy.measure` computes, beside those that train."""
         return ()

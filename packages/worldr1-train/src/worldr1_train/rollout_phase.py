@@ -108,6 +108,7 @@ class RolloutPhase:
             args.seed,
             rollout_batch,
             first_chunk=rank * num_chunks,
+            unit=args.num_generations if objective.compares_videos else 1,
         )
         valid = advantages.valid[own].to(device)
         turns = trainer.turn_plan.turns(trainer.schedule.index(rollout_batch))

@@ -243,6 +243,15 @@ class FlowGRPOTrainer(_BaseTrainer):
                 f"This objective compares the videos of a group, received group_size {args.num_generations} "
                 "(num_generations in Python). Use 2 or more."
             )
+        group, batch = args.num_generations, args.per_device_train_batch_size
+        if any(objective.compares_videos for objective in objectives) and (
+            min(group, batch) < 2 or (batch % group and group % batch)
+        ):
+            raise UserError(
+                "This objective compares the videos of a prompt in a micro-batch, received group_size "
+                f"{group} (num_generations in Python) and micro_batch_size {batch} (per_device_train_batch_size). Use 2 "
+                "or more of both, one of them a multiple of the other."
+            )
         self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
         if args.max_steps <= 0:

@@ -116,6 +116,7 @@ def plan_micro_batches(
     seed: int,
     rollout_batch: int,
     first_chunk: int,
+    unit: int = 1,
 ) -> list[MicroBatch]:
     """Divide the items of a process into micro-batches, in a random order.
 
@@ -132,13 +133,15 @@ def plan_micro_batches(
         seed: Seed of the run.
         rollout_batch: Number of the rollout batch.
         first_chunk: Number of this process's first chunk among the chunks of all processes.
+        unit: Consecutive samples that stay together, a divisor of `chunk_size`.
     """
     shuffled = []
     for chunk in range(num_chunks):
         random = generator(seed, "micro-batches", rollout_batch, first_chunk + chunk)
         batches = []
         for item in range(num_items):
-            order = torch.randperm(chunk_size, generator=random).tolist()
+            units = torch.randperm(chunk_size // unit, generator=random).tolist()
+            order = [number * unit + sample for number in units for sample in range(unit)]
             for start in range(0, chunk_size, batch_size):
                 rows = tuple(order[start : start + batch_size])
                 samples = tuple(chunk * chunk_size + row for row in rows)

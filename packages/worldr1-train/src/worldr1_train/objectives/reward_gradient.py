@@ -105,6 +105,11 @@ class RewardGradientObjective(Objective):
         """See `Objective.statistics`: the constrained statistics of single videos."""
         return [*self.config.keep, *self.config.at_least]
 
+    @property
+    def compares_videos(self) -> bool:
+        """See `Objective.compares_videos`: the diversity is that of the videos of a prompt."""
+        return self.config.keep_diversity is not None
+
     def num_items(self, num_steps: int) -> int:
         """See `Objective.num_items`."""
         if self.config.through == "last-steps" and self.config.last_steps > num_steps:
@@ -123,11 +128,6 @@ class RewardGradientObjective(Objective):
             data.append({"reward/reference": _total(policy.score_frames(frames, batch.clips), policy.weights)})
         for name in self._constrained:
             mean = policy.gather(torch.cat([found[name] for found in measured])).nanmean()
-            if name == DIVERSITY and mean.isnan():
-                raise UserError(
-                    "keep_diversity compares videos of one prompt, and no prompt has two videos in a micro-batch. "
-                    "Raise group_size and micro_batch_size to at least 2, or leave keep_diversity out."
-                )
             for own, found in zip(data, measured, strict=True):
                 own |= {f"{name}/reference": found[name], f"{name}/mean": mean}
         return data
