@@ -249,8 +249,8 @@ class FlowGRPOTrainer(_BaseTrainer):
         ):
             raise UserError(
                 "This objective compares the videos of a prompt in a micro-batch, received group_size "
-                f"{group} (num_generations in Python) and micro_batch_size {batch} (per_device_train_batch_size). Use 2 "
-                "or more of both, one of them a multiple of the other."
+                f"{group} (num_generations in Python) and micro_batch_size {batch} (per_device_train_batch_size). "
+                "Use 2 or more of both, one of them a multiple of the other."
             )
         self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
