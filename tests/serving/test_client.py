@@ -248,3 +248,40 @@ def test_connections_that_break_again_and_again_lose_no_score_within_the_patienc
             server.worker.gate.set()
             running.result()
     assert scored[0][0].scores["contrast"].reason is None
+
+
+def test_a_client_sends_no_more_at_once_than_the_server_admits(start_server, make_clip):
+    server = start_server(max_requests=2)
+    client = server.client()
+    assert client.composition().max_requests == 2
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda seed: client.score([make_clip(seed)], ["contrast"]), range(12)))
+    assert all(scored.scores["contrast"].reason is None for (scored,) in found)
+    assert 'code="busy"' not in server.service.metrics.text().decode()
+
+
+def test_requests_under_way_share_one_watch(server, make_clip, monkeypatch):
+    monkeypatch.setattr(http_exchange, "WATCH_SECONDS", 0.1)
+    looks, at_once = [], [0, 0]
+    is_alive = http_exchange.HttpEndpoint._is_alive
+
+    async def counted(self) -> bool:
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        looks.append(await is_alive(self))
+        at_once[0] -= 1
+        return looks[-1]
+
+    monkeypatch.setattr(http_exchange.HttpEndpoint, "_is_alive", counted)
+    client = server.client()
+    server.worker.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(client.score, [make_clip(seed)], ["contrast"]) for seed in range(8)]
+        end = time.monotonic() + 20
+        while len(looks) < 5:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        server.worker.gate.set()
+        assert all(answer.result()[0].scores["contrast"].reason is None for answer in answers)
+    assert all(looks)
+    assert at_once[1] == 1

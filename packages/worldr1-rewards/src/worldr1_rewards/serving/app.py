@@ -134,7 +134,12 @@ def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: list
         if service.composition is None:
             raise RequestFailed(ErrorCode.UNAVAILABLE, "No worker is ready.")
         found = service.composition
-        return CompositionAnswer(digest=found.digest, composition=found, versions=service.versions)
+        return CompositionAnswer(
+            digest=found.digest,
+            composition=found,
+            versions=service.versions,
+            max_requests=service.settings.max_requests,
+        )
 
 
 def _add_score_route(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:

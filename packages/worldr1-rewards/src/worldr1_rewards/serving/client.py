@@ -78,6 +78,7 @@ class ScoringClient:
         self._choice = EndpointChoice(settings.urls)
         self._connections: dict[tuple[int, str], HttpEndpoint] = {}
         self._tls = _trusted(settings.ca_file)
+        self._max_requests: int | None = None
 
     def composition(self, seconds: float | None = None) -> CompositionAnswer:
         """Ask a server which rewards it has.
@@ -97,7 +98,10 @@ class ScoringClient:
             except ValidationError as error:
                 raise malformed(f"{endpoint.url} is no World-R1 server: its composition is malformed.") from error
 
-        return run_async(self._persist(ask, max(patience, _LEAST_SECONDS), patience))
+        answer = run_async(self._persist(ask, max(patience, _LEAST_SECONDS), patience))
+        if answer.max_requests is not None:
+            run_async(self._limit(answer.max_requests))
+        return answer
 
     def score(
         self, clips: Sequence[Clip], rewards: Sequence[str], *, composition: str = "", with_reference: bool = False
@@ -198,10 +202,17 @@ class ScoringClient:
         endpoint.note_answer()
         return answer
 
+    async def _limit(self, max_requests: int) -> None:
+        """Send no more requests at once to a server than it admits; all servers have the same manifest."""
+        self._max_requests = max_requests
+        for connection in self._connections.values():
+            connection.limit(max_requests)
+
     def _connection(self, endpoint: Endpoint) -> HttpEndpoint:
         key = (os.getpid(), endpoint.url)
         if key not in self._connections:
             self._connections[key] = HttpEndpoint(endpoint.url, self.settings.token, self._tls)
+            self._connections[key].limit(self._max_requests)
         return self._connections[key]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from worldr1_core.component import load_component, validate_document
 from worldr1_core.manifest import ComponentSpec, RewardSpec
@@ -77,11 +77,13 @@ class CompositionAnswer(BaseModel):
         digest: Digest that a request can ask for.
         composition: Rewards, reconstructor and judge with all options.
         versions: Versions in the environment of the workers.
+        max_requests: Requests that the server admits at once; `None` if it does not say.
     """
 
     digest: str
     composition: Composition
     versions: dict[str, str]
+    max_requests: Annotated[int, Field(ge=1)] | None = None
 
 
 def describe_composition(

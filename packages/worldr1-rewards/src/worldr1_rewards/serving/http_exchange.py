@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any
 
 import httpx
 from pydantic import ValidationError
@@ -35,6 +37,8 @@ class HttpEndpoint:
     """
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None) -> None:
+        self._slots: asyncio.Semaphore | None = None
+        self._look: asyncio.Future[bool] | None = None
         socket_path = url.removeprefix("unix:") if url.startswith("unix:") else None
         limits = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=_KEEP_ALIVE_SECONDS)
         # Loading the usual certificates takes a moment, which plain connections do without.
@@ -46,6 +50,14 @@ class HttpEndpoint:
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             trust_env=False,
         )
+
+    def limit(self, max_requests: int | None) -> None:
+        """Send at most so many requests at once; further ones wait here, so that no body is sent to be refused.
+
+        Args:
+            max_requests: Number, or `None` for any.
+        """
+        self._slots = None if max_requests is None else asyncio.Semaphore(max_requests)
 
     async def get(self, path: str) -> httpx.Response:
         """Get a small resource.
@@ -84,7 +96,14 @@ class HttpEndpoint:
             ServerSilent: The server does not say any more that it is alive.
             httpx.TransportError: The connection failed.
         """
-        exchange = asyncio.create_task(self._post(path, parts, request_id, seconds, context or {}))
+        begin = time.monotonic()
+        async with self._slots or contextlib.nullcontext():
+            remaining = max(0.001, seconds - (time.monotonic() - begin))
+            return await self._watched(self._post(path, parts, request_id, remaining, context or {}))
+
+    async def _watched(self, request: Coroutine[Any, Any, bytes]) -> bytes:
+        """Wait for an answer as long as the server says that it is alive."""
+        exchange = asyncio.create_task(request)
         watch = asyncio.create_task(self._watch())
         try:
             await asyncio.wait({exchange, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,11 +148,16 @@ class HttpEndpoint:
         silent = 0
         while silent < 2:
             await asyncio.sleep(WATCH_SECONDS)
-            try:
-                await self._client.get("/healthz", timeout=WATCH_SECONDS)
-                silent = 0
-            except httpx.HTTPError:
-                silent += 1
+            if self._look is None or self._look.done():  # one connection for all requests under way
+                self._look = asyncio.ensure_future(self._is_alive())
+            silent = 0 if await asyncio.shield(self._look) else silent + 1
+
+    async def _is_alive(self) -> bool:
+        try:
+            await self._client.get("/healthz", timeout=WATCH_SECONDS)
+        except httpx.HTTPError:
+            return False
+        return True
 
 
 def failure_of(status: int, content: bytes, retry_after: str | None) -> RequestFailed:

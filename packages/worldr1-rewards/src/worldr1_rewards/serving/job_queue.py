@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from worldr1_rewards.serving.jobs import Job
 from worldr1_rewards.serving.wire_errors import ErrorCode, RequestFailed
 
 _MAX_RETRY_AFTER = 60.0
+_REMEMBERED_BATCHES = 9
 
 
 class JobQueue:
@@ -39,7 +41,12 @@ class JobQueue:
         self._changed = asyncio.Event()
         self.num_requests = 0
         self.num_bytes = 0
-        self.seconds_per_request = 1.0
+        self._seconds: deque[float] = deque(maxlen=_REMEMBERED_BATCHES)
+
+    @property
+    def seconds_per_request(self) -> float:
+        """Time after which the workers have done another request: the median of late; 0 until there is one."""
+        return statistics.median(self._seconds) if self._seconds else 0.0
 
     def __len__(self) -> int:
         """Requests that wait for a worker."""
@@ -54,7 +61,8 @@ class JobQueue:
         if self.num_requests >= self._max_requests or (
             self.num_requests and self.num_bytes + num_bytes > self._max_bytes
         ):
-            wait = min(_MAX_RETRY_AFTER, max(1.0, self.seconds_per_request * self.num_requests / 2))
+            half = self.seconds_per_request * self.num_requests / 2  # the workers do not run out of requests meanwhile
+            wait = min(_MAX_RETRY_AFTER, max(1.0, half))
             raise RequestFailed(
                 ErrorCode.BUSY,
                 f"The server has {self.num_requests} requests of {self.num_bytes} bytes under way and takes no more.",
@@ -74,8 +82,8 @@ class JobQueue:
         self._changed.set()
 
     def note_seconds(self, seconds: float) -> None:
-        """Keep a running mean of the time that a request takes a worker."""
-        self.seconds_per_request += 0.2 * (seconds - self.seconds_per_request)
+        """Note the time that a batch took per request and worker. A slow one, such as the first, counts little."""
+        self._seconds.append(seconds)
 
     async def next_batch(self) -> list[Job]:
         """Wait for requests, and take those that can be scored together: at least one, all of one group."""

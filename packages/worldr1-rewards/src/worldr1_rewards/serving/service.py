@@ -251,7 +251,7 @@ class ScoringService:
         )
         seconds = time.monotonic() - start
         self.metrics.worker_seconds.observe(seconds)
-        self.queue.note_seconds(seconds / len(batch))
+        self.queue.note_seconds(seconds / len(batch) / max(1, len(self._ready)))
         return answers
 
     def _lose(self, index: int, batch: list[Job], error: WorkerLost) -> None:
