@@ -37,7 +37,11 @@ RECIPES: dict[str, dict[str, list[str]]] = {
     "tiny": {
         **_COMMON,
         "no R_gen": ["rewards.2.weight=0", "train.objective.at_least={}", _ONE_STAGE],
-        "no constraints": ["train.objective.keep={}", "train.objective.at_least={}"],
+        "no constraints": [
+            "train.objective.keep={}",
+            "train.objective.at_least={}",
+            "train.objective.keep_diversity=null",
+        ],
         "no anchors": ["train.objective.first_frame_anchor=0", "train.objective.noised_kl=0"],
     },
     "tiny-flow-grpo": {

@@ -74,7 +74,7 @@ def train(folder: Path, recipe: Recipe, steps: int, overrides: list[str], proces
     changes = [*recipe.overrides, *overrides, f"train.max_steps={steps}"]
     if recipe.manifest == "tiny":  # the same course of the learning rate for every length
         changes.append("train.optimiser.schedule=warmup_stable_decay")
-        changes.append(f"train.optimiser.decay_steps={max(1, round(0.42 * steps))}")
+        changes.append(f"train.optimiser.decay_steps={max(1, round(0.69 * steps))}")
         changes.append(f"train.optimiser.warmup_steps={min(4, steps // 2)}")
     tiny_runs.train(folder, recipe.manifest, changes, processes, untrained)
 
