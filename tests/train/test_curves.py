@@ -30,6 +30,19 @@ def test_rewards_kl_and_nothing_else_are_read(tmp_path):
     assert found["shine"] == ([1, 2, 3], [0.0, 1.0, 2.0])
 
 
+def test_totals_of_stages_with_other_rewards_are_curves_of_their_own(tmp_path):
+    (tmp_path / "run").mkdir()
+    rows = [{"step": i + 1, "stage": float(i % 3 == 2), "reward": i % 3 != 2, "reward_gain": 0.1 * i} for i in range(6)]
+    rows = [{**row, "reward": float(row["reward"]), "rewards/shine/mean": 0.5} for row in rows]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_curves(tmp_path / "run")
+    first, second = ["reward (stage 1)", "reward_gain (stage 1)"], ["reward (stage 2)", "reward_gain (stage 2)"]
+    assert list(found) == [*first, "shine", *second]
+    assert found["reward (stage 1)"] == ([1, 2, 4, 5], [1.0] * 4)
+    assert found["reward (stage 2)"] == ([3, 6], [0.0] * 2)
+    assert found["shine"][0] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_torn_last_line_is_passed_over_and_a_torn_middle_is_an_error(tmp_path):
     log = write_log(tmp_path / "run", 3) / "metrics.jsonl"
     whole = log.read_text()

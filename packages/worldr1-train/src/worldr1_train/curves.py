@@ -13,8 +13,7 @@ import numpy as np
 from worldr1_core.errors import UserError, require
 from worldr1_core.figures import check_figure_suffix, save_figure
 
-SMOOTHING = 8
-"""Number of logged steps over which a curve is averaged."""
+_LEAST_SMOOTHING, _SMOOTHED_POINTS = 8, 24
 _PER_ROW = 3
 _COLOUR, _PALE = "#0072B2", "#9ecae1"
 _HEAD = ("reward", "reward_gain")
@@ -27,7 +26,9 @@ def read_curves(run: Path) -> dict[str, Curve]:
     """Read the curves of a run.
 
     The curves are `reward`, `reward_gain`, the mean of every reward, `reward_std`, `kl`, `noised_kl` and
-    `masked_samples`, if they were logged. An incomplete last line, which a running or killed run may leave, is ignored.
+    `masked_samples`, if they were logged. Stages train on different rewards, so totals of different stages cannot be
+    compared: if a run has several, `reward` and `reward_gain` of each are curves of their own, named
+    `reward (stage 1)`. An incomplete last line, which a running or killed run may leave, is ignored.
 
     Args:
         run: Folder with `metrics.jsonl`.
@@ -43,22 +44,31 @@ def read_curves(run: Path) -> dict[str, Curve]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError as error:
         raise UserError(f"{str(path)!r} cannot be read: {error}. Give the output folder of `worldr1 train`.") from error
+    logged = [_logged(line, path, number) for number, line in enumerate(lines, 1) if line.endswith("\n")]
+    stages = sorted({stage for row in logged if (stage := _stage(row)) is not None})
     curves: dict[str, Curve] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.endswith("\n"):
-            break
-        for name, (step, value) in _points(line, path, number).items():
+    for row in logged:
+        for name, value in _values(row).items():
+            if name in _HEAD and len(stages) > 1:
+                name = _of_stage(name, _stage(row))
             steps, values = curves.setdefault(name, ([], []))
-            steps.append(step)
+            steps.append(int(row["step"]))
             values.append(value)
     if not curves:
         raise UserError(f"{str(path)!r} contains no logged step yet. Wait for the first one.")
-    rewards = sorted(name for name in curves if name not in (*_HEAD, *_TAIL))
-    return {name: curves[name] for name in (*_HEAD, *rewards, *_TAIL) if name in curves}
+    totals = [*_HEAD, *(_of_stage(name, stage) for stage in stages for name in _HEAD)]
+    first = [name for name in totals if name in curves][: len(_HEAD)]
+    rewards = sorted(name for name in curves if name not in (*totals, *_TAIL))
+    return {name: curves[name] for name in (*first, *rewards, *_TAIL, *totals) if name in curves}
+
+
+def reward_curves(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the totals of the rewards among the result of `read_curves`: of the first stage, if there are several."""
+    return {name: curve for name, curve in list(curves.items())[: len(_HEAD)] if name.partition(" (")[0] in _HEAD}
 
 
 def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
-    """Draw the curves of several runs, smoothed over `SMOOTHING` steps, in pale colours, and their mean in dark.
+    """Draw the curves of several runs, smoothed over `smoothing_width` steps, in pale colours, and their mean in dark.
 
     Args:
         runs: Label -> result of `read_curves`; at least one.
@@ -86,7 +96,12 @@ def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
     save_figure(figure, path)
 
 
-def smooth(values: Sequence[float], width: int = SMOOTHING) -> list[float]:
+def smoothing_width(num_steps: int) -> int:
+    """Return the number of logged steps over which a curve is averaged: 8, or a 24th of a long run."""
+    return max(_LEAST_SMOOTHING, num_steps // _SMOOTHED_POINTS)
+
+
+def smooth(values: Sequence[float], width: int) -> list[float]:
     """Average each value with up to `width` - 1 values before it.
 
     Example:
@@ -96,27 +111,41 @@ def smooth(values: Sequence[float], width: int = SMOOTHING) -> list[float]:
     return [float(np.mean(values[max(0, i + 1 - width) : i + 1])) for i in range(len(values))]
 
 
-def _points(line: str, path: Path, number: int) -> dict[str, tuple[int, float]]:
+def _logged(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         logged = json.loads(line)
-        step = int(logged["step"])
+        int(logged["step"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}, line {number}: not the log of a step ({error!r}), received {line[:80]!r}. Remove the line."
         ) from error
+    return dict(logged)
+
+
+def _values(logged: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite values of a line that have a curve."""
     found = {}
     for key, value in logged.items():
         name = key.removeprefix("rewards/").removesuffix("/mean") if key.endswith("/mean") else key
         chosen = (key.startswith("rewards/") and key.endswith("/mean")) or key in (*_HEAD, *_TAIL)
         if chosen and isinstance(value, int | float) and math.isfinite(value):
-            found[name] = (step, float(value))
+            found[name] = float(value)
     return found
+
+
+def _stage(logged: Mapping[str, Any]) -> int | None:
+    stage = logged.get("stage")
+    return int(stage) if isinstance(stage, int | float) and math.isfinite(stage) else None
+
+
+def _of_stage(name: str, stage: int | None) -> str:
+    return name if stage is None else f"{name} (stage {stage + 1})"
 
 
 def _draw(panel: Any, name: str, curves: Sequence[Curve]) -> None:
     by_step: dict[int, list[float]] = {}
     for steps, values in curves:
-        smoothed = smooth(values)
+        smoothed = smooth(values, smoothing_width(len(values)))
         panel.plot(steps, smoothed, color=_PALE if len(curves) > 1 else _COLOUR, linewidth=1.2)
         for step, value in zip(steps, smoothed, strict=True):
             by_step.setdefault(step, []).append(value)

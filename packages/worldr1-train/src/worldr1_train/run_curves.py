@@ -10,7 +10,7 @@ from markupsafe import Markup
 from worldr1_core.frame_grid import pick_frames
 from worldr1_core.pages.axes import Axes, Shape, draw_panel
 from worldr1_core.pages.words import number
-from worldr1_train.curves import SMOOTHING, Curve, smooth
+from worldr1_train.curves import Curve, smooth, smoothing_width
 
 MOST_POINTS = 240
 """Points of a curve on the page."""
@@ -29,7 +29,8 @@ def curve_panels(curves: Mapping[str, Curve]) -> list[Markup]:
 
 
 def _panel(name: str, steps: Sequence[int], values: Sequence[float]) -> Markup:
-    smoothed = smooth(values)
+    width = smoothing_width(len(values))
+    smoothed = smooth(values, width)
     low, high = min(values), max(values)
     pad = 0.08 * (high - low) or 0.05 * abs(high) or 0.05
     axes = Axes((float(min(steps)), float(max(max(steps), min(steps) + 1))), (low - pad, high + pad))
@@ -38,7 +39,7 @@ def _panel(name: str, steps: Sequence[int], values: Sequence[float]) -> Markup:
         for line, style in ((values, _PALE), (smoothed, _BOLD))
     ]
     description = (
-        f"{name} over {len(steps)} logged steps, averaged over {SMOOTHING}: from {number(smoothed[0])} at step "
+        f"{name} over {len(steps)} logged steps, averaged over {width}: from {number(smoothed[0])} at step "
         f"{steps[0]} to {number(smoothed[-1])} at step {steps[-1]}."
     )
     return draw_panel(name.replace("_", " "), description, axes, shapes, x_label="optimiser step", whole_x=True)

@@ -23,7 +23,7 @@ from worldr1_core.pages.player import Stream, player
 from worldr1_core.pages.templating import Templates
 from worldr1_core.video_io import read_video
 from worldr1_train.contact_sheet import read_comparisons
-from worldr1_train.curves import read_curves
+from worldr1_train.curves import Curve, read_curves, reward_curves
 from worldr1_train.evaluation import metric_name
 from worldr1_train.run_cost import Cost, run_cost
 from worldr1_train.run_curves import curve_panels
@@ -73,13 +73,13 @@ def write_report(folder: Path, path: Path | None = None) -> Path:
 
 
 def _page(run: RunFiles) -> str:
-    cost = run_cost(run)
+    cost, curves = run_cost(run), _curves(run)
     return html_page(
         f"Training run {run.folder.absolute().name}",
-        summary=_summary(run, cost),
+        summary=_summary(run, cost, curves),
         body=_templates.render(
             "run_body.html.j2",
-            panels=curve_panels(_curves(run)),
+            panels=curve_panels(curves),
             comparisons=_comparisons(run.folder / VIDEOS),
             samples=_samples(run.folder / "samples"),
             cost=cost,
@@ -94,7 +94,7 @@ def _page(run: RunFiles) -> str:
     )
 
 
-def _summary(run: RunFiles, cost: Cost) -> Markup:
+def _summary(run: RunFiles, cost: Cost, curves: Mapping[str, Curve]) -> Markup:
     alarms: Sequence[Mapping[str, Any]] = [] if run.result is None else run.result["alarms"]
     trained = _trained(run)
     table = evaluation_table(run.evaluations, trained, [alarm["metric"] for alarm in alarms])
@@ -106,7 +106,7 @@ def _summary(run: RunFiles, cost: Cost) -> Markup:
         alarms=[alarm["message"] for alarm in alarms],
         table=table,
         cost=cost,
-        reward=_course(run.values("reward")),
+        rewards={name.replace("_", " "): _course(values) for name, (_, values) in reward_curves(curves).items()},
     )
 
 
@@ -120,14 +120,12 @@ def _trained(run: RunFiles) -> list[str]:
 
 def _course(values: Sequence[float]) -> str:
     """Mean of the first and the last tenth of some values, as text."""
-    if not values:
-        return ""
     count = math.ceil(len(values) / 10)
     first, last = sum(values[:count]) / count, sum(values[-count:]) / count
     return f"{first:.3g} → {last:.3g}"
 
 
-def _curves(run: RunFiles) -> Mapping[str, Any]:
+def _curves(run: RunFiles) -> Mapping[str, Curve]:
     return read_curves(run.folder) if run.values("loss") else {}
 
 
