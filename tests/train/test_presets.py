@@ -102,7 +102,8 @@ def test_rewards_of_the_paper_run_in_environments_of_their_own(parts, model, var
     assert parts.keys() == {("da3",), (extra,)}
     reconstructed, preferred = parts["da3",], parts[extra,]
     assert (reconstructed.reconstructor.name, reconstructed.reconstructor.options["process_res"]) == ("da3", 504)
-    assert reconstructed.judge == manifest.judge
+    judge = reconstructed.judge
+    assert (judge.name, judge.options) == (manifest.judge.name, manifest.judge.options)
     assert {reward.name for reward in reconstructed.rewards} == {*GEOMETRY, "psnr", "psnr-normalised"}
     assert [reward.options["model"] for reward in preferred.rewards] == [version]
     assert preferred.reconstructor is preferred.judge is components.reconstructor is components.judge is None
