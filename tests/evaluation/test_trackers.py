@@ -63,9 +63,12 @@ def test_real_wandb_offline(result, sets, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     log_evaluation(result, "wandb", sets)
     assert list((tmp_path / "wandb").glob("offline-run-*/files/media/table/videos*.json"))
-    assert list((tmp_path / "wandb").glob("offline-run-*/files/media/videos/**/*.mp4"))
+    staged = [path.read_bytes() for path in (tmp_path / "data" / "artifacts" / "staging").iterdir()]
+    assert (tmp_path / "ours" / "a cat-0.mp4").read_bytes() in staged, "the table's artifact holds the videos"
+    assert any(b'"video-file"' in content for content in staged), "and its cells refer to them"
 
 
 @pytest.mark.slow
