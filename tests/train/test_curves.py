@@ -11,7 +11,7 @@ from PIL import Image
 
 from worldr1_core.errors import OutputError, UserError
 from worldr1_train.cli_curves import curves
-from worldr1_train.curves import plot_curves, read_curves, smooth
+from worldr1_train.curves import plot_curves, read_curves, reward_curves, smooth
 
 
 def write_log(folder, num_steps=20, slope=0.01):
@@ -32,8 +32,11 @@ def test_rewards_kl_and_nothing_else_are_read(tmp_path):
 
 def test_totals_of_stages_with_other_rewards_are_curves_of_their_own(tmp_path):
     (tmp_path / "run").mkdir()
-    rows = [{"step": i + 1, "stage": float(i % 3 == 2), "reward": i % 3 != 2, "reward_gain": 0.1 * i} for i in range(6)]
-    rows = [{**row, "reward": float(row["reward"]), "rewards/shine/mean": 0.5} for row in rows]
+    stages = [0, 0, 1, 0, 0, 1]
+    rows = [
+        {"step": i + 1, "stage": float(stage), "reward": 1.0 - stage, "reward_gain": 0.1 * i, "rewards/shine/mean": 0.5}
+        for i, stage in enumerate(stages)
+    ]
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_curves(tmp_path / "run")
     first, second = ["reward (stage 1)", "reward_gain (stage 1)"], ["reward (stage 2)", "reward_gain (stage 2)"]
@@ -41,6 +44,17 @@ def test_totals_of_stages_with_other_rewards_are_curves_of_their_own(tmp_path):
     assert found["reward (stage 1)"] == ([1, 2, 4, 5], [1.0] * 4)
     assert found["reward (stage 2)"] == ([3, 6], [0.0] * 2)
     assert found["shine"][0] == [1, 2, 3, 4, 5, 6]
+    assert list(reward_curves(found)) == first
+
+
+def test_the_total_of_a_later_stage_is_never_taken_for_that_of_the_first(tmp_path):
+    """Policy gradients log no gain, so that a run of two stages has as many totals as one stage with a gain."""
+    (tmp_path / "run").mkdir()
+    rows = [{"step": i + 1, "stage": float(i % 2), "reward": 0.5, "rewards/shine/mean": 0.5} for i in range(4)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_curves(tmp_path / "run")
+    assert list(found) == ["reward (stage 1)", "shine", "reward (stage 2)"]
+    assert list(reward_curves(found)) == ["reward (stage 1)"]
 
 
 def test_a_torn_last_line_is_passed_over_and_a_torn_middle_is_an_error(tmp_path):

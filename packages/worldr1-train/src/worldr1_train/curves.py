@@ -56,15 +56,16 @@ def read_curves(run: Path) -> dict[str, Curve]:
             values.append(value)
     if not curves:
         raise UserError(f"{str(path)!r} contains no logged step yet. Wait for the first one.")
-    totals = [*_HEAD, *(_of_stage(name, stage) for stage in stages for name in _HEAD)]
-    first = [name for name in totals if name in curves][: len(_HEAD)]
-    rewards = sorted(name for name in curves if name not in (*totals, *_TAIL))
-    return {name: curves[name] for name in (*first, *rewards, *_TAIL, *totals) if name in curves}
+    first, *others = stages if len(stages) > 1 else [None]
+    head, later = ([_of_stage(name, stage) for stage in own for name in _HEAD] for own in ([first], others))
+    rewards = sorted(name for name in curves if name not in (*head, *later, *_TAIL))
+    return {name: curves[name] for name in (*head, *rewards, *_TAIL, *later) if name in curves}
 
 
 def reward_curves(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     """Return the totals of the rewards among the result of `read_curves`: of the first stage, if there are several."""
-    return {name: curve for name, curve in list(curves.items())[: len(_HEAD)] if name.partition(" (")[0] in _HEAD}
+    first = (*_HEAD, *(_of_stage(name, 0) for name in _HEAD))
+    return {name: curve for name, curve in curves.items() if name in first}
 
 
 def plot_curves(runs: Mapping[str, Mapping[str, Curve]], path: Path) -> None:

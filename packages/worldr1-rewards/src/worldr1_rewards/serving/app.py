@@ -21,9 +21,10 @@ from worldr1_core.log import get_logger
 from worldr1_rewards.serving.body_file import BodyFile
 from worldr1_rewards.serving.composition import CompositionAnswer
 from worldr1_rewards.serving.jobs import Job, check_fingerprint
-from worldr1_rewards.serving.questions import parse_questions
+from worldr1_rewards.serving.limits import Limits
+from worldr1_rewards.serving.questions import ParsedQuestions, parse_questions
 from worldr1_rewards.serving.request_context import continued, read_context
-from worldr1_rewards.serving.requests import parse_request
+from worldr1_rewards.serving.requests import ParsedRequest, parse_request
 from worldr1_rewards.serving.schema import (
     MEDIA_TYPE,
     ErrorAnswer,
@@ -84,9 +85,28 @@ def make_app(service: ScoringService, token: str | None = None) -> FastAPI:
     )
     app.add_exception_handler(RequestFailed, _answer_failure)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
-    _add_state_routes(app, service, _authorisation(token))
-    _add_score_route(app, service, _authorisation(token))
-    _add_grade_route(app, service, _authorisation(token))
+    authorisation = _authorisation(token)
+    _add_state_routes(app, service, authorisation)
+    _add_work_route(
+        app,
+        service,
+        authorisation,
+        "score",
+        summary="Score clips.",
+        answers="Scores.",
+        models=(ScoreRequest, ScoreAnswer),
+        parse=parse_request,
+    )
+    _add_work_route(
+        app,
+        service,
+        authorisation,
+        "grade",
+        summary="Ask the judge, if the server serves it.",
+        answers="Grades.",
+        models=(GradeRequest, GradeAnswer),
+        parse=parse_questions,
+    )
     return app
 
 
@@ -142,40 +162,32 @@ def _add_state_routes(app: FastAPI, service: ScoringService, authorisation: list
         )
 
 
-def _add_score_route(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:
+def _add_work_route(
+    app: FastAPI,
+    service: ScoringService,
+    authorisation: list[Any],
+    name: str,
+    *,
+    summary: str,
+    answers: str,
+    models: tuple[type[BaseModel], type[BaseModel]],
+    parse: Callable[[memoryview, Limits], ParsedRequest | ParsedQuestions],
+) -> None:
+    """Add `/v1/NAME`, whose requests wait in the queue for a worker; `models` describe its requests and answers."""
+
     @app.post(
-        "/v1/score",
-        summary="Score clips.",
-        description=_description(ScoreRequest, ScoreAnswer),
+        f"/v1/{name}",
+        name=name,
+        summary=summary,
+        description=_description(*models),
         dependencies=authorisation,
         response_class=Response,
-        responses=_responses("Scores."),
-        openapi_extra=_bodies(ScoreRequest, ScoreAnswer),
+        responses=_responses(answers),
+        openapi_extra=_bodies(*models),
     )
-    async def score(request: Request, x_request_id: RequestId, x_timeout_seconds: Timeout = 600.0) -> Response:
-        def read(body: memoryview) -> ScoreRequest:
-            found = parse_request(body, service.settings.limits).request
-            _check_composition(service, found)
-            return found
-
-        with continued("serve", [read_context(request.headers, x_request_id)]) as context:
-            exchange = _Exchange(service, request, x_request_id, x_timeout_seconds, context, read)
-            return await exchange.answer()
-
-
-def _add_grade_route(app: FastAPI, service: ScoringService, authorisation: list[Any]) -> None:
-    @app.post(
-        "/v1/grade",
-        summary="Ask the judge, if the server serves it.",
-        description=_description(GradeRequest, GradeAnswer),
-        dependencies=authorisation,
-        response_class=Response,
-        responses=_responses("Grades."),
-        openapi_extra=_bodies(GradeRequest, GradeAnswer),
-    )
-    async def grade(request: Request, x_request_id: RequestId, x_timeout_seconds: Timeout = 600.0) -> Response:
-        def read(body: memoryview) -> GradeRequest:
-            found = parse_questions(body, service.settings.limits).request
+    async def work(request: Request, x_request_id: RequestId, x_timeout_seconds: Timeout = 600.0) -> Response:
+        def read(body: memoryview) -> ScoreRequest | GradeRequest:
+            found = parse(body, service.settings.limits).request
             _check_composition(service, found)
             return found
 

@@ -15,12 +15,18 @@ from pydantic import ValidationError
 from worldr1_core.errors import (
     ScoreNotApplicable,
     ScoreUnavailable,
-    UserError,
     describe_exception,
     shorten,
 )
 from worldr1_rewards.serving.limits import Limits
-from worldr1_rewards.serving.requests import check_body, check_tensor_names, check_video, find_tensor, read_document
+from worldr1_rewards.serving.requests import (
+    check_body,
+    check_tensor_names,
+    check_video,
+    find_tensor,
+    read_document,
+    unsendable,
+)
 from worldr1_rewards.serving.schema import KEY, GradeAnswer, GradePart, GradeRequest, QuestionPart, wire_text
 from worldr1_rewards.serving.tensor_file import TensorFileHeader, pack, read_header, view
 from worldr1_rewards.serving.wire_errors import malformed, too_large
@@ -61,12 +67,7 @@ def encode_questions(questions: Sequence[JudgeRequest], *, composition: str = ""
         parts = [QuestionPart(text=wire_text(question.text)) for question in questions]
         request = GradeRequest(composition=composition, questions=parts)
     except ValidationError as error:
-        issue = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in issue["loc"])
-        raise UserError(
-            f"A question cannot be sent to a judge that runs elsewhere: {where}: {issue['msg']}, received "
-            f"{shorten(issue['input'])}."
-        ) from error
+        raise unsendable("A question cannot be sent to a judge that runs elsewhere", error) from error
     tensors = {_images(index): encode_frames(question.images.float()) for index, question in enumerate(questions)}
     return pack(tensors, {KEY: request.model_dump_json()})
 

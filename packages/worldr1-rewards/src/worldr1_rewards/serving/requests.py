@@ -184,18 +184,20 @@ def encode_request(
         parts = [clip_part(clip, with_reference=with_reference) for clip in clips]
         request = ScoreRequest(rewards=list(rewards), composition=composition, clips=parts)
     except ValidationError as error:
-        issue = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in issue["loc"])
-        raise UserError(
-            f"A clip cannot be sent to rewards that run elsewhere: {where}: {issue['msg']}, received "
-            f"{shorten(issue['input'])}."
-        ) from error
+        raise unsendable("A clip cannot be sent to rewards that run elsewhere", error) from error
     tensors = {
         f"clips.{index}.{name}": tensor
         for index, clip in enumerate(clips)
         for name, tensor in tensors_of_clip(clip, with_reference=with_reference).items()
     }
     return pack(tensors, {KEY: request.model_dump_json()})
+
+
+def unsendable(message: str, error: ValidationError) -> UserError:
+    """Return the error for something that the wire format cannot hold, with the first reason."""
+    issue = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in issue["loc"])
+    return UserError(f"{message}: {where}: {issue['msg']}, received {shorten(issue['input'])}.")
 
 
 def decode_clips(body: memoryview, parsed: ParsedRequest) -> list[Clip]:
