@@ -13,18 +13,15 @@ from typing import Any
 import pytest
 from tiny_runs import manifest_of
 
+from train.tiny_settings import TWO_STEPS
+
 VARIANTS = """
 variants:
   full: {}
   no warped noise: {noise: null}
 """
 SMALL = (
-    "train.max_steps=2",
-    "train.optimiser={learning_rate: 1.0e-3}",
-    "train.prompts_per_rollout_batch=2",
-    "train.groups_per_rollout=1",
-    "train.micro_batch_size=2",
-    "train.evaluation.num_prompts=2",
+    *TWO_STEPS,
     "train.evaluation.num_inference_steps=2",
     "train.evaluation.batch_size=1",
     "train.evaluation.metrics=[path-rerender, camera-move-likelihood, contrast]",

@@ -12,18 +12,14 @@ from click.testing import CliRunner
 from diffusers import WanPipeline
 from tiny_runs import manifest_of
 
+from train.tiny_settings import TWO_STEPS
 from worldr1_backbones.tiny import CHECKPOINT
 from worldr1_core.plugins import installed
 from worldr1_train.cli import train
 from worldr1_train.plan import read_manifest
 
 SMALL = (
-    "train.max_steps=2",
-    "train.optimiser={learning_rate: 1.0e-3}",
-    "train.prompts_per_rollout_batch=2",
-    "train.groups_per_rollout=1",
-    "train.micro_batch_size=2",
-    "train.evaluation.num_prompts=2",
+    *TWO_STEPS,
     "train.evaluation.batch_size=2",
     "train.evaluation.diversity={num_prompts: 1, num_seeds: 2}",
     "train.evaluation.reference_clips={source: backbone, num_clips: 2}",

@@ -28,7 +28,24 @@ Components = Sequence[tuple[str, ComponentSpec]]
 """Kind and spec of everything that runs in a worker."""
 
 
-class LocalWorker(RemoteScorer):
+class _OwnServer:
+    """Something that asks a server which it has started."""
+
+    def _own(self, server: LocalServer) -> None:
+        self._server = server
+        self._stop = weakref.finalize(self, LocalServer.stop, server)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self._server.process.pid
+
+    def close(self) -> None:
+        """End the worker."""
+        self._stop()
+
+
+class LocalWorker(_OwnServer, RemoteScorer):
     """Rewards in a worker of this machine.
 
     Args:
@@ -49,26 +66,16 @@ class LocalWorker(RemoteScorer):
             *((kind, spec) for kind, spec in shared if spec is not None),
         ]
         options = [] if part.reach_judge is None else ["--ask-judge"]
-        self._server = _start(config, components, part, options)
-        self._stop = weakref.finalize(self, LocalServer.stop, self._server)
+        self._own(_start(config, components, part, options))
         names = ", ".join(spec.name for spec in part.rewards)
         self._served = ServedRewards(_client(config, self._server), part, f"The worker of {names}")
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server."""
-        return self._server.process.pid
 
     def score(self, clips: Sequence[Clip], rewards: Sequence[str], *, with_reference: bool) -> list[ScoredClip]:
         """See `RemoteScorer.score`."""
         return self._server.ask(lambda: self._served.score(clips, rewards, with_reference=with_reference))
 
-    def close(self) -> None:
-        """End the worker."""
-        self._stop()
 
-
-class LocalJudge(ServedJudge):
+class LocalJudge(_OwnServer, ServedJudge):
     """A judge in a worker of this machine, which other workers of this process can ask too.
 
     Args:
@@ -81,19 +88,9 @@ class LocalJudge(ServedJudge):
     """
 
     def __init__(self, config: WorkerPlacement.Config, part: JudgePart) -> None:
-        self._server = _start(config, [("judge", part.judge)], part, ["--judge"])
-        self._stop = weakref.finalize(self, LocalServer.stop, self._server)
+        self._own(_start(config, [("judge", part.judge)], part, ["--judge"]))
         super().__init__(_client(config, self._server), part, f"The worker of the judge {part.judge.name}")
         self._server.keep_running()
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server."""
-        return self._server.process.pid
-
-    def close(self) -> None:
-        """End the worker."""
-        self._stop()
 
     def _ask(self, requests: Sequence[JudgeRequest]) -> list[JudgeResult | Exception]:
         ask = super()._ask
