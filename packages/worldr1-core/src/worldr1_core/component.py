@@ -26,6 +26,8 @@ INTERFACES: Mapping[str, str] = {
     "placement": "worldr1_core.placement:Placement",
 }
 """Kind -> the interface that its components derive from."""
+PLACED = ("reward", "reconstructor", "judge")
+"""Kinds of components that can have a placement."""
 
 
 class ComponentConfig(BaseModel):
@@ -113,7 +115,7 @@ def check_component(kind: str, name: str, loaded: Any, label: str) -> type[Compo
         "config",
         "device",
         *(("weight",) if kind in ("reward", "objective") else ()),
-        *(("placement",) if kind in ("reward", "reconstructor", "judge") else ()),
+        *(("placement",) if kind in PLACED else ()),
     } & config.model_fields.keys()
     if taken:
         raise PluginError(f"{label}: its Config must not have the fields {sorted(taken)}, which the manifest needs.")

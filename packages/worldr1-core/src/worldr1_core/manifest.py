@@ -20,7 +20,7 @@ from pydantic import (
     model_serializer,
 )
 
-from worldr1_core.component import describe_validation_issue, load_component, validate_document
+from worldr1_core.component import PLACED, describe_validation_issue, load_component, validate_document
 from worldr1_core.errors import ManifestError, PluginError, WorldR1Error, describe_exception, shorten
 from worldr1_core.registry import Registry
 from worldr1_core.yaml_source import KeyPath, YamlSource, parse_yaml
@@ -68,10 +68,6 @@ class RewardSpec(PlacedSpec):
     """A reward by name, with its share in the total."""
 
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="Factor in the total; 0 reports the score only.")
-
-
-PLACED = ("reward", "reconstructor", "judge")
-"""Kinds of components that can have a placement."""
 
 
 def spec_model(kind: str) -> type[ComponentSpec]:
