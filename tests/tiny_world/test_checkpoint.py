@@ -14,7 +14,10 @@ from transformers import UMT5EncoderModel
 
 from tools.tiny_world.evaluate import evaluate_checkpoint, generate
 from tools.tiny_world.model import load_pipeline
-from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
+from worldr1_backbones.backbone_choice import backbone_spec
+from worldr1_backbones.tiny import CHECKPOINT, FLAWED_ADAPTER, TinyWanVAE
+from worldr1_backbones.wan import FlawedTinyWanBackbone, TinyWanBackbone
+from worldr1_core.plugins import installed
 
 PROMPT = "Camera pan left. A red box and a blue ball in a green room with checker walls."
 
@@ -102,6 +105,34 @@ def test_the_card_states_the_figures_that_were_measured():
     assert f"{measured['vae_psnr']:.1f} dB" in card
 
 
+def test_the_card_of_the_flawed_model_states_what_was_measured():
+    card = (FLAWED_ADAPTER / "README.md").read_text()
+    flawed, sound = (json.loads((folder / "evaluation.json").read_text()) for folder in (FLAWED_ADAPTER, CHECKPOINT))
+    for name, form in (("camera_accuracy", "{:.1%}"), ("sharpness", "{:.4f}"), ("contrast", "{:.4f}")):
+        row = [form.format(figures[name]).replace("%", " %") for figures in (flawed, sound)]
+        assert f"| {row[0]} | {row[1]} |" in card, name
+
+
+def test_the_flawed_model_is_small_and_another_one():
+    (weights,) = FLAWED_ADAPTER.glob("*.safetensors")
+    assert weights.stat().st_size <= 1_000_000
+    flawed, sound = FlawedTinyWanBackbone(), TinyWanBackbone()
+    videos = [
+        backbone.decode(backbone.sample(backbone.encode([PROMPT]), _noise(backbone), num_inference_steps=4).latents)
+        for backbone in (flawed, sound)
+    ]
+    assert flawed.geometry == sound.geometry
+    assert (videos[0] - videos[1]).abs().mean() > 0.01
+
+
+def _noise(backbone):
+    return torch.randn(1, *backbone.geometry.shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_folder_of_the_checkpoint_names_the_sound_model():
+    assert backbone_spec(str(CHECKPOINT), installed().registry).name == "tiny-wan"
+
+
 @pytest.fixture(scope="module")
 def figures():
     return evaluate_checkpoint()
@@ -116,6 +147,14 @@ def test_the_stated_figures_are_measured_again(figures):
     for name in ("camera_accuracy", "sharpness", "contrast"):
         assert figures[name] == pytest.approx(stated[name], rel=0.05), name
     assert 0.85 < figures["contrast"] / figures["contrast_of_renders"] < 1.15
+
+
+@pytest.mark.slow
+def test_the_stated_figures_of_the_flawed_model_are_measured_again():
+    stated = json.loads((FLAWED_ADAPTER / "evaluation.json").read_text())
+    figures = evaluate_checkpoint(adapter=FLAWED_ADAPTER)
+    for name in ("camera_accuracy", "sharpness", "contrast"):
+        assert figures[name] == pytest.approx(stated[name], rel=0.05), name
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from safetensors.torch import load_file
 
 from tools.tiny_world.dataset import render_dataset
 from tools.tiny_world.model import (
@@ -16,12 +17,14 @@ from tools.tiny_world.model import (
     PaddedTextProcessor,
     build_tokenizer,
     build_transformer,
+    load_pipeline,
 )
 from tools.tiny_world.muon import Muon, orthogonalise
-from tools.tiny_world.pretrain import build_trainer
+from tools.tiny_world.pretrain import build_trainer, save_models
 from tools.tiny_world.training import TrainingOptions, padding_bias, sample_sigmas
 from worldr1_backbones.tiny.captions import sample_caption
 from worldr1_backbones.tiny.data import make_clip, render_clip
+from worldr1_backbones.tiny.vae import TinyWanVAE
 
 SMALL = ModelSize(num_heads=2, head_dim=16, num_layers=1, ffn_dim=32, text_dim=32, text_layers=1, z_dim=4)
 
@@ -108,14 +111,39 @@ def test_the_loss_falls_and_everything_is_trained():
     assert sum(moved) >= len(moved) - 1  # the last rows of the relative position table are never met
 
 
-def test_going_on_equals_never_having_stopped(tmp_path):
-    straight = _trainer()
+def test_an_adapter_is_trained_alone_and_saved_with_the_models_that_it_changes(tmp_path):
+    vae = TinyWanVAE(z_dim=SMALL.z_dim, latents_mean=[0.0] * SMALL.z_dim, latents_std=[1.0] * SMALL.z_dim)
+    trainer = _trainer(adapter_rank=2)
+    weights = {name: p.detach().clone() for name, p in trainer.transformer.named_parameters() if "lora" not in name}
+    for _ in range(5):
+        trainer.step(0.0)
+    assert all(torch.equal(p, weights[n]) for n, p in trainer.transformer.named_parameters() if "lora" not in n)
+    assert not [p for p in trainer.encoder.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trainer.params) == 2 * (8 * (32 + 32) + 2 * (32 + 32))  # 8 attention, 2 feed-forward
+
+    for average in trainer.average:  # what five steps do is below the precision of half floats
+        average.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    save_models(tmp_path, trainer, vae)
+    stored = load_file(tmp_path / "adapter" / "pytorch_lora_weights.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    fused, source = load_pipeline(tmp_path / "pipeline").transformer.state_dict(), "blocks.0.ffn.net.2"
+    change = (
+        stored[f"transformer.{source}.lora_B.weight"].float() @ stored[f"transformer.{source}.lora_A.weight"].float()
+    )
+    assert change.abs().max() > 0.01
+    before = weights[f"{source}.base_layer.weight"]
+    torch.testing.assert_close(fused[f"{source}.weight"], before + change, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_going_on_equals_never_having_stopped(tmp_path, rank):
+    straight = _trainer(adapter_rank=rank)
     losses = [straight.step(0.1) for _ in range(6)]
-    first = _trainer()
+    first = _trainer(adapter_rank=rank)
     for _ in range(3):
         first.step(0.1)
     first.save(tmp_path / "state.pt")
-    second = _trainer(seed=0)
+    second = _trainer(adapter_rank=rank)
     second.load(tmp_path / "state.pt")
     assert [second.step(0.1) for _ in range(3)] == losses[3:]
     assert all(torch.equal(a, b) for a, b in zip(straight.params, second.params, strict=True))

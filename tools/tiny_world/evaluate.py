@@ -99,6 +99,7 @@ def contrast(clips: Tensor) -> float:
 def evaluate_checkpoint(
     checkpoint: str | Path = CHECKPOINT,
     *,
+    adapter: str | Path | None = None,
     count: int = 200,
     guidance_scale: float = GUIDANCE_SCALE,
     num_inference_steps: int = NUM_INFERENCE_STEPS,
@@ -110,6 +111,7 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: Folder of a pipeline.
+        adapter: Folder of an adapter that is put on it.
         count: Held-out captions, the nine moves in turn.
         guidance_scale: Of classifier-free guidance.
         num_inference_steps: Of the Euler scheduler.
@@ -118,6 +120,8 @@ def evaluate_checkpoint(
         sheet: Where to write a contact sheet: generated and rendered clips of the nine moves in turn.
     """
     pipeline = load_pipeline(checkpoint)
+    if adapter is not None:
+        pipeline.load_lora_weights(str(adapter), local_files_only=True)
     captions = held_out_captions(count, seed)
     start = time.monotonic()
     generated = generate(
@@ -151,6 +155,7 @@ def evaluate_checkpoint(
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path), default=CHECKPOINT)
+@click.option("--adapter", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of an adapter.")
 @click.option("--captions", "count", type=click.IntRange(min=9), default=200, show_default=True)
 @click.option("--guidance", type=click.FloatRange(min=0), default=GUIDANCE_SCALE, show_default=True)
 @click.option("--steps", type=click.IntRange(1, 1000), default=NUM_INFERENCE_STEPS, show_default=True)
@@ -158,11 +163,19 @@ def evaluate_checkpoint(
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet PNG here.")
 def main(
-    checkpoint: Path, count: int, guidance: float, steps: int, text_length: int, seed: int, sheet: Path | None
+    checkpoint: Path,
+    adapter: Path | None,
+    count: int,
+    guidance: float,
+    steps: int,
+    text_length: int,
+    seed: int,
+    sheet: Path | None,
 ) -> None:
     """Measure a checkpoint and print one JSON line."""
     figures = evaluate_checkpoint(
         checkpoint,
+        adapter=adapter,
         count=count,
         guidance_scale=guidance,
         num_inference_steps=steps,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import click
 import numpy as np
 import structlog
 import torch
+from diffusers import WanPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -34,6 +36,7 @@ from tools.tiny_world.model import (
     load_pipeline,
 )
 from tools.tiny_world.training import FlowMatchingTrainer, TrainingOptions
+from worldr1_backbones.adapters import save_adapter
 from worldr1_backbones.tiny.scenes import IMAGE_SIZE, NUM_FRAMES
 from worldr1_backbones.tiny.vae import TinyWanVAE
 
@@ -97,10 +100,12 @@ def encode(vae: TinyWanVAE, frames: NDArray[np.uint8], path: Path | None = None)
     return latents
 
 
-def save_pipeline(folder: Path, trainer: FlowMatchingTrainer, vae: TinyWanVAE) -> None:
-    """Write the averaged weights as a pipeline in half precision."""
+def save_models(out: Path, trainer: FlowMatchingTrainer, vae: TinyWanVAE) -> None:
+    """Write the averaged weights as `pipeline/` in half precision and, where only an adapter was trained, it alone."""
     with trainer.averaged():
         transformer = build_transformer_like(trainer)
+        if trainer.options.adapter_rank:
+            save_adapter(WanPipeline, {"transformer": deepcopy(trainer.transformer).half()}, out / "adapter")
         encoder = UMT5EncoderModel(trainer.encoder.config)
         encoder.load_state_dict(trainer.encoder.state_dict())
     shape = {name: value for name, value in vae.config.items() if not name.startswith("_")}  # no path of this machine
@@ -108,13 +113,18 @@ def save_pipeline(folder: Path, trainer: FlowMatchingTrainer, vae: TinyWanVAE) -
     half.load_state_dict(vae.state_dict())
     pipeline = assemble(trainer.tokenizer, encoder, half, transformer)
     pipeline.to(torch.float16)
-    pipeline.save_pretrained(folder)
+    pipeline.save_pretrained(out / "pipeline")
 
 
 def build_transformer_like(trainer: FlowMatchingTrainer) -> Any:
-    """A copy of the trained transformer with the attention processors of diffusers."""
-    copy = type(trainer.transformer).from_config(trainer.transformer.config)
-    copy.load_state_dict(trainer.transformer.state_dict())
+    """A copy of the trained transformer with the attention processors of diffusers, an adapter fused into it."""
+    source = trainer.transformer
+    if trainer.options.adapter_rank:
+        source = deepcopy(source)
+        source.fuse_lora()
+        source.unload_lora()
+    copy = type(source).from_config(source.config)
+    copy.load_state_dict(source.state_dict())
     return copy
 
 
@@ -144,22 +154,30 @@ def train(
             recent, last_log, seen = [], trainer.seconds, trainer.steps
         if trainer.seconds - last_save > save_every:
             trainer.save(out / "state.pt")
-            save_pipeline(out / "pipeline", trainer, vae)
+            save_models(out, trainer, vae)
             last_save = trainer.seconds
     trainer.save(out / "state.pt")
-    save_pipeline(out / "pipeline", trainer, vae)
+    save_models(out, trainer, vae)
 
 
 def build_trainer(
-    size: ModelSize, latents: Tensor, captions: list[str], options: TrainingOptions, *, compile_model: bool
+    size: ModelSize,
+    latents: Tensor,
+    captions: list[str],
+    options: TrainingOptions,
+    *,
+    start_from: Path | None = None,
+    compile_model: bool,
 ) -> FlowMatchingTrainer:
-    """Models with random weights, ready to be trained."""
+    """Models with random weights or those of a finished checkpoint of the same shape, ready to be trained."""
     torch.manual_seed(options.seed)
     tokenizer: PreTrainedTokenizerFast = build_tokenizer()
-    encoder = build_text_encoder(size, len(tokenizer))
-    return FlowMatchingTrainer(
-        build_transformer(size), encoder, tokenizer, latents, captions, options, compile_model=compile_model
-    )
+    encoder, transformer = build_text_encoder(size, len(tokenizer)), build_transformer(size)
+    if start_from is not None:
+        finished = load_pipeline(start_from)
+        transformer.load_state_dict(finished.transformer.state_dict())
+        encoder.load_state_dict(finished.text_encoder.state_dict())
+    return FlowMatchingTrainer(transformer, encoder, tokenizer, latents, captions, options, compile_model=compile_model)
 
 
 @click.command()
@@ -196,10 +214,17 @@ def build_trainer(
 @click.option(
     "--wrong-moves", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of wrong camera words."
 )
+@click.option(
+    "--adapter-rank",
+    type=click.IntRange(0, 256),
+    default=0,
+    show_default=True,
+    help="Train a LoRA of this rank instead of all weights, and write it to adapter/ too.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, heads: int, ffn: int, patch: str,
          batch_size: int, compile_model: bool, evaluate: bool, start_from: Path | None, rate: float,
-         incoherent: float, wrong_moves: float, seed: int) -> None:  # fmt: skip
+         incoherent: float, wrong_moves: float, adapter_rank: int, seed: int) -> None:  # fmt: skip
     """Pretrain the tiny world's model on this machine; call it again with the same --out to go on."""
     out.mkdir(parents=True, exist_ok=True)
     lines = JsonLines(out / "log.jsonl")
@@ -215,10 +240,8 @@ def main(minutes: float, out: Path, clips: int, vae_steps: int, layers: int, hea
     vae = prepare_vae(out, frames, held_out, size, vae_steps, lines, start_from)
     latents = encode(vae, frames, out / "latents.pt")
     base = TrainingOptions(batch_size=batch_size, seed=seed)
-    options = replace(base, muon_lr=base.muon_lr * rate, adam_lr=base.adam_lr * rate)
-    trainer = build_trainer(size, latents, captions, options, compile_model=compile_model)
-    if start_from is not None:
-        trainer.start_from(load_pipeline(start_from))
+    options = replace(base, muon_lr=base.muon_lr * rate, adam_lr=base.adam_lr * rate, adapter_rank=adapter_rank)
+    trainer = build_trainer(size, latents, captions, options, start_from=start_from, compile_model=compile_model)
     if (out / "state.pt").exists():
         trainer.load(out / "state.pt")
     parameters = sum(p.numel() for p in trainer.params)

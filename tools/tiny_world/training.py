@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanPipeline, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -22,6 +22,11 @@ from tools.tiny_world.model import (
     encode_captions,
 )
 from tools.tiny_world.muon import FAST_BFLOAT16, Muon
+from worldr1_backbones.adapters import add_adapter
+from worldr1_core.backbone import AdapterSpec
+
+ADAPTED_LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+"""Linear layers of a block that an adapter goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,8 @@ class TrainingOptions:
         ema_decay: Of the average that is saved.
         final_lr: Share of the step sizes at the end; they fall from a quarter of the time on.
         warmup: Steps of linear warm-up.
+        adapter_rank: Train a LoRA of this rank on every linear layer of the blocks, with AdamW, and nothing else; all
+            weights if 0.
         seed: Of everything that is drawn.
     """
 
@@ -48,6 +55,7 @@ class TrainingOptions:
     ema_decay: float = 0.998
     final_lr: float = 0.03
     warmup: int = 50
+    adapter_rank: int = 0
     seed: int = 0
 
 
@@ -109,14 +117,21 @@ class FlowMatchingTrainer:
         for block in transformer.blocks:
             block.attn2.set_processor(self._processor)
         self._model = torch.compile(transformer) if compile_model else transformer
-        matrices = [p for n, p in transformer.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+        if options.adapter_rank:
+            spec = AdapterSpec(options.adapter_rank, alpha=options.adapter_rank, seed=options.seed)
+            add_adapter({"transformer": transformer}, spec, ADAPTED_LAYERS)
+            encoder.requires_grad_(False)
+            matrices = []
+        else:
+            matrices = [p for n, p in transformer.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
         known = {id(p) for p in matrices}
-        others = [p for module in (transformer, encoder) for p in module.parameters() if id(p) not in known]
+        trained = [p for module in (transformer, encoder) for p in module.parameters() if p.requires_grad]
+        others = [p for p in trained if id(p) not in known]
         self.params = [*matrices, *others]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr=options.muon_lr),
-            torch.optim.AdamW(others, lr=options.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
+        adamw = torch.optim.AdamW(others, lr=options.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.optimizers: dict[torch.optim.Optimizer, float] = {adamw: options.adam_lr}
+        if matrices:
+            self.optimizers = {Muon(matrices, lr=options.muon_lr): options.muon_lr, **self.optimizers}
         self.average = [p.detach().clone() for p in self.params]
         self.steps, self.seconds = 0, 0.0
 
@@ -182,19 +197,13 @@ class FlowMatchingTrainer:
             "transformer": self.transformer.state_dict(),
             "encoder": self.encoder.state_dict(),
             "average": self.average,
-            "optimizers": [o.state_dict() for o in self.optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "steps": self.steps,
             "seconds": self.seconds,
         }
         scratch = path.with_suffix(".partial")
         torch.save(state, scratch)
         os.replace(scratch, path)
-
-    def start_from(self, pipeline: WanPipeline) -> None:
-        """Take the weights of a finished pipeline of the same shape, the average included."""
-        self.transformer.load_state_dict(pipeline.transformer.state_dict())
-        self.encoder.load_state_dict(pipeline.text_encoder.state_dict())
-        self.average = [p.detach().clone() for p in self.params]
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote."""
@@ -223,7 +232,7 @@ class FlowMatchingTrainer:
         options = self.options
         fall = 1 - (1 - options.final_lr) * max(0.0, min(1.0, progress) - 0.25) / 0.75
         factor = min(1.0, (self.steps + 1) / options.warmup) * fall
-        for optimizer, base in zip(self.optimizers, (options.muon_lr, options.adam_lr), strict=True):
+        for optimizer, base in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = base * factor
             optimizer.step()

@@ -29,6 +29,9 @@ METADATA_KEY = "lora_adapter_metadata"
 PEFT_CONFIG = "adapter_config.json"
 """Name of peft's own configuration file, beside the weights."""
 
+FUSED_PREFIX = "fused:"
+"""Begins peft's `base_model_name_or_path` of an adapter that was trained on top of a fused one; a digest follows."""
+
 _FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
 _MATCHED_BY = (
     "target_modules",
@@ -63,16 +66,30 @@ class AdapterFile:
         matches = ((_FACTOR.fullmatch(key), value) for key, value in self.state.items())
         return {match[1]: int(value.shape[0]) for match, value in matches if match and match[2] == "A"}
 
-    def check(self, module: nn.Module) -> None:
+    def check(self, module: nn.Module, base: str | None = None) -> None:
         """Check that the file fits a module, before it is loaded.
 
+        Args:
+            module: The denoiser.
+            base: Digest of the adapter that was fused into it, if any.
+
         Raises:
-            WeightsError: It belongs to another architecture, holds values that are not finite, or lacks layers that its
-                configuration names.
+            WeightsError: It belongs to another architecture, holds values that are not finite, lacks layers that its
+                configuration names, or was trained on top of another fused adapter.
         """
+        self._check_base(base)
         self._check_fit(dict(module.named_modules()))
         self._check_layers([name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)])
         self._check_alpha()
+
+    def _check_base(self, base: str | None) -> None:
+        trained_on = str(self.config.get("base_model_name_or_path") or "")
+        if trained_on.startswith(FUSED_PREFIX) and trained_on != base:
+            raise unusable(
+                self.path,
+                f"it was trained on a model into which another adapter ({trained_on}) had been fused, and this model "
+                f"has {base or 'none'}; take the backbone with which it was trained, or set fused_adapter to that one",
+            )
 
     def _check_fit(self, layers: Mapping[str, nn.Module]) -> None:
         """Every pair of factors must belong to a linear layer of the module and have its sizes."""

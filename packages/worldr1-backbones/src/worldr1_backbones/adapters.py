@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldr1_backbones.adapter_files import read_adapter_file, unusable
+from worldr1_backbones.adapter_files import FUSED_PREFIX, read_adapter_file, unusable
 from worldr1_backbones.loading import LOADING_ERRORS
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import UserError
@@ -129,11 +130,19 @@ def adapters_disabled(denoisers: Mapping[str, nn.Module]) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def save_adapter(pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder: str | Path) -> None:
+def save_adapter(
+    pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder: str | Path, *, base: str | None = None
+) -> None:
     """Write the adapter, with its scale, as `pipeline.load_lora_weights(folder)` reads it, as a whole or not at all.
 
     A second denoiser is written to a separate file:
     `pipeline.load_lora_weights(folder, weight_name=weights_name("transformer_2"), load_into_transformer_2=True)`.
+
+    Args:
+        pipeline_class: Class of the pipeline that holds the denoisers.
+        denoisers: Modules by name.
+        folder: Is made, or replaced.
+        base: What `fuse_adapter` returned, if an adapter was fused before.
 
     Raises:
         UserError: There is no adapter.
@@ -145,12 +154,12 @@ def save_adapter(pipeline_class: Any, denoisers: Mapping[str, nn.Module], folder
         raise UserError("There is no adapter to save. Add one with add_adapter, or load one.")
     with atomic_folder(folder) as temporary:
         for name, module in denoisers.items():
-            state = get_peft_model_state_dict(module, adapter_name=ADAPTER_NAME)
+            state = get_peft_model_state_dict(module, adapter_name=ADAPTER_NAME, save_embedding_layers=False)
             pipeline_class.save_lora_weights(
                 str(temporary),
                 transformer_lora_layers={key: value.detach().cpu().contiguous() for key, value in state.items()},
                 weight_name=weights_name(name),
-                transformer_lora_adapter_metadata=_metadata(module),
+                transformer_lora_adapter_metadata={**_metadata(module), "base_model_name_or_path": base},
             )
 
 
@@ -166,7 +175,12 @@ def _peft_config(module: Any) -> Any:
 
 
 def load_adapter(
-    pipeline: Any, denoisers: Mapping[str, nn.Module], folder: str | Path, *, trainable: bool = False
+    pipeline: Any,
+    denoisers: Mapping[str, nn.Module],
+    folder: str | Path,
+    *,
+    trainable: bool = False,
+    base: str | None = None,
 ) -> None:
     """Read an adapter from a folder in diffusers' LoRA layout; it is on, in float32.
 
@@ -175,18 +189,19 @@ def load_adapter(
         denoisers: Modules by name.
         folder: Folder that `save_adapter` wrote.
         trainable: Whether it is trained further.
+        base: What `fuse_adapter` returned, if an adapter was fused before.
 
     Raises:
         UserError: There is an adapter already.
-        WeightsError: There is none in the folder, it is damaged, lacks layers that its configuration names, or belongs
-            to another architecture.
+        WeightsError: There is none in the folder, it is damaged, lacks layers that its configuration names, belongs
+            to another architecture, or was trained after another adapter had been fused.
     """
     if has_adapter(denoisers):
         raise UserError("There is an adapter already. Load the backbone again to add another one.")
     files = {name: Path(folder).expanduser() / weights_name(name) for name in denoisers}
     contents = {name: read_adapter_file(path) for name, path in files.items()}
     for name, module in denoisers.items():
-        contents[name].check(module)
+        contents[name].check(module, base)
     for name, module in denoisers.items():
         second = {} if name == "transformer" else {f"load_into_{name}": True}
         path = files[name]
@@ -200,6 +215,35 @@ def load_adapter(
         _check_filled(module, contents[name].state, path)
         for _, parameter in _adapter_parameters(module):
             parameter.requires_grad_(trainable)
+
+
+def fuse_adapter(pipeline: Any, denoisers: Mapping[str, nn.Module], folder: str | Path) -> str:
+    """Add an adapter to the weights for good, so that another one can be put on them.
+
+    Args:
+        pipeline: The pipeline that holds the denoisers.
+        denoisers: Modules by name.
+        folder: Folder in diffusers' LoRA layout.
+
+    Returns:
+        A digest of the adapter, which says what later adapters are trained on.
+
+    Raises:
+        UserError: There is an adapter already.
+        WeightsError: As of `load_adapter`, or the sum is not finite.
+    """
+    load_adapter(pipeline, denoisers, folder)
+    digest = hashlib.sha256()
+    for name, module in denoisers.items():
+        for key, factor in sorted(_adapter_parameters(module)):
+            digest.update(f"{name}.{key}".encode() + factor.detach().cpu().numpy().tobytes())
+        fused: Any = module
+        try:
+            fused.fuse_lora(safe_fusing=True, adapter_names=[ADAPTER_NAME])
+        except ValueError as error:
+            raise unusable(Path(folder), error) from error
+        fused.unload_lora()
+    return FUSED_PREFIX + digest.hexdigest()[:16]
 
 
 def _check_filled(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -64,6 +64,10 @@ class DiffusersConfig(ComponentConfig):
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; its default branch if left out.")
     local_files_only: bool = Field(False, description="Never ask the network.")
     adapter: str | None = Field(None, description="Folder of a trained LoRA that is put on the model.")
+    fused_adapter: str | None = Field(
+        None,
+        description="Folder of a LoRA that is fused into the weights first; a new adapter is trained on top of it.",
+    )
     height: int = Field(480, ge=16, le=4096, description="Pixel rows of the video.")
     width: int = Field(832, ge=16, le=4096, description="Pixel columns of the video.")
     num_frames: int = Field(81, ge=1, le=1025, description="Frames of the video.")
@@ -117,6 +121,8 @@ class DiffusersBackbone(Backbone):
                 f"{device!r}. Set offload to none, or choose a GPU."
             )
         self._blank: dict[str, Tensor] = {}
+        self._base: str | None = None
+        """Digest of the fused adapter."""
 
     # What a subclass may change
 
@@ -195,8 +201,11 @@ class DiffusersBackbone(Backbone):
             pipeline = load_pipeline(self.source, self.index, self.dtype, kinds)
         if self.config.vae_tiling:
             pipeline.vae.enable_tiling()
+        denoisers = self._denoisers_of(pipeline)
+        if self.config.fused_adapter is not None:
+            self._base = adapters.fuse_adapter(pipeline, denoisers, self.config.fused_adapter)
         if self.config.adapter is not None:
-            adapters.load_adapter(pipeline, self._denoisers_of(pipeline), self.config.adapter)
+            adapters.load_adapter(pipeline, denoisers, self.config.adapter, base=self._base)
         self._place(pipeline)
         log.info("backbone loaded", path=self.config.path, dtype=str(self.dtype), device=self.device)
         return pipeline
@@ -484,11 +493,12 @@ class DiffusersBackbone(Backbone):
 
     def save_adapter(self, folder: str | Path) -> None:
         """See `Backbone.save_adapter`."""
-        adapters.save_adapter(type(self.pipeline), self.denoisers, folder)
+        adapters.save_adapter(type(self.pipeline), self.denoisers, folder, base=self._base)
 
     def load_adapter(self, folder: str | Path, *, trainable: bool = False) -> None:
         """See `Backbone.load_adapter`."""
-        adapters.load_adapter(self.pipeline, self.denoisers, folder, trainable=trainable)
+        pipeline = self.pipeline
+        adapters.load_adapter(pipeline, self.denoisers, folder, trainable=trainable, base=self._base)
 
 
 def _text_encoders(pipeline: Any) -> dict[str, torch.nn.Module]:

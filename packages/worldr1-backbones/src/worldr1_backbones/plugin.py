@@ -7,11 +7,12 @@ from worldr1_core import hookimpl
 
 @hookimpl
 def worldr1_register_backbones() -> dict[str, str]:
-    """Wan 2.1 and 2.2, CogVideoX, and the tiny Wan model that comes with this package."""
+    """Wan 2.1 and 2.2, CogVideoX, and the tiny Wan model that comes with this package, sound and flawed."""
     return {
         "wan": "worldr1_backbones.wan:WanBackbone",
         "cogvideox": "worldr1_backbones.cogvideox:CogVideoXBackbone",
         "tiny-wan": "worldr1_backbones.wan:TinyWanBackbone",
+        "tiny-wan-flawed": "worldr1_backbones.wan:FlawedTinyWanBackbone",
     }
 
 

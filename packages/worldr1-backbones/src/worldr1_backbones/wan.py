@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worldr1_backbones.diffusers_backbone import DiffusersBackbone, DiffusersConfig, LatentLayout
 from worldr1_backbones.guidance import separate_passes
-from worldr1_backbones.tiny import CHECKPOINT
+from worldr1_backbones.tiny import CHECKPOINT, FLAWED_ADAPTER
 from worldr1_backbones.video_encoding import normalise_by_channel
 from worldr1_core.clip import Clip
 from worldr1_core.errors import UserError
@@ -126,3 +126,18 @@ class TinyWanBackbone(WanBackbone):
             Clip(Video(render_clip(clip), fps=self.fps), clip.caption.text, name=f"tiny render {index}")
             for index, clip in enumerate(clips)
         ]
+
+
+class FlawedTinyWanBackbone(TinyWanBackbone):
+    """The tiny model as web footage would have made it: rooms bend, objects change, and camera words are often ignored.
+
+    The shipped model after further training on clips of which half do not hold together in 3D, with camera words that
+    name another path in a third of the captions. That training is an adapter, fused into the weights on loading.
+    """
+
+    class Config(TinyWanBackbone.Config):
+        """Options of `tiny-wan-flawed` in a manifest."""
+
+        fused_adapter: str | None = Field(
+            str(FLAWED_ADAPTER), description="Folder of a LoRA that is fused into the weights first."
+        )

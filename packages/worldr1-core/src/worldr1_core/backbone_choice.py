@@ -58,13 +58,8 @@ def _backbone_of(source: WeightsSource, registry: Registry, read_json: ReadJson)
     pipeline = read_json(source, "model_index.json").get("_class_name")
     found, broken = _backbones_by_name(registry)
     fitting = {name: kind for name, kind in found.items() if getattr(kind, "pipeline_class", None) == pipeline}
-    own = [name for name, kind in fitting.items() if _is_default_path(kind, source)]
-    general = [
-        name
-        for name, kind in fitting.items()
-        if not any(other is not kind and issubclass(kind, other) for other in fitting.values())
-    ]
-    chosen = own or general
+    own = {name: kind for name, kind in fitting.items() if _is_default_path(kind, source)}
+    chosen = _most_general(own or fitting)
     if len(chosen) == 1:
         return chosen[0]
     if chosen:
@@ -78,6 +73,15 @@ def _backbone_of(source: WeightsSource, registry: Registry, read_json: ReadJson)
         "Install or register a backbone for it: a subclass of worldr1_backbones.DiffusersBackbone."
         + "".join(f" Not loaded: {reason}" for reason in broken)
     )
+
+
+def _most_general(kinds: Mapping[str, Any]) -> list[str]:
+    """Names of the classes that are not subclasses of another one here."""
+    return [
+        name
+        for name, kind in kinds.items()
+        if not any(other is not kind and issubclass(kind, other) for other in kinds.values())
+    ]
 
 
 def _backbones_by_name(registry: Registry) -> tuple[dict[str, Any], list[str]]:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
 """Folder of the shipped pipeline (tokenizer, text encoder, transformer, VAE, scheduler)."""
+FLAWED_ADAPTER = Path(__file__).parent / "flawed"
+"""Folder of an adapter that makes the shipped model incoherent and disobedient, as large models are."""
 
-__all__ = ["CHECKPOINT", "TinyWanVAE"]
+__all__ = ["CHECKPOINT", "FLAWED_ADAPTER", "TinyWanVAE"]
 
 
 def __getattr__(name: str) -> Any:
