@@ -131,10 +131,10 @@ def main() -> None:
             by_videos[objective] = summarise(first, steps, steps * batch)
             if args.quick:
                 continue
-            steps = max(1, round(args.seconds / seconds_per_step(first)))
-            second = out / f"{objective}-seconds"
-            train(second, recipe, steps, extra, processes, untrained)
-            by_seconds[objective] = summarise(second, steps, steps * batch)
+            enough = max(1, round(args.seconds / seconds_per_step(first)))
+            second = first if enough == steps else out / f"{objective}-seconds"
+            train(second, recipe, enough, extra, processes, untrained)
+            by_seconds[objective] = summarise(second, enough, enough * batch)
         print_table("As many videos", by_videos)
         if by_seconds:
             print_table("As many seconds", by_seconds)

@@ -13,7 +13,8 @@ from diffusers import WanPipeline
 from tiny_runs import manifest_of
 
 from train.tiny_settings import TWO_STEPS
-from worldr1_backbones.tiny import CHECKPOINT
+from worldr1_backbones.tiny import CHECKPOINT, FLAWED_ADAPTER
+from worldr1_backbones.wan import FlawedTinyWanBackbone
 from worldr1_core.plugins import installed
 from worldr1_train.cli import train
 from worldr1_train.plan import read_manifest
@@ -30,6 +31,7 @@ SMALL = (
 def frames_of(pipeline):
     prompt = "Camera push in. A red box and a blue ball in a green room with checker walls."
     generator = torch.Generator().manual_seed(0)
+    pipeline.set_progress_bar_config(disable=True)
     return torch.from_numpy(
         pipeline(prompt, height=64, width=64, num_frames=9, num_inference_steps=2, generator=generator).frames
     )
@@ -53,13 +55,19 @@ def test_a_recipe_trains_and_its_adapter_loads_without_us(tmp_path, recipe):
     assert result["before"]["psnr"] != result["noise_only"]["psnr"], "before is the model from plain noise"
     assert result["change"]["psnr"] != result["change_by_training"]["psnr"]
     assert result["steps"] == 2
-    pipeline = WanPipeline.from_pretrained(CHECKPOINT)
-    pipeline.set_progress_bar_config(disable=True)
-    plain = frames_of(pipeline)
-    pipeline.load_lora_weights(str(tmp_path / "run" / "adapter"))
-    adapted = frames_of(pipeline)
-    assert torch.isfinite(adapted).all()
-    assert not torch.equal(adapted, plain)
+    adapted = frames_of(pipeline_of_the_card(tmp_path / "run"))
+    assert not torch.equal(frames_of(WanPipeline.from_pretrained(CHECKPOINT)), adapted)
+    backbone = FlawedTinyWanBackbone(fused_adapter=str(FLAWED_ADAPTER), adapter=str(tmp_path / "run" / "adapter"))
+    torch.testing.assert_close(adapted, frames_of(backbone.pipeline), atol=1e-3, rtol=0)
+
+
+def pipeline_of_the_card(folder):
+    """What the code in a run's model card makes."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace(f'"{folder.name}", subfolder="adapter"', f'"{folder / "adapter"}"')  # a folder, not the hub
+    names = {}
+    exec(code, names)
+    return names["pipeline"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from worldr1_train.model_card import (
     CardFacts,
     base_model_name,
     describe_manifest,
+    fused_adapter_of,
     read_evaluations,
     write_model_card,
 )
@@ -74,6 +75,7 @@ def write_card(trainer: FlowGRPOTrainer, model_name: str | None, dataset_name: s
         name=model_name or getattr(trainer, "hub_model_id", None) or folder.absolute().name,
         base_model=base,
         is_on_hub=is_on_hub,
+        fused_adapter=fused_adapter_of(trainer.backbone),
         export=WEIGHTS if args.full_finetuning else ADAPTER,
         steps=int(trainer.state.global_step),
         objectives=objectives,

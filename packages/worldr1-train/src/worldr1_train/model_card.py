@@ -26,6 +26,7 @@ class CardFacts:
         name: Name of the model.
         base_model: Hub id, path or class of the model that was trained.
         is_on_hub: Whether `base_model` is a hub id.
+        fused_adapter: Adapter that was fused into the model before training, or `None`.
         export: Folder of the repository with the adapter or the weights.
         steps: Optimiser steps.
         objectives: Names of the objectives.
@@ -46,6 +47,7 @@ class CardFacts:
     objectives: Sequence[str]
     rewards: Mapping[str, float]
     manifest: Mapping[str, Any]
+    fused_adapter: str | None = None
     before: Evaluation | None = None
     after: Evaluation | None = None
     noise_only: Evaluation | None = None
@@ -60,6 +62,12 @@ def base_model_name(backbone: Backbone) -> tuple[str, bool]:
         return type(backbone).__name__, False
     is_local = path.startswith(("/", ".", "~")) or Path(path).exists()
     return path, not is_local and path.count("/") == 1
+
+
+def fused_adapter_of(backbone: Backbone) -> str | None:
+    """Return the adapter that a backbone fuses into its weights, if any."""
+    folder = getattr(backbone.config, "fused_adapter", None)
+    return folder if isinstance(folder, str) else None
 
 
 def read_evaluations(folder: Path) -> dict[str, Evaluation]:
@@ -106,9 +114,10 @@ def write_model_card(facts: CardFacts, path: Path) -> None:
 
 def _summary(facts: CardFacts) -> str:
     objectives = " and ".join(f"`{name}`" for name in facts.objectives)
+    fused = "" if facts.fused_adapter is None else f" with the adapter `{facts.fused_adapter}` fused into it"
     return (
-        f"`{facts.base_model}`, post-trained for {facts.steps} optimiser steps with [World-R1]({PAPER})'s rewards and "
-        f"the objective {objectives}."
+        f"`{facts.base_model}`{fused}, post-trained for {facts.steps} optimiser steps with [World-R1]({PAPER})'s "
+        f"rewards and the objective {objectives}."
     )
 
 
@@ -140,9 +149,16 @@ def _evaluation(facts: CardFacts) -> str:
 def _usage(facts: CardFacts) -> str:
     if facts.export != "adapter":
         return f"## Use\n\nThe folder `{facts.export}` contains all weights of the denoisers in diffusers' layout."
+    fused = (
+        ""
+        if facts.fused_adapter is None
+        else (
+            f'pipeline.load_lora_weights("{facts.fused_adapter}")\npipeline.fuse_lora()\npipeline.unload_lora_weights()\n'
+        )
+    )
     return (
         "## Use\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
-        f'pipeline = DiffusionPipeline.from_pretrained("{facts.base_model}")\n'
+        f'pipeline = DiffusionPipeline.from_pretrained("{facts.base_model}")\n{fused}'
         f'pipeline.load_lora_weights("{facts.name}", subfolder="{facts.export}")\n```'
     )
 
