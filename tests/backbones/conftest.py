@@ -11,6 +11,7 @@ import torch
 from backbones.tiny_checkpoints import make_cogvideox, make_wan
 from worldr1_backbones.cogvideox import CogVideoXBackbone
 from worldr1_backbones.wan import WanBackbone
+from worldr1_core.backbone import AdapterSpec
 from worldr1_core.seeding import generator
 
 KINDS = {
@@ -22,6 +23,7 @@ KINDS = {
 }
 """Kind -> backbone class, maker of the pipeline, side of the video."""
 
+SPEC = AdapterSpec(rank=4, alpha=16.0)
 PROMPTS = ["Camera push in. A red ball.", "Camera pan left. A bright room."]
 
 
@@ -82,3 +84,26 @@ def steer_adapter(backbone, scale: float = 0.1) -> None:
         for name, parameter in backbone.trainable_parameters():
             drawn = torch.randn(parameter.shape, generator=generator(0, name))
             parameter.add_(scale * drawn)
+
+
+def latents_of(backbone) -> torch.Tensor:
+    """What three steps make of the same noise and prompts."""
+    return backbone.sample(backbone.encode(PROMPTS), noise(backbone), num_inference_steps=3).latents
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoints, tmp_path_factory):
+    """Kind -> a backbone whose adapter has an effect, and the folder in which it was saved."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            backbone = checkpoints.backbone(kind)
+            backbone.add_adapter(SPEC)
+            steer_adapter(backbone)
+            folder = tmp_path_factory.mktemp("adapters") / kind
+            backbone.save_adapter(folder)
+            made[kind] = backbone, folder
+        return made[kind]
+
+    return get

@@ -10,35 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from backbones.conftest import PROMPTS, noise, steer_adapter
+from backbones.conftest import PROMPTS, SPEC, latents_of, noise, steer_adapter
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import OutputError, UserError, WeightsError
 from worldr1_core.policy import PolicyRun
 from worldr1_core.seeding import generator
-
-SPEC = AdapterSpec(rank=4, alpha=16.0)
-
-
-def _latents(backbone):
-    return backbone.sample(backbone.encode(PROMPTS), noise(backbone), num_inference_steps=3).latents
-
-
-@pytest.fixture(scope="module")
-def trained(checkpoints, tmp_path_factory):
-    """Kind -> a backbone whose adapter has an effect, and the folder in which it was saved."""
-    made = {}
-
-    def get(kind):
-        if kind not in made:
-            backbone = checkpoints.backbone(kind)
-            backbone.add_adapter(SPEC)
-            steer_adapter(backbone)
-            folder = tmp_path_factory.mktemp("adapters") / kind
-            backbone.save_adapter(folder)
-            made[kind] = backbone, folder
-        return made[kind]
-
-    return get
 
 
 @pytest.mark.parametrize("kind", ["wan-2.1", "wan-2.2-5B", "cogvideox-1.5"])
@@ -55,7 +31,7 @@ def test_a_plain_pipeline_reads_the_adapter_and_gives_the_same(checkpoints, trai
         output_type="latent",
         return_dict=False,
     )[0]
-    assert torch.equal(backbone.from_pipeline(plain), _latents(backbone))
+    assert torch.equal(backbone.from_pipeline(plain), latents_of(backbone))
 
 
 def test_a_plain_pipeline_reads_both_adapters_of_two_transformers(checkpoints, trained):
@@ -73,7 +49,7 @@ def test_a_plain_pipeline_reads_both_adapters_of_two_transformers(checkpoints, t
         output_type="latent",
         return_dict=False,
     )[0]
-    assert torch.equal(plain, _latents(backbone))
+    assert torch.equal(plain, latents_of(backbone))
 
 
 @pytest.mark.parametrize("kind", ["wan-2.1", "wan-2.2-A14B", "cogvideox-1.5"])

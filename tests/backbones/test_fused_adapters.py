@@ -6,31 +6,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backbones.conftest import PROMPTS, noise, steer_adapter
+from backbones.conftest import PROMPTS, SPEC, latents_of, noise, steer_adapter
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import UserError, WeightsError
 
-SPEC = AdapterSpec(rank=4, alpha=8.0)
-
-
-def _latents(backbone):
-    return backbone.sample(backbone.encode(PROMPTS), noise(backbone), num_inference_steps=3).latents
-
 
 @pytest.fixture(scope="module")
-def first(checkpoints, tmp_path_factory):
+def first(trained):
     """Kind -> latents of a backbone with an adapter, and the adapter's folder."""
-    made = {}
 
     def get(kind):
-        if kind not in made:
-            backbone = checkpoints.backbone(kind)
-            backbone.add_adapter(SPEC)
-            steer_adapter(backbone)
-            folder = tmp_path_factory.mktemp("first") / kind
-            backbone.save_adapter(folder)
-            made[kind] = _latents(backbone), str(folder)
-        return made[kind]
+        backbone, folder = trained(kind)
+        return latents_of(backbone), str(folder)
 
     return get
 
@@ -52,21 +39,21 @@ def test_a_fused_adapter_acts_as_one_that_is_put_on(checkpoints, first, kind):
     fused = checkpoints.backbone(kind, fused_adapter=folder)
     assert not list(fused.trainable_parameters())
     assert not [name for module in fused.denoisers.values() for name, _ in module.named_parameters() if "lora" in name]
-    assert torch.allclose(_latents(fused), expected, atol=1e-4)
-    assert not torch.allclose(_latents(checkpoints.backbone(kind)), expected, atol=1e-2)
+    assert torch.allclose(latents_of(fused), expected, atol=1e-4)
+    assert not torch.allclose(latents_of(checkpoints.backbone(kind)), expected, atol=1e-2)
 
 
 def test_a_fresh_adapter_on_top_of_it_has_no_effect_before_training(checkpoints, first):
     fused = checkpoints.backbone("wan-2.1", fused_adapter=first("wan-2.1")[1])
-    before = _latents(fused)
+    before = latents_of(fused)
     fused.add_adapter(SPEC)
     assert list(fused.trainable_parameters())
-    assert torch.equal(_latents(fused), before)
+    assert torch.equal(latents_of(fused), before)
 
 
 def test_the_fused_adapter_stays_when_the_one_on_top_is_disabled(checkpoints, first, second):
     with second[0].adapter_disabled():
-        assert torch.allclose(_latents(second[0]), first("wan-2.1")[0], atol=1e-4)
+        assert torch.allclose(latents_of(second[0]), first("wan-2.1")[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["by option", "by call"])
@@ -76,7 +63,7 @@ def test_both_together_give_the_trained_model_again(checkpoints, first, second, 
     again = checkpoints.backbone("wan-2.1", fused_adapter=first("wan-2.1")[1], **options)
     if how == "by call":
         again.load_adapter(folder, trainable=True)
-    assert torch.equal(_latents(again), _latents(backbone))
+    assert torch.equal(latents_of(again), latents_of(backbone))
     again.save_adapter(folder + "-again")
     with pytest.raises(WeightsError, match="had been fused"):  # what it was trained on is kept
         checkpoints.backbone("wan-2.1").load_adapter(folder + "-again")
@@ -110,7 +97,7 @@ def test_a_plain_pipeline_stacks_both(checkpoints, first, second):
         output_type="latent",
         return_dict=False,
     )[0]
-    assert torch.allclose(backbone.from_pipeline(plain), _latents(backbone), atol=1e-5)
+    assert torch.allclose(backbone.from_pipeline(plain), latents_of(backbone), atol=1e-5)
 
 
 def test_a_sum_that_is_not_finite_is_refused(checkpoints, first, tmp_path):
