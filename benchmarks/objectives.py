@@ -88,13 +88,13 @@ def seconds_per_step(folder: Path) -> float:
 
 
 def summarise(folder: Path, steps: int, videos: int) -> dict[str, Any]:
-    """What a run took and changed."""
+    """What a run took and changed, by metrics whose options are the same in both manifests."""
     changes = compare(Evaluation.load(folder / NOISE_ONLY), Evaluation.load(folder / AFTER))
     return {
         "steps": steps,
         "videos": videos,
         "seconds": round(steps * seconds_per_step(folder), 1),
-        "change": {name: tiny_runs.as_data(change) for name, change in changes.items()},
+        "change": {n: tiny_runs.as_data(change) for n, change in changes.items() if n in tiny_runs.COLUMNS},
     }
 
 
