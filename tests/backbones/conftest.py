@@ -91,6 +91,20 @@ def latents_of(backbone) -> torch.Tensor:
     return backbone.sample(backbone.encode(PROMPTS), noise(backbone), num_inference_steps=3).latents
 
 
+def plain_latents(pipeline, backbone) -> torch.Tensor:
+    """The same from a diffusers pipeline, in the backbone's layout."""
+    pipeline.scheduler = backbone.base_scheduler
+    made = pipeline(
+        **backbone.encode(PROMPTS).tensors,
+        **backbone.call_options(),
+        latents=backbone.to_pipeline(noise(backbone)),
+        num_inference_steps=3,
+        output_type="latent",
+        return_dict=False,
+    )[0]
+    return backbone.from_pipeline(made)
+
+
 @pytest.fixture(scope="module")
 def trained(checkpoints, tmp_path_factory):
     """Kind -> a backbone whose adapter has an effect, and the folder in which it was saved."""

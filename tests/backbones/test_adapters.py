@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from backbones.conftest import PROMPTS, SPEC, latents_of, noise, steer_adapter
+from backbones.conftest import PROMPTS, SPEC, latents_of, noise, plain_latents, steer_adapter
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import OutputError, UserError, WeightsError
 from worldr1_core.policy import PolicyRun
@@ -22,16 +22,7 @@ def test_a_plain_pipeline_reads_the_adapter_and_gives_the_same(checkpoints, trai
     backbone, folder = trained(kind)
     pipeline = checkpoints.pipeline(kind)
     pipeline.load_lora_weights(str(folder))
-    pipeline.scheduler = backbone.base_scheduler
-    plain = pipeline(
-        **backbone.encode(PROMPTS).tensors,
-        **backbone.call_options(),
-        latents=backbone.to_pipeline(noise(backbone)),
-        num_inference_steps=3,
-        output_type="latent",
-        return_dict=False,
-    )[0]
-    assert torch.equal(backbone.from_pipeline(plain), latents_of(backbone))
+    assert torch.equal(plain_latents(pipeline, backbone), latents_of(backbone))
 
 
 def test_a_plain_pipeline_reads_both_adapters_of_two_transformers(checkpoints, trained):
@@ -40,16 +31,7 @@ def test_a_plain_pipeline_reads_both_adapters_of_two_transformers(checkpoints, t
     pipeline.load_lora_weights(str(folder))
     second = "pytorch_lora_weights_transformer_2.safetensors"
     pipeline.load_lora_weights(str(folder), weight_name=second, load_into_transformer_2=True)
-    pipeline.scheduler = backbone.base_scheduler
-    plain = pipeline(
-        **backbone.encode(PROMPTS).tensors,
-        **backbone.call_options(),
-        latents=noise(backbone),
-        num_inference_steps=3,
-        output_type="latent",
-        return_dict=False,
-    )[0]
-    assert torch.equal(plain, latents_of(backbone))
+    assert torch.equal(plain_latents(pipeline, backbone), latents_of(backbone))
 
 
 @pytest.mark.parametrize("kind", ["wan-2.1", "wan-2.2-A14B", "cogvideox-1.5"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backbones.conftest import PROMPTS, SPEC, latents_of, noise, steer_adapter
+from backbones.conftest import SPEC, latents_of, plain_latents, steer_adapter
 from worldr1_core.backbone import AdapterSpec
 from worldr1_core.errors import UserError, WeightsError
 
@@ -88,16 +88,7 @@ def test_a_plain_pipeline_stacks_both(checkpoints, first, second):
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     pipeline.load_lora_weights(folder)
-    pipeline.scheduler = backbone.base_scheduler
-    plain = pipeline(
-        **backbone.encode(PROMPTS).tensors,
-        **backbone.call_options(),
-        latents=backbone.to_pipeline(noise(backbone)),
-        num_inference_steps=3,
-        output_type="latent",
-        return_dict=False,
-    )[0]
-    assert torch.allclose(backbone.from_pipeline(plain), latents_of(backbone), atol=1e-5)
+    assert torch.allclose(plain_latents(pipeline, backbone), latents_of(backbone), atol=1e-5)
 
 
 def test_a_sum_that_is_not_finite_is_refused(checkpoints, first, tmp_path):

@@ -128,10 +128,12 @@ class FlowMatchingTrainer:
         trained = [p for module in (transformer, encoder) for p in module.parameters() if p.requires_grad]
         others = [p for p in trained if id(p) not in known]
         self.params = [*matrices, *others]
-        adamw = torch.optim.AdamW(others, lr=options.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
-        self.optimizers: dict[torch.optim.Optimizer, float] = {adamw: options.adam_lr}
+        self.optimizers: dict[torch.optim.Optimizer, float] = {}
+        """Optimizer -> its learning rate before warm-up and decay."""
         if matrices:
-            self.optimizers = {Muon(matrices, lr=options.muon_lr): options.muon_lr, **self.optimizers}
+            self.optimizers[Muon(matrices, lr=options.muon_lr)] = options.muon_lr
+        adamw = torch.optim.AdamW(others, lr=options.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.optimizers[adamw] = options.adam_lr
         self.average = [p.detach().clone() for p in self.params]
         self.steps, self.seconds = 0, 0.0
 

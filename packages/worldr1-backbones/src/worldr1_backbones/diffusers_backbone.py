@@ -493,11 +493,12 @@ class DiffusersBackbone(Backbone):
 
     def save_adapter(self, folder: str | Path) -> None:
         """See `Backbone.save_adapter`."""
-        adapters.save_adapter(type(self.pipeline), self.denoisers, folder, base=self._base)
+        pipeline = self.pipeline
+        adapters.save_adapter(type(pipeline), self.denoisers, folder, base=self._base)
 
     def load_adapter(self, folder: str | Path, *, trainable: bool = False) -> None:
         """See `Backbone.load_adapter`."""
-        pipeline = self.pipeline
+        pipeline = self.pipeline  # loading it decides what is fused
         adapters.load_adapter(pipeline, self.denoisers, folder, trainable=trainable, base=self._base)
 
 

@@ -149,18 +149,16 @@ def _evaluation(facts: CardFacts) -> str:
 def _usage(facts: CardFacts) -> str:
     if facts.export != "adapter":
         return f"## Use\n\nThe folder `{facts.export}` contains all weights of the denoisers in diffusers' layout."
-    fused = (
-        ""
-        if facts.fused_adapter is None
-        else (
-            f'pipeline.load_lora_weights("{facts.fused_adapter}")\npipeline.fuse_lora()\npipeline.unload_lora_weights()\n'
-        )
-    )
-    return (
-        "## Use\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
-        f'pipeline = DiffusionPipeline.from_pretrained("{facts.base_model}")\n{fused}'
-        f'pipeline.load_lora_weights("{facts.name}", subfolder="{facts.export}")\n```'
-    )
+    lines = [
+        "from diffusers import DiffusionPipeline",
+        "",
+        f'pipeline = DiffusionPipeline.from_pretrained("{facts.base_model}")',
+    ]
+    if facts.fused_adapter is not None:
+        lines.append(f'pipeline.load_lora_weights("{facts.fused_adapter}")')
+        lines += ["pipeline.fuse_lora()", "pipeline.unload_lora_weights()"]
+    lines.append(f'pipeline.load_lora_weights("{facts.name}", subfolder="{facts.export}")')
+    return "\n".join(["## Use", "", "```python", *lines, "```"])
 
 
 def _change(change: Change | None) -> str:
