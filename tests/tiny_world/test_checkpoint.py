@@ -163,6 +163,6 @@ def test_captions_are_followed(figures):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the shipped checkpoint is 40 % sharper than renders: its textures are grainy", strict=True)
+@pytest.mark.xfail(reason="the shipped checkpoint is 27 % sharper than renders: its textures are grainy", strict=True)
 def test_clips_are_as_sharp_as_renders(figures):
     assert 0.8 < figures["sharpness"] / figures["sharpness_of_renders"] < 1.25

@@ -8,7 +8,18 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from tools.tiny_world.fit_vae import fit_bases, fit_decoder, reconstruction_psnr, to_model_range
+from tools.tiny_world.evaluate import generate
+from tools.tiny_world.fit_vae import (
+    block_contrast,
+    fit_bases,
+    fit_decoder,
+    latent_scale,
+    reconstruction_psnr,
+    regenerate,
+    to_model_range,
+)
+from tools.tiny_world.model import load_pipeline
+from tools.tiny_world.refit_decoder import new_decoder
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.data import make_clip, render_clip
 
@@ -26,6 +37,11 @@ def as_bytes(frames):
 @pytest.fixture(scope="module")
 def shipped():
     return TinyWanVAE.from_pretrained(CHECKPOINT / "vae", torch_dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_pipeline(CHECKPOINT)
 
 
 def _fresh(z_dim: int = 48) -> TinyWanVAE:
@@ -72,6 +88,69 @@ def test_the_network_improves_on_linear_patches(shipped, as_bytes):
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
     assert reconstruction_psnr(shipped, as_bytes) > reconstruction_psnr(linear, as_bytes) + 0.5
+
+
+@pytest.mark.parametrize("overlap", [0, 2, 4])
+def test_patches_of_the_residual_overlap(overlap):
+    vae = TinyWanVAE(z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4, hidden=8, num_layers=0, overlap=overlap)
+    vae.requires_grad_(False)
+    for head in (vae.image_head, vae.video_head):
+        torch.nn.init.ones_(head.weight)
+    features = torch.zeros(1, 8, 2, 3, 3)
+    features[:, 0, 1, 1, 1] = 1.0
+    residual = vae._residual(vae.video_head, features)
+    assert residual.shape == (1, 3, 8, 24, 24)
+    reached = torch.zeros(24, dtype=torch.bool)
+    reached[8 - overlap : 16 + overlap] = True
+    assert torch.equal(residual[0, 0, 4] != 0, reached[:, None] & reached)
+    assert not residual[:, :, :4].any()
+
+
+def test_block_contrast_sees_patch_borders_alone():
+    noise = torch.randn(40, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert block_contrast(noise, 8) == pytest.approx(1, abs=0.03)
+    blocks = torch.randn(40, 8, 8, generator=torch.Generator().manual_seed(1))
+    blocks = blocks.repeat_interleave(8, -1).repeat_interleave(8, -2)
+    assert block_contrast(noise + blocks, 8) == pytest.approx(2**0.5, abs=0.05)
+
+
+def test_patch_borders_of_generated_clips_hardly_show(pipeline, as_bytes):
+    captions = [make_clip(i, seed=77, held_out=True).caption.text for i in range(12)]
+    generated = block_contrast(generate(pipeline, captions), 8)
+    assert 0.9 < block_contrast(to_model_range(as_bytes), 8) < 1.1
+    assert 1.0 < generated < 1.35  # 1.7 if the patches of the residual do not overlap
+
+
+def test_regenerated_clips_are_the_same_scenes_with_errors_of_the_model(pipeline, as_bytes):
+    captions = [make_clip(i, seed=77, held_out=True).caption.text for i in range(12)]
+    latents = pipeline.vae.encode(to_model_range(as_bytes)).latent_dist.mode() / latent_scale(pipeline.vae)
+    small, large = (regenerate(pipeline, latents, captions, noise_levels=(s, s), batch_size=5) for s in (0.1, 0.8))
+    assert small.shape == latents.shape
+    assert torch.equal(small, regenerate(pipeline, latents, captions, noise_levels=(0.1, 0.1), batch_size=5))
+    errors = [float((z.float() - latents).pow(2).mean().sqrt()) for z in (small, large)]
+    assert 0.02 < errors[0] < 0.2 < errors[1] < 1.0
+
+
+def test_a_new_decoder_keeps_the_latent_space(shipped, as_bytes):
+    fresh, clips = new_decoder(shipped), to_model_range(as_bytes[:2])
+    assert torch.equal(fresh.encode(clips).latent_dist.mode(), shipped.encode(clips).latent_dist.mode())
+    assert fresh.config.latents_std == shipped.config.latents_std
+    assert not fresh.image_head.weight.any()
+
+
+def test_a_decoder_learns_to_bear_errors_of_latents(as_bytes):
+    clips = to_model_range(as_bytes)
+    errors = {}
+    for share in (0.0, 1.0):
+        vae = _fresh()
+        fit_bases(vae, clips)
+        with torch.no_grad():
+            latents = vae.encode(clips).latent_dist.mode() / latent_scale(vae)
+        wrong = latents + torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        fit_decoder(vae, as_bytes, steps=60, regenerated=wrong, share=share, batch_size=4)
+        with torch.no_grad():
+            errors[share] = float((vae.synthesise(wrong * latent_scale(vae)) - clips).pow(2).mean())
+    assert errors[1.0] < 0.95 * errors[0.0]
 
 
 def test_normalised_latents_have_unit_power(shipped, as_bytes):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
+from diffusers import WanPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -61,6 +63,8 @@ def fit_decoder(
     frames: NDArray[np.uint8],
     *,
     steps: int,
+    regenerated: Tensor | None = None,
+    share: float = 0.7,
     batch_size: int = 8,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -72,6 +76,9 @@ def fit_decoder(
         vae: Changed in place.
         frames: `(N, T, 3, H, W)` bytes.
         steps: How many; the learning rate falls to zero over them.
+        regenerated: Latents of the same clips as a model generates them, `(N, C, F, h, w)`, normalised (see
+            `regenerate`). The decoder learns to make the clip out of these too.
+        share: Share of clips that are decoded from `regenerated`, in [0, 1].
         batch_size: Clips a step.
         learning_rate: Of AdamW at its highest.
         seed: Of the order of the clips.
@@ -85,9 +92,14 @@ def fit_decoder(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - step / steps)
-        x = to_model_range(frames[np.sort(generator.choice(len(frames), batch_size, replace=False))])
+        index = np.sort(generator.choice(len(frames), batch_size, replace=False))
+        x = to_model_range(frames[index])
+        z = vae.encode(x).latent_dist.mode()
+        if regenerated is not None:
+            chosen = torch.from_numpy(generator.random(batch_size) < share).view(-1, 1, 1, 1, 1)
+            z = torch.where(chosen, regenerated[index].float() * latent_scale(vae), z)
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16):
-            y = vae.synthesise(vae.encode(x).latent_dist.mode())
+            y = vae.synthesise(z)
         loss = (y.float() - x).pow(2).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -95,6 +107,74 @@ def fit_decoder(
         optimizer.zero_grad()
         if on_step is not None:
             on_step(step + 1, loss.item())
+
+
+def latent_scale(vae: TinyWanVAE) -> Tensor:
+    """Scale of the latent channels, `(1, C, 1, 1, 1)`, by which a pipeline divides."""
+    return torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+
+
+@torch.no_grad()
+def regenerate(
+    pipeline: WanPipeline,
+    latents: Tensor,
+    captions: Sequence[str],
+    *,
+    noise_levels: tuple[float, float] = (0.1, 0.8),
+    batch_size: int = 50,
+    seed: int = 0,
+) -> Tensor:
+    """Latents of clips as the model generates them: noised up to a level and denoised again.
+
+    Scene and camera path stay, and details are drawn anew with the model's errors, so that a decoder can learn to bear
+    those.
+
+    Args:
+        pipeline: Model that generates.
+        latents: `(N, C, F, h, w)`, normalised.
+        captions: One per clip.
+        noise_levels: Range of the noise levels in (0, 1), of which every batch has one; the solver takes a step for
+            every eighth.
+        batch_size: Clips denoised together.
+        seed: Of noise and noise levels.
+
+    Returns:
+        Like `latents`, in float16.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for z, texts in zip(latents.split(batch_size), _batches(captions, batch_size), strict=True):
+        level = float(torch.empty(()).uniform_(*noise_levels, generator=generator))
+        sigmas = torch.linspace(level, 0, max(2, round(8 * level)) + 1)
+        text = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)[0]
+        x = (1 - level) * z.float() + level * torch.randn(z.shape, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16):
+            for sigma, following in pairwise(sigmas):
+                timestep = (1000 * sigma).expand(len(x))
+                velocity = pipeline.transformer(x, timestep, text, return_dict=False)[0]
+                x = x + (following - sigma) * velocity.float()
+        parts.append(x.half())
+    return torch.cat(parts)
+
+
+def _batches(captions: Sequence[str], size: int) -> list[list[str]]:
+    return [list(captions[begin : begin + size]) for begin in range(0, len(captions), size)]
+
+
+@torch.no_grad()
+def block_contrast(clips: Tensor, side: int) -> float:
+    """How much pixels differ across patch borders, over how much they do within patches: 1 if borders do not show.
+
+    Args:
+        clips: `(..., H, W)`.
+        side: Side of a patch.
+    """
+    ratios = []
+    for x in (clips, clips.transpose(-1, -2)):
+        steps = x.diff(dim=-1).abs().flatten(0, -2).mean(0)
+        border = torch.arange(1, len(steps) + 1) % side == 0
+        ratios.append(float(steps[border].mean() / steps[~border].mean()))
+    return math.prod(ratios) ** 0.5
 
 
 @torch.no_grad()
