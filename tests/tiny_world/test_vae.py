@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import AutoencoderKLWan
 
+from tools.tiny_world import refit_decoder
 from tools.tiny_world.evaluate import generate
 from tools.tiny_world.fit_vae import (
     block_contrast,
@@ -19,7 +22,6 @@ from tools.tiny_world.fit_vae import (
     to_model_range,
 )
 from tools.tiny_world.model import load_pipeline
-from tools.tiny_world.refit_decoder import new_decoder
 from worldr1_backbones.tiny import CHECKPOINT, TinyWanVAE
 from worldr1_backbones.tiny.data import make_clip, render_clip
 
@@ -132,7 +134,7 @@ def test_regenerated_clips_are_the_same_scenes_with_errors_of_the_model(pipeline
 
 
 def test_a_new_decoder_keeps_the_latent_space(shipped, as_bytes):
-    fresh, clips = new_decoder(shipped), to_model_range(as_bytes[:2])
+    fresh, clips = refit_decoder.new_decoder(shipped), to_model_range(as_bytes[:2])
     assert torch.equal(fresh.encode(clips).latent_dist.mode(), shipped.encode(clips).latent_dist.mode())
     assert fresh.config.latents_std == shipped.config.latents_std
     assert not fresh.image_head.weight.any()
@@ -188,6 +190,21 @@ def test_the_decoder_learns(as_bytes):
     fit_decoder(vae, as_bytes, steps=60, batch_size=4, on_step=lambda step, loss: losses.append(loss))
     assert losses
     assert reconstruction_psnr(vae, as_bytes) > before + 0.1
+
+
+@pytest.mark.slow
+def test_the_command_fits_a_decoder_that_takes_the_place_of_the_shipped_one(shipped, as_bytes, tmp_path):
+    arguments = ["--out", str(tmp_path), "--clips", "128", "--steps", "20"]
+    result = CliRunner().invoke(refit_decoder.main, arguments)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert figures["block_contrast_rendered"] == pytest.approx(1, abs=0.1)
+    assert figures["psnr"] > figures["psnr_generated"] > 15
+    fitted = TinyWanVAE.from_pretrained(tmp_path / "vae")
+    assert fitted.dtype is torch.float16
+    assert {n: p.shape for n, p in fitted.named_parameters()} == {n: p.shape for n, p in shipped.named_parameters()}
+    latents = fitted.float().encode(to_model_range(as_bytes)).latent_dist.mode()
+    assert torch.equal(latents, shipped.encode(to_model_range(as_bytes)).latent_dist.mode())
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 16, 16), (1, 4, 9, 16, 16), (3, 9, 16, 16)])

@@ -28,6 +28,7 @@ from worldr1_backbones.tiny.vae import TinyWanVAE
 log = structlog.get_logger()
 
 NUM_VALIDATION = 96
+"""Clips at the end of the set that are measured on."""
 
 
 def new_decoder(vae: TinyWanVAE) -> TinyWanVAE:
@@ -47,7 +48,9 @@ def new_decoder(vae: TinyWanVAE) -> TinyWanVAE:
     default=CHECKPOINT,
     help="The finished pipeline; the shipped one if left out.",
 )
-@click.option("--clips", type=click.IntRange(min=256), default=6000, show_default=True, help="Clips to render.")
+@click.option(
+    "--clips", type=click.IntRange(min=NUM_VALIDATION + 32), default=6000, show_default=True, help="Clips to render."
+)
 @click.option("--steps", type=click.IntRange(min=1), default=10_000, show_default=True, help="Steps of the decoder.")
 @click.option(
     "--share", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of generated latents."
