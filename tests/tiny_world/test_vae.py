@@ -201,9 +201,9 @@ def test_the_command_fits_a_decoder_that_takes_the_place_of_the_shipped_one(ship
     assert figures["block_contrast_rendered"] == pytest.approx(1, abs=0.1)
     assert figures["psnr"] > figures["psnr_generated"] > 15
     fitted = TinyWanVAE.from_pretrained(tmp_path / "vae")
-    assert fitted.dtype is torch.float16
+    assert (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").stat().st_size < 1_700_000  # half precision
     assert {n: p.shape for n, p in fitted.named_parameters()} == {n: p.shape for n, p in shipped.named_parameters()}
-    latents = fitted.float().encode(to_model_range(as_bytes)).latent_dist.mode()
+    latents = fitted.encode(to_model_range(as_bytes)).latent_dist.mode()
     assert torch.equal(latents, shipped.encode(to_model_range(as_bytes)).latent_dist.mode())
 
 
