@@ -39,6 +39,7 @@ NOT_3D: Mapping[str, tuple[str, ...]] = {
     ),
     "statistics of pixels": (
         *("column-variance", "contrast", "gradient-x", "gradient-y", "mean-gradient", "motion", "row-variance"),
+        "sharpness-evenness",
         *("statistics-threshold", "statistics-vs-reference", "typical-gradient-x", "typical-gradient-y"),
     ),
     "the tiny world's own": ("tiny-object-pixels", "tiny-text-alignment"),

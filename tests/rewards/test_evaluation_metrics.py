@@ -25,7 +25,7 @@ from worldr1_rewards.rewards.rerender_psnr import NormalisedPSNRReward, PSNRRewa
 from worlds.truth import true_reconstruction
 
 GRADIENTS = ["mean-gradient", "gradient-x", "gradient-y", "typical-gradient-x", "typical-gradient-y"]
-STATISTICS = [*GRADIENTS, "row-variance", "column-variance", "contrast", "motion"]
+STATISTICS = [*GRADIENTS, "row-variance", "column-variance", "sharpness-evenness", "contrast", "motion"]
 NAMES = ["psnr", "psnr-normalised", "camera-accuracy", *STATISTICS]
 
 
@@ -178,6 +178,26 @@ def test_row_and_column_variance_are_those_of_mean_luminance():
     grey = frames.numpy().astype("float64").transpose(0, 2, 3, 1) @ [0.299, 0.587, 0.114]
     assert value(statistic("row-variance"), frames) == pytest.approx(grey.mean(2).var(1).mean(), rel=1e-4)
     assert value(statistic("column-variance"), frames) == pytest.approx(grey.mean(1).var(1).mean(), rel=1e-4)
+
+
+def test_a_fine_pattern_on_one_frame_is_uneven_sharpness():
+    frames = world().frames
+    mesh = frames.clone()
+    pattern = 0.05 * torch.tensor([-1.0, 1.0]).repeat(frames.shape[-1] // 2)
+    mesh[0] = (mesh[0] + pattern).clamp(0, 1)
+    assert value(statistic("sharpness-evenness"), mesh) < 0.8 * value(statistic("sharpness-evenness"), frames)
+    still = frames[:1].expand(4, -1, -1, -1)
+    assert value(statistic("sharpness-evenness"), still) == pytest.approx(1)
+    ramp = torch.linspace(0, 1, 8).expand(2, 3, 8, 8)
+    with pytest.raises(ScoreUnavailable, match="no texture"):
+        value(statistic("sharpness-evenness"), ramp)
+
+
+def test_sharpness_is_the_mean_second_difference():
+    frames = torch.zeros(2, 3, 4, 4)
+    frames[0, :, 1, 1] = 0.3  # along each axis: |.3| once, |-.6| once, of 8 second differences of 3 channels
+    frames[1, :, 1, 1] = 0.6
+    assert value(statistic("sharpness-evenness"), frames) == pytest.approx(0.5)
 
 
 def test_both_gradients_add_up_to_the_mean_gradient():

@@ -28,7 +28,11 @@ def raised(rule=None, **changes):
 
 
 @pytest.mark.parametrize(
-    "name", ["gradient_x", "gradient_y", "row_variance", "column_variance", "contrast", "motion", "mean_gradient"]
+    "name",
+    [
+        *("gradient_x", "gradient_y", "row_variance", "column_variance", "contrast", "motion", "mean_gradient"),
+        "sharpness_evenness",
+    ],
 )
 def test_a_statistic_may_fall_by_three_percent(name):
     assert raised(**{name: change(1.0, -0.02)}) == []

@@ -38,6 +38,7 @@ def worldr1_register_rewards() -> dict[str, str]:
         "typical-gradient-y": "worldr1_rewards.rewards.frame_statistics:TypicalGradientYReward",
         "row-variance": "worldr1_rewards.rewards.frame_statistics:RowVarianceReward",
         "column-variance": "worldr1_rewards.rewards.frame_statistics:ColumnVarianceReward",
+        "sharpness-evenness": "worldr1_rewards.rewards.frame_statistics:SharpnessEvennessReward",
         "contrast": "worldr1_rewards.rewards.frame_statistics:ContrastReward",
         "motion": "worldr1_rewards.rewards.frame_statistics:MotionReward",
     }

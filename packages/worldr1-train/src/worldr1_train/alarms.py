@@ -32,7 +32,16 @@ class MetricBounds:
     max_ratio: float | None = None
 
 
-_STATISTICS = ("gradient_x", "gradient_y", "row_variance", "column_variance", "contrast", "motion", "mean_gradient")
+_STATISTICS = (
+    "gradient_x",
+    "gradient_y",
+    "row_variance",
+    "column_variance",
+    "sharpness_evenness",
+    "contrast",
+    "motion",
+    "mean_gradient",
+)
 
 DEFAULT_BOUNDS: Mapping[str, MetricBounds] = MappingProxyType(
     {

@@ -11,7 +11,15 @@ from worldr1_core.reward import Requirement, Reward
 from worldr1_core.reward_choice import RewardChoice, choose_rewards
 from worldr1_train.section import EvaluationSection
 
-DEFAULT_METRICS = ("psnr", "camera-accuracy", "gradient-x", "gradient-y", "row-variance", "column-variance")
+DEFAULT_METRICS = (
+    "psnr",
+    "camera-accuracy",
+    "gradient-x",
+    "gradient-y",
+    "row-variance",
+    "column-variance",
+    "sharpness-evenness",
+)
 """Rewards that are measured by default if they are installed."""
 
 

@@ -158,7 +158,7 @@ class EvaluationSection(_Part):
         default=None,
         min_length=1,
         description="Rewards to measure. Defaults to the manifest's rewards and, if installed, `psnr`, "
-        "`camera-accuracy`, `gradient-x`, `gradient-y`, `row-variance` and `column-variance`.",
+        "`camera-accuracy`, `gradient-x`, `gradient-y`, `row-variance`, `column-variance` and `sharpness-evenness`.",
     )
     batch_size: int = Field(default=8, ge=1, le=1024, description="Videos generated together.")
     num_shown: int = Field(
