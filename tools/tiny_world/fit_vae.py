@@ -65,7 +65,6 @@ def fit_decoder(
     steps: int,
     regenerated: Tensor | None = None,
     share: float = 0.7,
-    latent_noise: float = 0.0,
     batch_size: int = 8,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -80,9 +79,6 @@ def fit_decoder(
         regenerated: Latents of the same clips as a model generates them, `(N, C, F, h, w)`, normalised (see
             `regenerate`). The decoder learns to make the clip out of these too.
         share: Share of clips that are decoded from `regenerated`, in [0, 1].
-        latent_noise: Highest standard deviation of Gaussian noise on the normalised latents; every clip draws its own
-            between 0 and this. It keeps the decoder smooth in directions that no clip takes, in which a policy could
-            otherwise find patterns that no scene has.
         batch_size: Clips a step.
         learning_rate: Of AdamW at its highest.
         seed: Of the order of the clips.
@@ -102,10 +98,6 @@ def fit_decoder(
         if regenerated is not None:
             chosen = torch.from_numpy(generator.random(batch_size) < share).view(-1, 1, 1, 1, 1)
             z = torch.where(chosen, regenerated[index].float() * latent_scale(vae), z)
-        if latent_noise:
-            deviation = torch.from_numpy(generator.uniform(0, latent_noise, batch_size)).float().view(-1, 1, 1, 1, 1)
-            noise = torch.from_numpy(generator.standard_normal(z.shape, dtype=np.float32))
-            z = z + deviation * noise * latent_scale(vae)
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16):
             y = vae.synthesise(z)
         loss = (y.float() - x).pow(2).mean()

@@ -55,15 +55,8 @@ def new_decoder(vae: TinyWanVAE) -> TinyWanVAE:
 @click.option(
     "--share", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of generated latents."
 )
-@click.option(
-    "--latent-noise",
-    type=click.FloatRange(min=0),
-    default=0.3,
-    show_default=True,
-    help="Highest standard deviation of noise on latents.",
-)
 @click.option("--seed", type=int, default=11, show_default=True)
-def main(out: Path, checkpoint: Path, clips: int, steps: int, share: float, latent_noise: float, seed: int) -> None:
+def main(out: Path, checkpoint: Path, clips: int, steps: int, share: float, seed: int) -> None:
     """Fit a new decoder to a finished checkpoint, and print its figures as a JSON object."""
     frames, captions = render_dataset(out / "data", clips, seed)
     pipeline = load_pipeline(checkpoint)
@@ -78,13 +71,7 @@ def main(out: Path, checkpoint: Path, clips: int, steps: int, share: float, late
             log.info("fitting the decoder", step=step, loss=round(loss, 5))
 
     fit_vae.fit_decoder(
-        vae,
-        frames[training],
-        steps=steps,
-        regenerated=regenerated[training],
-        share=share,
-        latent_noise=latent_noise,
-        on_step=report,
+        vae, frames[training], steps=steps, regenerated=regenerated[training], share=share, on_step=report
     )
     vae.half().save_pretrained(out / "vae")
     vae.float()
