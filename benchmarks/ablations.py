@@ -36,7 +36,7 @@ _COMMON: dict[str, list[str]] = {
 RECIPES: dict[str, dict[str, list[str]]] = {
     "tiny": {
         **_COMMON,
-        "no R_gen": ["rewards.2.weight=0", "train.objective.at_least={}", _ONE_STAGE],
+        "no R_gen": ["rewards.2.weight=0", "train.objective.at_least={sharpness-evenness: 1.0}", _ONE_STAGE],
         "no constraints": [
             "train.objective.keep={}",
             "train.objective.at_least={}",
