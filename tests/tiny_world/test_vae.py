@@ -27,8 +27,18 @@ from worldr1_backbones.tiny.data import make_clip, render_clip
 
 
 @pytest.fixture(scope="module")
-def frames():
-    return torch.stack([render_clip(make_clip(i, seed=77, held_out=True)) for i in range(12)])
+def clips():
+    return [make_clip(i, seed=77, held_out=True) for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def frames(clips):
+    return torch.stack([render_clip(clip) for clip in clips])
+
+
+@pytest.fixture(scope="module")
+def captions(clips):
+    return [clip.caption.text for clip in clips]
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +126,13 @@ def test_block_contrast_sees_patch_borders_alone():
     assert block_contrast(noise + blocks, 8) == pytest.approx(2**0.5, abs=0.05)
 
 
-def test_patch_borders_of_generated_clips_hardly_show(pipeline, as_bytes):
-    captions = [make_clip(i, seed=77, held_out=True).caption.text for i in range(12)]
+def test_patch_borders_of_generated_clips_hardly_show(pipeline, captions, as_bytes):
     generated = block_contrast(generate(pipeline, captions), 8)
     assert 0.9 < block_contrast(to_model_range(as_bytes), 8) < 1.1
     assert 1.0 < generated < 1.35  # 1.7 if the patches of the residual do not overlap
 
 
-def test_regenerated_clips_are_the_same_scenes_with_errors_of_the_model(pipeline, as_bytes):
-    captions = [make_clip(i, seed=77, held_out=True).caption.text for i in range(12)]
+def test_regenerated_clips_are_the_same_scenes_with_errors_of_the_model(pipeline, captions, as_bytes):
     latents = pipeline.vae.encode(to_model_range(as_bytes)).latent_dist.mode() / latent_scale(pipeline.vae)
     small, large = (regenerate(pipeline, latents, captions, noise_levels=(s, s), batch_size=5) for s in (0.1, 0.8))
     assert small.shape == latents.shape
@@ -157,7 +165,7 @@ def test_a_decoder_learns_to_bear_errors_of_latents(as_bytes):
 
 def test_normalised_latents_have_unit_power(shipped, as_bytes):
     latents = shipped.encode(to_model_range(as_bytes)).latent_dist.mode()
-    scaled = latents / torch.tensor(shipped.config.latents_std).view(1, -1, 1, 1, 1)
+    scaled = latents / latent_scale(shipped)
     assert 0.8 < scaled.pow(2).mean().sqrt() < 1.2
 
 

@@ -16,6 +16,8 @@ from tools.tiny_world.muon import FAST_BFLOAT16
 from worldr1_backbones.tiny.vae import TinyWanVAE
 
 _PCA_CLIPS = 1500
+ENCODER = ("_basis", "_mean")
+"""Ends of the names of the encoder's parameters."""
 
 
 def to_model_range(frames: NDArray[np.uint8]) -> Tensor:
@@ -84,9 +86,9 @@ def fit_decoder(
         seed: Of the order of the clips.
         on_step: Called with the step's number and its loss.
     """
-    trained = [p for name, p in vae.named_parameters() if not name.endswith(("_basis", "_mean"))]
     for name, parameter in vae.named_parameters():
-        parameter.requires_grad_(not name.endswith(("_basis", "_mean")))
+        parameter.requires_grad_(not name.endswith(ENCODER))
+    trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     generator = np.random.default_rng(seed)
     for step in range(steps):
@@ -143,11 +145,13 @@ def regenerate(
     """
     generator = torch.Generator().manual_seed(seed)
     parts = []
-    for z, texts in zip(latents.split(batch_size), _batches(captions, batch_size), strict=True):
+    for begin in range(0, len(latents), batch_size):
+        part = slice(begin, begin + batch_size)
+        z = latents[part].float()
         level = float(torch.empty(()).uniform_(*noise_levels, generator=generator))
         sigmas = torch.linspace(level, 0, max(2, round(8 * level)) + 1)
-        text = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)[0]
-        x = (1 - level) * z.float() + level * torch.randn(z.shape, generator=generator)
+        text = pipeline.encode_prompt(list(captions[part]), do_classifier_free_guidance=False)[0]
+        x = (1 - level) * z + level * torch.randn(z.shape, generator=generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BFLOAT16):
             for sigma, following in pairwise(sigmas):
                 timestep = (1000 * sigma).expand(len(x))
@@ -155,10 +159,6 @@ def regenerate(
                 x = x + (following - sigma) * velocity.float()
         parts.append(x.half())
     return torch.cat(parts)
-
-
-def _batches(captions: Sequence[str], size: int) -> list[list[str]]:
-    return [list(captions[begin : begin + size]) for begin in range(0, len(captions), size)]
 
 
 @torch.no_grad()
@@ -177,11 +177,13 @@ def block_contrast(clips: Tensor, side: int) -> float:
     return math.prod(ratios) ** 0.5
 
 
+def psnr(decoded: Tensor, clips: Tensor) -> float:
+    """PSNR in dB, of the mean squared error over all pixels, of clips in [-1, 1]."""
+    return -10 * math.log10(float(((decoded - clips) / 2).pow(2).mean()))
+
+
 @torch.no_grad()
 def reconstruction_psnr(vae: TinyWanVAE, frames: NDArray[np.uint8], batch_size: int = 16) -> float:
-    """PSNR in dB, of the mean squared error over all pixels, of clips `(N, T, 3, H, W)` that go there and back."""
-    errors = []
-    for begin in range(0, len(frames), batch_size):
-        x = to_model_range(frames[begin : begin + batch_size])
-        errors.append(((vae(x).sample - x) / 2).pow(2).mean((1, 2, 3, 4)))
-    return -10 * math.log10(float(torch.cat(errors).mean()))
+    """`psnr` of clips `(N, T, 3, H, W)`, bytes, that go there and back."""
+    clips = to_model_range(frames)
+    return psnr(torch.cat([vae(part).sample for part in clips.split(batch_size)]), clips)

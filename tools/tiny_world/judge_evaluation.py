@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tools.tiny_world.fit_vae import latent_scale
 from tools.tiny_world.object_losses import LOSSES, lessen, recoloured, reshaped
 from worldr1_backbones.tiny import TinyWanVAE
 from worldr1_backbones.tiny.captions import COLOURS, SHAPES, TEXTURES, Caption
@@ -31,9 +32,8 @@ def through_vae(vae: TinyWanVAE, frames: Tensor, noise: Tensor | float, generato
         noise: Deviation of the noise, of each latent channel's; a number or `(B, 1, 1, 1, 1)`.
         generator: Of the noise.
     """
-    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
     z = vae.encode(frames.transpose(1, 2) * 2 - 1).latent_dist.mode()
-    z = z + noise * std * torch.randn(z.shape, generator=generator)
+    z = z + noise * latent_scale(vae) * torch.randn(z.shape, generator=generator)
     decoded: Tensor = vae.decode(z).sample
     return (decoded.transpose(1, 2) + 1) / 2
 

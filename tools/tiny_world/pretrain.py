@@ -89,7 +89,7 @@ def encode(vae: TinyWanVAE, frames: NDArray[np.uint8], path: Path | None = None)
         stored: Tensor = torch.load(path, weights_only=True)
         if len(stored) == len(frames):
             return stored
-    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    std = fit_vae.latent_scale(vae)
     parts = []
     for begin in range(0, len(frames), 64):
         x = fit_vae.to_model_range(frames[begin : begin + 64])

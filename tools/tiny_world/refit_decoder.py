@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 
 import click
-import numpy as np
 import structlog
 import torch
 
@@ -35,7 +34,7 @@ def new_decoder(vae: TinyWanVAE) -> TinyWanVAE:
     """A VAE with the same encoder and latent statistics, and a decoder that has not been trained."""
     same = ("z_dim", "latents_mean", "latents_std", "scale_factor_temporal", "scale_factor_spatial")
     fresh = TinyWanVAE(**{name: vae.config[name] for name in same})
-    bases = {name: value for name, value in vae.state_dict().items() if name.endswith(("_basis", "_mean"))}
+    bases = {name: value for name, value in vae.state_dict().items() if name.endswith(fit_vae.ENCODER)}
     fresh.load_state_dict({**fresh.state_dict(), **bases})
     return fresh
 
@@ -74,19 +73,20 @@ def main(out: Path, checkpoint: Path, clips: int, steps: int, share: float, seed
         vae, frames[training], steps=steps, regenerated=regenerated[training], share=share, on_step=report
     )
     vae.half().save_pretrained(out / "vae")
-    vae.float()
-    true = np.ascontiguousarray(frames[held_out])
+    vae.float()  # of the rounded weights, which are measured
+    true = fit_vae.to_model_range(frames[held_out])
     with torch.no_grad():
+        decoded = vae(true).sample
         generated = vae.decode(regenerated[held_out].float() * fit_vae.latent_scale(vae)).sample
     side = vae.config.scale_factor_spatial
     figures = {
-        "psnr": fit_vae.reconstruction_psnr(vae, true),
-        "psnr_generated": -10 * np.log10(float(((generated - fit_vae.to_model_range(true)) / 2).pow(2).mean())),
-        "block_contrast": fit_vae.block_contrast(vae(fit_vae.to_model_range(true)).sample, side),
+        "psnr": fit_vae.psnr(decoded, true),
+        "psnr_generated": fit_vae.psnr(generated, true),
+        "block_contrast": fit_vae.block_contrast(decoded, side),
         "block_contrast_generated": fit_vae.block_contrast(generated, side),
-        "block_contrast_rendered": fit_vae.block_contrast(fit_vae.to_model_range(true), side),
+        "block_contrast_rendered": fit_vae.block_contrast(true, side),
     }
-    click.echo(json.dumps({name: round(float(value), 3) for name, value in figures.items()}))
+    click.echo(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
 
 if __name__ == "__main__":
