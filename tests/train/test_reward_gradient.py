@@ -245,6 +245,31 @@ def test_penalty_pushes_against_the_residual_of_the_same_videos():
         assert constraints.update()["motion"][0] == pytest.approx(6.5 / 5)
 
 
+def test_videos_still_to_come_are_taken_at_the_average():
+    """The residual of the first micro-batches is not that of few videos; the last one has that of all."""
+    constraints = RatioConstraints({"motion": 1.0}, {}, rate=0.0, penalty=2.0)
+    one = torch.tensor(1.0)
+
+    def factor(*values):
+        own = torch.tensor(values, requires_grad=True)
+        loss = constraints.loss({"motion": own}, {"motion": torch.ones(len(values))}, {"motion": one}, lambda x: x)
+        loss.sum().backward()
+        return -float(own.grad[0])
+
+    assert factor(1.2, 1.4) == pytest.approx(2 * (1 - 1.3)), "nothing is known before the first update"
+    assert factor(0.8, 0.6) == pytest.approx(0.0)
+    assert constraints.update()["motion"][0] == pytest.approx(1.0)
+    assert factor(1.4, 1.4) == pytest.approx(2 * (1 - (1.4 + 1.0) / 2)), "half of the videos are missing"
+    assert factor(1.2, 1.2) == pytest.approx(2 * (1 - 1.3))
+    assert factor(0.7, 0.7) == pytest.approx(2 * (1 - 1.1)), "there are more videos than before"
+    resumed = RatioConstraints({"motion": 1.0}, {}, rate=0.0, penalty=2.0)
+    constraints.update()
+    resumed.load_state_dict(constraints.state_dict())
+    average = 0.7 + 0.3 * 1.1
+    constraints = resumed
+    assert factor(0.5, 0.5) == pytest.approx(2 * (1 - (1.0 + 4 * average) / 6), abs=1e-6)
+
+
 def test_rewards_that_do_not_apply_add_nothing(tmp_path):
     from worldr1_core.compose import WeightedReward
     from worldr1_core.reward import Reward

@@ -7,8 +7,9 @@ noise. For a constraint r = t, the loss of every video i contains the term
 
 where the multiplier lambda is updated with the residual t - r after each update. Its gradient is that of the augmented
 Lagrangian lambda (t - r) + rho / 2 (t - r)^2. r is computed over the videos of the current update processed so far, on
-all processes. The r of an earlier update is not used: r varies between batches, so its residual would often have the
-wrong sign. A constraint r >= t is treated in the same way, with a factor of at least 0.
+all processes; for the videos still to come, the moving average of r over earlier updates stands in. Without it, the r of
+the first micro-batches is that of few videos, and its residual often has the wrong sign; the average alone has it too,
+because r varies between updates. A constraint r >= t is treated in the same way, with a factor of at least 0.
 """
 
 from __future__ import annotations
@@ -32,11 +33,20 @@ class _Constraint:
     average: float | None = None
     total: float = 0.0
     reference: float = 0.0
+    expected_reference: float = 0.0
 
     @property
     def ratio(self) -> float | None:
         """Ratio over the values recorded since the last update; `None` if there are none."""
         return self.total / self.reference if self.reference > 0 else None
+
+    @property
+    def estimate(self) -> float | None:
+        """The same with the average for the part of an update that has not been recorded yet; `None` if unknown."""
+        if self.average is None or self.expected_reference <= self.reference:
+            return self.ratio
+        missing = self.expected_reference - self.reference
+        return (self.total + self.average * missing) / self.expected_reference
 
 
 class RatioConstraints:
@@ -95,10 +105,11 @@ class RatioConstraints:
         """
         found = {}
         for name, constraint in self._constraints.items():
-            ratio = constraint.ratio
+            ratio, reference = constraint.ratio, constraint.reference
             constraint.total = constraint.reference = 0.0
             if ratio is None:
                 continue
+            constraint.expected_reference = reference
             before = ratio if constraint.average is None else constraint.average
             constraint.average = SMOOTHING * before + (1 - SMOOTHING) * ratio
             constraint.multiplier += self._rate * (constraint.target - constraint.average)
@@ -108,16 +119,20 @@ class RatioConstraints:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the multipliers and the averages of the ratios."""
-        return {name: {"multiplier": c.multiplier, "average": c.average} for name, c in self._constraints.items()}
+        """Return the multipliers, the averages of the ratios and the sums of the last update's reference values."""
+        return {
+            name: {"multiplier": c.multiplier, "average": c.average, "expected_reference": c.expected_reference}
+            for name, c in self._constraints.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         for name, saved in state.items():
             constraint = self._constraints[name]
             constraint.multiplier, constraint.average = saved["multiplier"], saved["average"]
+            constraint.expected_reference = saved["expected_reference"]
 
     def _factor(self, constraint: _Constraint) -> float:
-        residual = 0.0 if constraint.ratio is None else constraint.target - constraint.ratio
+        residual = 0.0 if constraint.estimate is None else constraint.target - constraint.estimate
         factor = constraint.multiplier + self._penalty * residual
         return max(0.0, factor) if constraint.is_floor else factor
