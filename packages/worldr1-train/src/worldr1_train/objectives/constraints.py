@@ -7,9 +7,10 @@ noise. For a constraint r = t, the loss of every video i contains the term
 
 where the multiplier lambda is updated with the residual t - r after each update. Its gradient is that of the augmented
 Lagrangian lambda (t - r) + rho / 2 (t - r)^2. r is computed over the videos of the current update processed so far, on
-all processes; for the videos still to come, the moving average of r over earlier updates stands in. Without it, the r of
-the first micro-batches is that of few videos, and its residual often has the wrong sign; the average alone has it too,
-because r varies between updates. A constraint r >= t is treated in the same way, with a factor of at least 0.
+all processes; for the videos still to come, the moving average of r over earlier updates stands in. Without it, the
+first micro-batches would have the r of few videos, whose residual often has the wrong sign; so does the residual of the
+average alone, because r varies between updates. A constraint r >= t is treated in the same way, with a factor of at
+least 0.
 """
 
 from __future__ import annotations
