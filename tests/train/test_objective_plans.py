@@ -51,6 +51,30 @@ def test_stages_have_objectives_of_their_own_and_fill_up_with_empty_turns(tmp_pa
     assert any(not torch.equal(before[name], p) for name, p in trainer.model.trainable().items())
 
 
+def test_every_optimiser_step_is_announced_to_each_objective_once(tmp_path):
+    """With its own micro-batches, before the first loss of it."""
+    seen = []
+
+    class Watched(RewardGradientObjective):
+        def begin_update(self, batches, policy):
+            assert not torch.is_grad_enabled()
+            seen.append([float(video.sum()) for batch in batches for video in batch.latents])
+
+        def loss(self, batch, policy):
+            seen[-1].append("loss")
+            return super().loss(batch, policy)
+
+    stage = with_objectives(make_stage("main", steps=2), (FlowGRPOObjective(kl=0.0), 1.0), (Watched(), 1.0))
+    trainer = make_trainer(tmp_path, stages=[stage], max_steps=4, updates_per_rollout_batch=2)
+    plan = trainer.turn_plan
+    openings = [plan.opened_update(0, position) for position in range(plan.per_rollout_batch)]
+    assert openings == [[0, 1, 2, 3], [], [], [], [0, 1], [], [4, 5, 6, 7], [], [], [], [2, 3], []]
+    trainer.train()
+    assert len(seen) == 4
+    assert all(len(step) == 6 and step[4:] == ["loss", "loss"] for step in seen)
+    assert not set(seen[0][:4]) & set(seen[1][:4]), "the two steps of a rollout batch have videos of their own"
+
+
 def test_empty_turns_change_nothing(tmp_path):
     """A stage of one objective learns alike, whether or not another stage needs more turns."""
     alone = make_trainer(

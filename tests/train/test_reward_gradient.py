@@ -141,7 +141,7 @@ def test_constraints_hold_a_statistic_that_the_reward_would_change(tmp_path):
     assert logged(free, "reward")[-1] / logged(free, "reward")[0] > 1.1, "without the constraint it is not held"
 
 
-def _with_statistic(folder, stage, objective, statistic=None, callback=None, max_steps=40):
+def _with_statistic(folder, stage, objective, statistic=None, callback=None, max_steps=40, size=2):
     from dataclasses import replace
 
     from worldr1_core.compose import ScoringComponents, WeightedReward
@@ -151,7 +151,13 @@ def _with_statistic(folder, stage, objective, statistic=None, callback=None, max
     measured = statistic or reward("brightness").reward
     shine = FrameScorer(ScoringComponents([WeightedReward("shine", 1.0, measured)], None, None))
     stage = replace(stage, objectives=(WeightedObjective(objective, 1.0, shine),))
-    return make_trainer(folder, stages=[stage], max_steps=max_steps, callbacks=[callback] if callback else None)
+    return make_trainer(
+        folder,
+        stages=[stage],
+        max_steps=max_steps,
+        per_device_train_batch_size=size,
+        callbacks=[callback] if callback else None,
+    )
 
 
 def test_diversity_of_the_videos_of_a_prompt_is_held(tmp_path):
@@ -191,7 +197,7 @@ def test_a_reward_that_is_also_a_statistic_is_computed_once(tmp_path):
     calls = []
     original = shared.reward.score_frames
     shared.reward.score_frames = lambda *given: calls.append(1) or original(*given)
-    options = {"keep": {"shine": 1.1}, "penalty": 3.0}
+    options = {"keep": {"shine": 1.1}, "penalty": 3.0, "exact_ratios": False}
 
     def gradients(folder, statistic):
         calls.clear()
@@ -214,7 +220,8 @@ def test_multiplier_settles_where_the_constraint_is_met():
     one = torch.ones(1)
     for _ in range(200):
         values = {"motion": torch.tensor([motion], requires_grad=True), "text": torch.tensor([text])}
-        loss = constraints.loss(values, {"motion": one, "text": one}, {"motion": one[0], "text": one[0]}, lambda x: x)
+        constraints.record(values, {"motion": one, "text": one}, lambda x: x)
+        loss = constraints.loss(values, {"motion": one, "text": one}, {"motion": one[0], "text": one[0]})
         loss.sum().backward()
         motion = 0.8 - 0.5 * float(values["motion"].grad)
         found = constraints.update()
@@ -230,12 +237,8 @@ def test_penalty_pushes_against_the_residual_of_the_same_videos():
     other = torch.tensor([2.0, 2.0], dtype=torch.float64)  # sums of values and references on another process
     for multiplier in (0.0, 0.5 * (1.1 - 6.5 / 5)):
         values = torch.tensor([1.0, 2.0, 1.5], requires_grad=True)
-        loss = constraints.loss(
-            {"motion": values},
-            {"motion": references},
-            {"motion": torch.tensor(1.0)},
-            lambda own: torch.cat([own, other]),
-        )
+        constraints.record({"motion": values}, {"motion": references}, lambda own: torch.cat([own, other]))
+        loss = constraints.loss({"motion": values}, {"motion": references}, {"motion": torch.tensor(1.0)})
         loss.mean().backward()
         again = torch.tensor([1.0, 2.0, 1.5], requires_grad=True)
         ratio = again.mean()
@@ -248,26 +251,49 @@ def test_penalty_pushes_against_the_residual_of_the_same_videos():
 def test_videos_still_to_come_are_taken_at_the_average():
     """The residual of the first micro-batches is not that of few videos; the last one has that of all."""
     constraints = RatioConstraints({"motion": 1.0}, {}, rate=0.0, penalty=2.0)
-    one = torch.tensor(1.0)
 
-    def factor(*values):
-        own = torch.tensor(values, requires_grad=True)
-        loss = constraints.loss({"motion": own}, {"motion": torch.ones(len(values))}, {"motion": one}, lambda x: x)
-        loss.sum().backward()
+    def factor(*values, scale=1.0):
+        references = scale * torch.ones(len(values))
+        own = torch.tensor(values) * scale
+        constraints.record({"motion": own}, {"motion": references}, lambda x: x)
+        own.requires_grad_()
+        constraints.loss({"motion": own}, {"motion": references}, {"motion": torch.tensor(1.0)}).sum().backward()
         return -float(own.grad[0])
 
     assert factor(1.2, 1.4) == pytest.approx(2 * (1 - 1.3)), "nothing is known before the first update"
-    assert factor(0.8, 0.6) == pytest.approx(0.0)
+    assert factor(0.8, 0.6) == pytest.approx(0.0, abs=1e-6)
     assert constraints.update()["motion"][0] == pytest.approx(1.0)
-    assert factor(1.4, 1.4) == pytest.approx(2 * (1 - (1.4 + 1.0) / 2)), "half of the videos are missing"
-    assert factor(1.2, 1.2) == pytest.approx(2 * (1 - 1.3))
-    assert factor(0.7, 0.7) == pytest.approx(2 * (1 - 1.1)), "there are more videos than before"
-    resumed = RatioConstraints({"motion": 1.0}, {}, rate=0.0, penalty=2.0)
+    assert factor(1.4, 1.4, scale=0.1) == pytest.approx(2 * (1 - (1.4 + 1.0) / 2)), "half of the videos are missing"
+    assert factor(1.2, 1.2, scale=0.1) == pytest.approx(2 * (1 - 1.3)), "all are there, however small their values"
+    assert factor(0.7, 0.7, scale=0.1) == pytest.approx(2 * (1 - 1.1)), "there are more videos than before"
     constraints.update()
-    resumed.load_state_dict(constraints.state_dict())
+    state = constraints.state_dict()
+    constraints = RatioConstraints({"motion": 1.0}, {}, rate=0.0, penalty=2.0)
+    constraints.load_state_dict(state)
     average = 0.7 + 0.3 * 1.1
-    constraints = resumed
-    assert factor(0.5, 0.5) == pytest.approx(2 * (1 - (1.0 + 4 * average) / 6), abs=1e-6)
+    assert factor(0.5, 0.5) == pytest.approx(2 * (1 - (0.5 + 2 * average) / 3), abs=1e-6)
+
+
+def test_constraints_do_not_depend_on_micro_batches(tmp_path):
+    """The ratios of an update are those of all its videos, whichever of them are processed together."""
+
+    def trained(name, **options):
+        size = options.pop("size")
+        objective = RewardGradientObjective(keep={"shine": 1.2}, dual_rate=1.0, penalty=20.0, **options)
+        trainer = _with_statistic(
+            tmp_path / name, make_stage(rewards=[reward("redness")]), objective, max_steps=4, size=size
+        )
+        trainer.train()
+        return {
+            key: value.detach().clone()
+            for key, value in trainer.accelerator.unwrap_model(trainer.model).trainable().items()
+        }
+
+    whole = trained("whole", size=4)
+    assert_same(trained("parts", size=1), whole)
+    estimated = trained("estimated", size=1, exact_ratios=False)
+    name = "denoisers.transformer.up.weight"
+    assert not torch.allclose(estimated[name], whole[name], rtol=1e-3), "the option has an effect"
 
 
 def test_rewards_that_do_not_apply_add_nothing(tmp_path):

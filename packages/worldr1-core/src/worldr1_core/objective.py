@@ -228,6 +228,17 @@ class Objective(Component, abc.ABC):
         """
         return [{} for _ in batches]
 
+    def begin_update(self, batches: Sequence[UpdateBatch], policy: Policy) -> None:
+        """Precede the first `loss` of an optimiser step, without gradients, on every process.
+
+        What depends on all videos of the step can be measured here, so that it is the same however they are divided
+        into micro-batches and over processes.
+
+        Args:
+            batches: Micro-batches of the step on this process, in order. Every process has equally many.
+            policy: The policy before the step.
+        """
+
     @abc.abstractmethod
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
         """Loss of every item of a micro-batch: `(b,)` with gradients."""

@@ -400,6 +400,7 @@ class FlowGRPOTrainer(_BaseTrainer):
             return self.policy.zero_loss()
         weighted, buffer = self.stage.objectives[inputs.objective], self.buffers[inputs.objective]
         self.policy.enter(self.stage, weighted.statistics)
+        self._begin_update(weighted.objective, buffer)
         batch = buffer.batch(inputs.index, self.backbone)
         per_item = weighted.objective.loss(batch, self.policy)
         update = self.position(self._step)[1] // self.args.gradient_accumulation_steps
@@ -407,6 +408,14 @@ class FlowGRPOTrainer(_BaseTrainer):
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_items[update])
         counted = torch.where(batch.valid, per_item, torch.zeros_like(per_item)).sum() * scale
         return counted * weighted.weight
+
+    @torch.no_grad()
+    def _begin_update(self, objective: Objective, buffer: UpdateBuffer) -> None:
+        """Tell the objective of an optimiser step if the current turn is its first one there."""
+        rollout_batch, turn = self.position(self._step)
+        opened = self.turn_plan.opened_update(self.schedule.index(rollout_batch), turn)
+        if opened:
+            objective.begin_update([buffer.batch(index, self.backbone) for index in opened], self.policy)
 
     # A rollout batch
 

@@ -71,6 +71,22 @@ class TurnPlan:
         """Return the turns of a rollout batch of a stage; `None` is an empty turn."""
         return self._turns[stage]
 
+    def opened_update(self, stage: int, position: int) -> list[int]:
+        """Return the micro-batches of an optimiser step if a turn is the first of its objective there, else none.
+
+        Args:
+            stage: Index of the stage.
+            position: Index of the turn in the rollout batch.
+
+        Returns:
+            Indices of the micro-batches of the turn's objective, in order, each once.
+        """
+        turn = self._turns[stage][position]
+        start = position - position % self.per_update
+        in_step = enumerate(self._turns[stage][start : start + self.per_update], start)
+        own = [(n, other.index) for n, other in in_step if turn and other and other.objective == turn.objective]
+        return list(dict.fromkeys(index for _, index in own)) if own and own[0][0] == position else []
+
     def _fill_up(self, turns: Sequence[Turn], updates: int) -> list[Turn | None]:
         """Fill every optimiser step up to `per_update` turns with empty turns at its beginning."""
         own = len(turns) // updates

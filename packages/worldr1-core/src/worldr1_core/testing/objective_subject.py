@@ -170,7 +170,9 @@ class ObjectiveRun:
         return self.objective.num_items(self.subject.num_recorded)
 
     def losses(self) -> list[Tensor]:
-        """Loss of every micro-batch, as at its first visit."""
+        """Loss of every micro-batch of an optimiser step, as at its first visit."""
+        with torch.no_grad():
+            self.objective.begin_update([self._visit(batch) for batch in self.batches], self.policy)
         return [self.objective.loss(self._visit(batch), self.policy) for batch in self.batches]
 
     def gradient(self) -> dict[str, Tensor]:

@@ -6,11 +6,11 @@ noise. For a constraint r = t, the loss of every video i contains the term
     (lambda + rho (t - r)) (t - r_i),
 
 where the multiplier lambda is updated with the residual t - r after each update. Its gradient is that of the augmented
-Lagrangian lambda (t - r) + rho / 2 (t - r)^2. r is computed over the videos of the current update processed so far, on
-all processes; for the videos still to come, the moving average of r over earlier updates stands in. Without it, the
-first micro-batches would have the r of few videos, whose residual often has the wrong sign; so does the residual of the
-average alone, because r varies between updates. A constraint r >= t is treated in the same way, with a factor of at
-least 0.
+Lagrangian lambda (t - r) + rho / 2 (t - r)^2. r is computed over the videos of the current update that have been
+recorded, on all processes; for those still to be recorded, the moving average of r over earlier updates stands in.
+Without it, the first micro-batches would have the r of few videos, whose residual often has the wrong sign; so does the
+residual of the average alone, because r varies between updates. A constraint r >= t is treated in the same way, with a
+factor of at least 0.
 """
 
 from __future__ import annotations
@@ -34,20 +34,17 @@ class _Constraint:
     average: float | None = None
     total: float = 0.0
     reference: float = 0.0
-    expected_reference: float = 0.0
 
     @property
     def ratio(self) -> float | None:
         """Ratio over the values recorded since the last update; `None` if there are none."""
         return self.total / self.reference if self.reference > 0 else None
 
-    @property
-    def estimate(self) -> float | None:
-        """The same with the average for the part of an update that has not been recorded yet; `None` if unknown."""
-        if self.average is None or self.expected_reference <= self.reference:
+    def estimate(self, missing: float) -> float | None:
+        """Return the ratio if a share of the videos has not been recorded yet; `None` if it is unknown."""
+        if self.ratio is None or self.average is None:
             return self.ratio
-        missing = self.expected_reference - self.reference
-        return (self.total + self.average * missing) / self.expected_reference
+        return (1 - missing) * self.ratio + missing * self.average
 
 
 class RatioConstraints:
@@ -64,36 +61,48 @@ class RatioConstraints:
         self, equal: Mapping[str, float], at_least: Mapping[str, float], *, rate: float, penalty: float
     ) -> None:
         self._rate, self._penalty = rate, penalty
+        self._recorded = self._expected = 0
         self._constraints = {name: _Constraint(target, is_floor=False) for name, target in equal.items()}
         self._constraints |= {name: _Constraint(target, is_floor=True) for name, target in at_least.items()}
 
-    def loss(
+    def record(
         self,
         values: Mapping[str, Tensor],
         references: Mapping[str, Tensor],
-        means: Mapping[str, Tensor],
         gather: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Add videos to those of the current update.
+
+        Args:
+            values: Statistic -> `(b,)` values; NaN where it does not apply.
+            references: Statistic -> `(b,)` values of the reference videos.
+            gather: Concatenates the values `(n,)` of all processes. All processes must call `record` equally often.
+        """
+        sums = []
+        for name in self._constraints:
+            known = _known(values[name], references[name])
+            sums += [part[known].detach().float().sum() for part in (values[name], references[name])]
+        parts = gather(torch.stack(sums)).view(-1, len(self._constraints), 2)
+        everywhere = parts.sum(0).tolist()
+        self._recorded += len(parts) * len(next(iter(values.values())))
+        for constraint, (total, reference) in zip(self._constraints.values(), everywhere, strict=True):
+            constraint.total += total
+            constraint.reference += reference
+
+    def loss(
+        self, values: Mapping[str, Tensor], references: Mapping[str, Tensor], means: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return the sum of the loss terms, `(b,)`, and record the values for the next `update`.
+        """Return the sum of the loss terms, `(b,)`, of videos that have been recorded.
 
         Args:
             values: Statistic -> `(b,)` values with gradients; NaN where it does not apply.
             references: Statistic -> `(b,)` values of the reference videos.
             means: Statistic -> mean over the reference videos of the rollout batch.
-            gather: Concatenates the values `(n,)` of all processes. All processes must call `loss` equally often.
         """
-        known = {name: values[name].isfinite() & references[name].isfinite() for name in self._constraints}
-        sums = [
-            part[known[name]].detach().float().sum()
-            for name in self._constraints
-            for part in (values[name], references[name])
-        ]
-        everywhere = gather(torch.stack(sums)).view(-1, len(self._constraints), 2).sum(0).tolist()
         terms = []
-        for (name, constraint), (total, reference) in zip(self._constraints.items(), everywhere, strict=True):
-            constraint.total += total
-            constraint.reference += reference
-            value = torch.where(known[name], values[name], torch.zeros_like(values[name]))
+        for name, constraint in self._constraints.items():
+            known = _known(values[name], references[name])
+            value = torch.where(known, values[name], torch.zeros_like(values[name]))
             ratio = value / means[name].clamp(min=1e-8)
             terms.append(self._factor(constraint) * (constraint.target - ratio))
         return torch.stack(terms).sum(0)
@@ -105,12 +114,12 @@ class RatioConstraints:
             Statistic -> (ratio, multiplier).
         """
         found = {}
+        self._recorded, self._expected = 0, self._recorded
         for name, constraint in self._constraints.items():
-            ratio, reference = constraint.ratio, constraint.reference
+            ratio = constraint.ratio
             constraint.total = constraint.reference = 0.0
             if ratio is None:
                 continue
-            constraint.expected_reference = reference
             before = ratio if constraint.average is None else constraint.average
             constraint.average = SMOOTHING * before + (1 - SMOOTHING) * ratio
             constraint.multiplier += self._rate * (constraint.target - constraint.average)
@@ -120,20 +129,24 @@ class RatioConstraints:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the multipliers, the averages of the ratios and the sums of the last update's reference values."""
-        return {
-            name: {"multiplier": c.multiplier, "average": c.average, "expected_reference": c.expected_reference}
-            for name, c in self._constraints.items()
-        }
+        """Return the multipliers, the averages of the ratios and the number of videos of an update."""
+        saved = {name: {"multiplier": c.multiplier, "average": c.average} for name, c in self._constraints.items()}
+        return {"constraints": saved, "num_videos": self._expected}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of `state_dict`."""
-        for name, saved in state.items():
+        self._expected = state["num_videos"]
+        for name, saved in state["constraints"].items():
             constraint = self._constraints[name]
             constraint.multiplier, constraint.average = saved["multiplier"], saved["average"]
-            constraint.expected_reference = saved["expected_reference"]
 
     def _factor(self, constraint: _Constraint) -> float:
-        residual = 0.0 if constraint.estimate is None else constraint.target - constraint.estimate
+        missing = 1 - self._recorded / self._expected if self._recorded < self._expected else 0.0
+        ratio = constraint.estimate(missing)
+        residual = 0.0 if ratio is None else constraint.target - ratio
         factor = constraint.multiplier + self._penalty * residual
         return max(0.0, factor) if constraint.is_floor else factor
+
+
+def _known(values: Tensor, references: Tensor) -> Tensor:
+    return values.isfinite() & references.isfinite()

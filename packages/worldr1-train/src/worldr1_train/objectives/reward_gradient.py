@@ -81,6 +81,12 @@ class RewardGradientObjective(Objective):
         penalty: float = Field(
             5.0, ge=0, le=1e6, description="Weight of the quadratic penalty on a constraint's residual."
         )
+        exact_ratios: bool = Field(
+            True,
+            description="Whether the ratios of an update of several micro-batches are measured before its first "
+            "gradient, which samples its videos once more. They then do not depend on micro-batches and processes. If "
+            "false, the micro-batches still to come are taken at the moving average of earlier updates.",
+        )
 
     plan: ClassVar[RolloutPlan] = RolloutPlan(steps="all", policy="reference", scored=False)
     config: Config
@@ -99,6 +105,7 @@ class RewardGradientObjective(Objective):
         self._constraints = RatioConstraints(
             self.config.keep, floors, rate=self.config.dual_rate, penalty=self.config.penalty
         )
+        self._recorded = False
 
     @property
     def statistics(self) -> Sequence[str]:
@@ -132,6 +139,15 @@ class RewardGradientObjective(Objective):
                 own |= {f"{name}/reference": found[name], f"{name}/mean": mean}
         return data
 
+    def begin_update(self, batches: Sequence[UpdateBatch], policy: Policy) -> None:
+        """Measure the constrained statistics of all videos of the update, with `exact_ratios`."""
+        self._recorded = bool(self._constrained) and self.config.exact_ratios and len(batches) > 1
+        if not self._recorded:
+            return
+        for batch in batches:
+            frames = policy.decode(self._denoise(batch, policy)[0].latents)
+            self._record(self._measure(frames, batch, policy), batch, policy)
+
     def loss(self, batch: UpdateBatch, policy: Policy) -> Tensor:
         """Return the loss of every video, `(b,)`."""
         steps = batch.steps()
@@ -139,13 +155,11 @@ class RewardGradientObjective(Objective):
         frames = policy.decode(made.latents)
         loss = -self._reward(frames, batch, policy)
         if self._constrained:
-            data = batch.data
-            loss = loss + self._constraints.loss(
-                self._measure(frames, batch, policy),
-                {name: data[f"{name}/reference"] for name in self._constrained},
-                {name: data[f"{name}/mean"] for name in self._constrained},
-                policy.gather,
-            )
+            values = self._measure(frames, batch, policy)
+            if not self._recorded:
+                self._record(values, batch, policy)
+            means = {name: batch.data[f"{name}/mean"] for name in self._constrained}
+            loss = loss + self._constraints.loss(values, self._references(batch), means)
         if self.config.first_frame_anchor:
             drift = mean_square((policy.unpack(made.latents) - policy.unpack(batch.latents))[:, :, 0])
             loss = loss + self.config.first_frame_anchor * drift
@@ -165,6 +179,7 @@ class RewardGradientObjective(Objective):
 
     def end_update(self, policy: Policy) -> None:
         """Update the multipliers of the constraints and log them."""
+        self._recorded = False
         if not self._constrained:
             return
         one = torch.ones(1, dtype=torch.bool)
@@ -186,6 +201,13 @@ class RewardGradientObjective(Objective):
         if self.config.keep_diversity is not None:
             found = found | {DIVERSITY: distances_within_groups(frames, [clip.prompt for clip in batch.clips])}
         return found
+
+    def _record(self, values: Mapping[str, Tensor], batch: UpdateBatch, policy: Policy) -> None:
+        self._constraints.record(values, self._references(batch), policy.gather)
+
+    def _references(self, batch: UpdateBatch) -> dict[str, Tensor]:
+        """Return the constrained statistics of the reference videos, name -> `(b,)`."""
+        return {name: batch.data[f"{name}/reference"] for name in self._constrained}
 
     def _denoise(self, batch: UpdateBatch, policy: Policy) -> tuple[Denoised, int]:
         """Generate the videos with gradients; also return the index of a random step among those with a gradient."""
