@@ -302,11 +302,19 @@ def test_manifest_names_the_objective_and_its_options(tmp_path, make_registry):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one(tmp_path):
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        "[{name: nft, timesteps: 2}, {name: awm, timesteps: 2, weight: 0.5}]",
+        "{name: reward-gradient, keep: {brightness: 1.01}, at_least: {redness: 1.02}, penalty: 500, noised_kl: 1.0}",
+    ],
+    ids=["matching", "constraints"],
+)
+def test_two_processes_learn_as_one(tmp_path, objectives):
     add_fake_world(tmp_path / "site")
     write_prompts(tmp_path)
-    objective = "  objective: [{name: nft, timesteps: 2}, {name: awm, timesteps: 2, weight: 0.5}]\n  evaluation: null\n"
-    manifest = MANIFEST.replace("train:\n", f"train:\n{objective}").replace("max_steps: 16", "max_steps: 6")
+    manifest = MANIFEST.replace("train:\n", f"train:\n  objective: {objectives}\n  evaluation: null\n")
+    manifest = manifest.replace("max_steps: 16", "max_steps: 6")
     manifest = "".join(line for line in manifest.splitlines(True) if "evaluation: {" not in line)
     (tmp_path / "run.yaml").write_text(manifest.replace("every: 5", "every: 6"), encoding="utf-8")
     result_of(start(tmp_path, tmp_path / "one"))

@@ -43,7 +43,9 @@ def train(manifest: Path, overrides: tuple[str, ...], output_dir: Path | None, r
         from worldr1_train.run import TrainingRun  # a slow import (trl, transformers)
 
         with run_ids(plan.output_dir):
-            result = TrainingRun(plan).execute()
+            run = TrainingRun(plan)
+            result = run.execute()
+            run.close()
     if is_first:
         click.echo(result_table(result, colours=sys.stderr.isatty()), err=True)
         click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -96,6 +96,13 @@ class TrainingRun:
             finish_report(plan.output_dir, result)
         return result
 
+    def close(self) -> None:
+        """Leave the process group, once a run of several processes is done.
+
+        A process that ends within it may be aborted by the threads of the group, and the launcher then ends the others.
+        """
+        self.trainer.accelerator.end_training()
+
     def _train(self, watch: AlarmWatch | None) -> None:
         plan, trainer = self.plan, self.trainer
         for callback in (StepId(), MetricsFile(plan.output_dir), SampleVideos(trainer, plan.output_dir)):
