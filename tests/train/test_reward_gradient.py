@@ -277,17 +277,13 @@ def test_videos_still_to_come_are_taken_at_the_average():
 def test_constraints_do_not_depend_on_micro_batches(tmp_path):
     """The ratios of an update are those of all its videos, whichever of them are processed together."""
 
-    def trained(name, **options):
-        size = options.pop("size")
+    def trained(name, size, **options):
         objective = RewardGradientObjective(keep={"shine": 1.2}, dual_rate=1.0, penalty=20.0, **options)
         trainer = _with_statistic(
             tmp_path / name, make_stage(rewards=[reward("redness")]), objective, max_steps=4, size=size
         )
         trainer.train()
-        return {
-            key: value.detach().clone()
-            for key, value in trainer.accelerator.unwrap_model(trainer.model).trainable().items()
-        }
+        return trainer.model.trainable()
 
     whole = trained("whole", size=4)
     assert_same(trained("parts", size=1), whole)

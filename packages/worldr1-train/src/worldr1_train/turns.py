@@ -81,11 +81,12 @@ class TurnPlan:
         Returns:
             Indices of the micro-batches of the turn's objective, in order, each once.
         """
-        turn = self._turns[stage][position]
-        start = position - position % self.per_update
-        in_step = enumerate(self._turns[stage][start : start + self.per_update], start)
-        own = [(n, other.index) for n, other in in_step if turn and other and other.objective == turn.objective]
-        return list(dict.fromkeys(index for _, index in own)) if own and own[0][0] == position else []
+        turns, start = self._turns[stage], position - position % self.per_update
+        turn = turns[position]
+        if turn is None or any(other and other.objective == turn.objective for other in turns[start:position]):
+            return []
+        rest = turns[position : start + self.per_update]
+        return list(dict.fromkeys(other.index for other in rest if other and other.objective == turn.objective))
 
     def _fill_up(self, turns: Sequence[Turn], updates: int) -> list[Turn | None]:
         """Fill every optimiser step up to `per_update` turns with empty turns at its beginning."""

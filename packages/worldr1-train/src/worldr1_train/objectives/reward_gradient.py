@@ -105,7 +105,7 @@ class RewardGradientObjective(Objective):
         self._constraints = RatioConstraints(
             self.config.keep, floors, rate=self.config.dual_rate, penalty=self.config.penalty
         )
-        self._recorded = False
+        self._ratios_known = False
 
     @property
     def statistics(self) -> Sequence[str]:
@@ -141,8 +141,11 @@ class RewardGradientObjective(Objective):
 
     def begin_update(self, batches: Sequence[UpdateBatch], policy: Policy) -> None:
         """Measure the constrained statistics of all videos of the update, with `exact_ratios`."""
-        self._recorded = bool(self._constrained) and self.config.exact_ratios and len(batches) > 1
-        if not self._recorded:
+        config = self.config
+        # Without a penalty, the ratios matter only after the update.
+        needed = bool(self._constrained) and config.penalty > 0 and len(batches) > 1
+        self._ratios_known = needed and config.exact_ratios
+        if not self._ratios_known:
             return
         for batch in batches:
             frames = policy.decode(self._denoise(batch, policy)[0].latents)
@@ -156,7 +159,7 @@ class RewardGradientObjective(Objective):
         loss = -self._reward(frames, batch, policy)
         if self._constrained:
             values = self._measure(frames, batch, policy)
-            if not self._recorded:
+            if not self._ratios_known:
                 self._record(values, batch, policy)
             means = {name: batch.data[f"{name}/mean"] for name in self._constrained}
             loss = loss + self._constraints.loss(values, self._references(batch), means)
@@ -179,7 +182,7 @@ class RewardGradientObjective(Objective):
 
     def end_update(self, policy: Policy) -> None:
         """Update the multipliers of the constraints and log them."""
-        self._recorded = False
+        self._ratios_known = False
         if not self._constrained:
             return
         one = torch.ones(1, dtype=torch.bool)
