@@ -13,7 +13,7 @@ import click
 from worldr1_core import __version__
 from worldr1_core.errors import OutputError, UserError
 
-KINDS = ("reward", "reconstructor", "judge")
+KINDS = ("reward", "reconstructor", "judge", "objective")
 PREFIX = "worldr1-"
 MAX_LENGTH = 26
 """Longest NAME: module, class and registration then fit on one line."""
@@ -24,6 +24,15 @@ _USAGE = {
     "reward": "rewards:\n  - {name: $name, weight: 1.0}",
     "reconstructor": "reconstructor: {name: $name}\nrewards:\n  - {name: reconstruction}",
     "judge": "judge: {name: $name}\nreconstructor: {name: direct}\nrewards:\n  - {name: meta-view}",
+    "objective": (
+        "# for `worldr1 train`, with worldr1-backbones, worldr1-rewards and worldr1-train\n"
+        "backbone: {name: tiny-wan, guidance_scale: 1.0}\n"
+        "sampler: {name: flow-sde, num_inference_steps: 6, window: 0}\n"
+        "reconstructor: {name: direct}\n"
+        "rewards:\n  - {name: camera-move-likelihood}\n"
+        "prompts: {main: prompts.txt, test: prompts.txt}  # one prompt per line\n"
+        "train:\n  stages:\n    - {steps: 8}\n  objective: {name: $name}"
+    ),
 }
 
 
