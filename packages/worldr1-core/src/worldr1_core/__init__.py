@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from worldr1_core.judge import JudgeRequest as JudgeRequest
     from worldr1_core.judge import JudgeResult as JudgeResult
     from worldr1_core.noise import NoiseConditioner as NoiseConditioner
+    from worldr1_core.objective import AdvantageOptions as AdvantageOptions
+    from worldr1_core.objective import Denoised as Denoised
     from worldr1_core.objective import Objective as Objective
     from worldr1_core.objective import Policy as Policy
     from worldr1_core.objective import RolloutPlan as RolloutPlan
     from worldr1_core.objective import UpdateBatch as UpdateBatch
+    from worldr1_core.policy_step import PolicyStep as PolicyStep
+    from worldr1_core.policy_step import SchedulePoint as SchedulePoint
     from worldr1_core.reconstructor import Reconstruction as Reconstruction
     from worldr1_core.reconstructor import Reconstructor as Reconstructor
     from worldr1_core.reconstructor import Render as Render
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     from worldr1_core.reward import Reward as Reward
     from worldr1_core.reward import RewardInputs as RewardInputs
     from worldr1_core.reward import Score as Score
+    from worldr1_core.reward import scatter_scores as scatter_scores
+    from worldr1_core.reward import score_each as score_each
     from worldr1_core.reward_function import FunctionReward as FunctionReward
     from worldr1_core.sampler import Sampler as Sampler
     from worldr1_core.scoring import ClipScores as ClipScores
@@ -50,12 +56,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdvantageOptions",
     "Backbone",
     "BatchReward",
     "CameraTrajectory",
     "Clip",
     "ClipScores",
     "ComponentConfig",
+    "Denoised",
     "FunctionReward",
     "Judge",
     "JudgeRequest",
@@ -63,6 +71,7 @@ __all__ = [
     "NoiseConditioner",
     "Objective",
     "Policy",
+    "PolicyStep",
     "Reconstruction",
     "Reconstructor",
     "Render",
@@ -71,6 +80,7 @@ __all__ = [
     "RewardInputs",
     "RolloutPlan",
     "Sampler",
+    "SchedulePoint",
     "Score",
     "ScoreNotApplicable",
     "ScoreUnavailable",
@@ -85,18 +95,22 @@ __all__ = [
     "read_video",
     "register",
     "save_trajectory",
+    "scatter_scores",
+    "score_each",
     "trajectory_from_prompt",
     "unregister",
     "write_video",
 ]
 
 _EXPORTS = {
+    "AdvantageOptions": "worldr1_core.objective",
     "Backbone": "worldr1_core.backbone",
     "BatchReward": "worldr1_core.reward",
     "CameraTrajectory": "worldr1_core.camera.trajectory",
     "Clip": "worldr1_core.clip",
     "ClipScores": "worldr1_core.scoring",
     "ComponentConfig": "worldr1_core.component",
+    "Denoised": "worldr1_core.objective",
     "FunctionReward": "worldr1_core.reward_function",
     "Judge": "worldr1_core.judge",
     "JudgeRequest": "worldr1_core.judge",
@@ -104,6 +118,7 @@ _EXPORTS = {
     "NoiseConditioner": "worldr1_core.noise",
     "Objective": "worldr1_core.objective",
     "Policy": "worldr1_core.objective",
+    "PolicyStep": "worldr1_core.policy_step",
     "Reconstruction": "worldr1_core.reconstructor",
     "Reconstructor": "worldr1_core.reconstructor",
     "Render": "worldr1_core.reconstructor",
@@ -112,6 +127,7 @@ _EXPORTS = {
     "RewardInputs": "worldr1_core.reward",
     "RolloutPlan": "worldr1_core.objective",
     "Sampler": "worldr1_core.sampler",
+    "SchedulePoint": "worldr1_core.policy_step",
     "Score": "worldr1_core.reward",
     "ScoreNotApplicable": "worldr1_core.errors",
     "ScoreUnavailable": "worldr1_core.errors",
@@ -124,6 +140,8 @@ _EXPORTS = {
     "read_video": "worldr1_core.video_io",
     "register": "worldr1_core.registry",
     "save_trajectory": "worldr1_core.camera.formats",
+    "scatter_scores": "worldr1_core.reward",
+    "score_each": "worldr1_core.reward",
     "trajectory_from_prompt": "worldr1_core.camera.vocabulary",
     "unregister": "worldr1_core.registry",
     "write_video": "worldr1_core.video_io",
