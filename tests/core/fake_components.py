@@ -10,6 +10,7 @@ from worldr1_core.backbone import Backbone
 from worldr1_core.component import ComponentConfig
 from worldr1_core.errors import require
 from worldr1_core.judge import Judge
+from worldr1_core.manifest import ComponentSpec
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.reward import Requirement, Reward
 
@@ -143,6 +144,21 @@ class Callback(Backbone):
         function: type(lambda: 0) = None
 
 
+class MeasureSpec(ComponentSpec):
+    """A reward by name, with its share in the lessons."""
+
+    kind = "reward"
+    share: float = Field(1.0, gt=0, le=9, description="Share.")
+
+
+class Lesson(BaseModel):
+    """A part of the training."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    measures: list[MeasureSpec] = Field(default_factory=list, description="What is looked at.")
+
+
 class TrainSection(BaseModel):
     """Training."""
 
@@ -150,6 +166,8 @@ class TrainSection(BaseModel):
 
     steps: int = Field(10, ge=1, description="Updates.")
     window: Window | None = Field(None, description="Part of the schedule.")
+    measure: MeasureSpec | None = Field(None, description="What is looked at, unless a lesson says otherwise.")
+    lessons: dict[str, Lesson] = Field(default_factory=dict, description="Lessons by name.")
 
 
 HERE = __name__

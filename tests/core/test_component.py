@@ -161,7 +161,8 @@ def test_document_takes_what_json_can_say():
 
 def test_issue_of_a_nested_unknown_key_says_how_to_mend_it():
     issue = {"type": "extra_forbidden", "loc": ("a", "b"), "msg": "", "input": 1}
-    assert describe_validation_issue(issue, ["a"]) == "unknown key 'a.b'. Remove it."
+    assert describe_validation_issue(issue) == "unknown key 'a.b'. Remove it."
+    assert describe_validation_issue(issue, ["c"]) == "unknown key 'a.b'. Allowed: ['c']."
 
 
 def test_issue_of_a_missing_key():

@@ -45,7 +45,12 @@ GOOD = {
         {"name": "opinion", "question": "Is it good?"},
     ],
     "prompts": {"main": "a.txt"},
-    "schooling": {"steps": 5, "window": {"start": 1}},
+    "schooling": {
+        "steps": 5,
+        "window": {"start": 1},
+        "measure": {"name": "opinion", "share": 2, "question": "Is it good?"},
+        "lessons": {"first": {"measures": [{"name": "sharpness", "passes": 2}]}},
+    },
 }
 
 
@@ -162,6 +167,24 @@ def test_options_and_docstrings_of_components_are_in_the_schema():
     assert own["properties"]["weight"]["default"] == 1.0
     assert own["required"] == ["name"]
     assert own["additionalProperties"] is False
+
+
+def test_components_that_a_section_names_are_in_the_schema_with_the_keys_beside_them():
+    own = SCHEMA["$defs"]["section.schooling.MeasureSpec.reward.sharpness"]["properties"]
+    assert own["share"] == {
+        "default": 1.0,
+        "description": "Share.",
+        "exclusiveMinimum": 0,
+        "maximum": 9,
+        "title": "Share",
+        "type": "number",
+    }
+    assert own["passes"]["description"] == "How often."
+    assert "weight" not in own
+    schema, _ = manifest_schema(build({"manifest section": COMPONENTS["manifest section"]}))
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid({"version": 1, "schooling": {"measure": None}})
+    assert not validator.is_valid({"version": 1, "schooling": {"measure": {"name": "sharpness"}}})
 
 
 def test_nothing_installed_allows_no_component():

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.runs import logged, make_stage, make_trainer, reward
-from worldr1_core.errors import UserError
+from train.fake_world import FakeBackbone, FakeSampler, Redness
+from train.runs import logged, make_arguments, make_stage, make_trainer, reward
+from worldr1_core.compose import WeightedReward
+from worldr1_core.errors import PluginError, UserError
 from worldr1_core.plugins import installed
+from worldr1_train.errors import TrainingStopped
 from worldr1_train.objective_choice import choose_objectives
 from worldr1_train.objectives.flow_grpo import FlowGRPOObjective
 from worldr1_train.objectives.reward_gradient import RewardGradientObjective
+from worldr1_train.trainer import FlowGRPOTrainer
 from worldr1_train.turns import Turn
 
 
@@ -34,8 +38,12 @@ def test_sum_of_objectives_gives_the_sum_of_their_gradients(tmp_path):
     both, trainer = first_gradients(tmp_path / "both", objective=[grpo, (gradient, 0.25)])
     for name, value in both.items():
         torch.testing.assert_close(value, one[name] + 0.25 * other[name], rtol=1e-4, atol=1e-7)
-    assert logged(trainer, "ratio/max_deviation") == [0.0]
+    assert logged(trainer, "flow-grpo/ratio/max_deviation") == [0.0], "notes of each objective have names of their own"
+    assert logged(trainer, "ratio/max_deviation") == []
+    assert logged(trainer, "reward_gain")
     assert logged(trainer, "rewards/redness/mean")
+    phases = [logged(trainer, f"seconds/{name}")[0] for name in ("sampling", "decoding", "update")]
+    assert sum(phases) <= logged(trainer, "seconds/rollout_batch")[0]
 
 
 def test_stages_have_objectives_of_their_own_and_fill_up_with_empty_turns(tmp_path):
@@ -99,6 +107,90 @@ def test_empty_turns_change_nothing(tmp_path):
 def test_groups_of_one_are_refused_where_videos_are_compared(tmp_path):
     with pytest.raises(UserError, match="compares the videos of a group, received group_size 1"):
         make_trainer(tmp_path, num_generations=1, per_device_train_batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "message"),
+    [
+        ("flow-grpo", {"window": 0}, "'flow-grpo' needs a window.*window 0"),
+        (
+            {"name": "reward-gradient", "keep_diversity": 0.9},
+            {"num_generations": 1, "per_device_train_batch_size": 1},
+            "'reward-gradient' compares the videos of a prompt.*group_size 1 .* micro_batch_size 1",
+        ),
+        (
+            {"name": "reward-gradient", "keep": {"contrst": 1.0}},
+            {},
+            r"Objective 'reward-gradient' measures \['contrst'\]: Unknown reward 'contrst'.*Did you mean 'contrast'",
+        ),
+        (
+            {"name": "reward-gradient", "keep": {"camera-accuracy": 1.0}},
+            {},
+            r"'reward-gradient' \(statistics \['camera-accuracy'\]\) needs the gradients .* from the options",
+        ),
+    ],
+)
+def test_settings_that_an_objective_cannot_use_are_refused_before_weights_are_loaded(
+    tmp_path, monkeypatch, objective, options, message
+):
+    def fail(*args):
+        raise AssertionError("weights are loaded")
+
+    monkeypatch.setattr(FakeBackbone, "add_adapter", fail)
+    sampler = FakeSampler(num_inference_steps=6, window=options.pop("window", 2))
+    arguments = make_arguments(tmp_path, **options)
+    with pytest.raises(UserError, match=message):
+        FlowGRPOTrainer(
+            FakeBackbone(), ["mean-gradient"], arguments, ["a red ball"], sampler=sampler, objective=objective
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda loss: loss[:, None], r"tensor of shape \(2,\), one value per item, received .* \(2, 1\)"),
+        (lambda loss: loss.mean(), r"received a tensor of shape \(\)"),
+        (lambda loss: None, "received None"),
+        (lambda loss: loss.detach(), "the loss has no gradient"),
+    ],
+)
+def test_a_loss_of_another_form_stops_the_run(tmp_path, change, message):
+    class Odd(FlowGRPOObjective):
+        def loss(self, batch, policy):
+            return change(super().loss(batch, policy))
+
+    with pytest.raises(PluginError, match=f"Objective 'Odd': .*{message}"):
+        make_trainer(tmp_path, objective=Odd()).train()
+
+
+def test_a_loss_that_is_not_finite_is_blamed_on_its_objective(tmp_path):
+    class Broken(FlowGRPOObjective):
+        def loss(self, batch, policy):
+            return super().loss(batch, policy) * torch.nan
+
+    trainer = make_trainer(tmp_path, objective=[FlowGRPOObjective(), Broken()])
+    with pytest.raises(TrainingStopped, match="The loss of 'Broken' is not finite: check this objective"):
+        trainer.train()
+
+
+def test_a_reward_whose_values_are_detached_stops_the_run(tmp_path):
+    class Detached(Redness):
+        def score_frames(self, frames, clips, inputs):
+            return super().score_frames(frames, clips, inputs).detach()
+
+    stage = make_stage(rewards=[WeightedReward("detached", 1.0, Detached())])
+    trainer = make_trainer(tmp_path, stages=[stage], objective="reward-gradient")
+    with pytest.raises(PluginError, match="Reward 'detached': the values of score_frames have no gradient"):
+        trainer.train()
+
+
+def test_an_objective_without_items_is_refused(tmp_path):
+    class Empty(FlowGRPOObjective):
+        def num_items(self, num_steps):
+            return 0
+
+    with pytest.raises(PluginError, match=r"'Empty': num_items\(2\) must return an integer .* received 0"):
+        make_trainer(tmp_path, objective=Empty())
 
 
 def test_objectives_come_in_every_form():

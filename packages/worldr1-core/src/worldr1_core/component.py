@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -70,7 +70,7 @@ class Component:
         try:
             return cls.Config.model_validate(options)
         except ValidationError as error:
-            issues = describe_validation_error(error, cls.Config.model_fields)
+            issues = describe_validation_error(error, cls.Config)
             raise UserError(f"Options of {cls.__name__}: {issues}") from error
 
 
@@ -131,14 +131,41 @@ def validate_document(model: type[M], data: Any) -> M:
     return model.model_validate_json(json.dumps(data), strict=True)
 
 
-def describe_validation_error(error: ValidationError, allowed: Iterable[str] = ()) -> str:
+def describe_validation_error(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """Describe all issues of a pydantic error in one line.
 
     Args:
         error: The error.
-        allowed: Keys that may stand where an unknown one does.
+        model: The validated model, whose keys are named where one is unknown.
     """
-    return "; ".join(describe_validation_issue(dict(issue), allowed) for issue in error.errors())
+    return "; ".join(
+        describe_validation_issue(dict(issue), () if model is None else keys_at(model, issue["loc"]))
+        for issue in error.errors()
+    )
+
+
+def keys_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """List the keys that may stand in place of an unknown one.
+
+    Args:
+        model: The validated model.
+        path: Key path of the unknown key in it, as pydantic gives it.
+    """
+    models = [model]
+    for part in path[:-1]:
+        fields = [owner.model_fields[part] for owner in models if part in owner.model_fields]
+        if fields:  # else the index of a list, or the name that pydantic gives to a choice
+            models = [found for field in fields for found in _models_in(field.annotation)]
+    closed = [owner for owner in models if owner.model_config.get("extra") == "forbid"]
+    return sorted({key for owner in closed for key in owner.model_fields})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in an annotation such as `list[A | B] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] = ()) -> str:
@@ -146,12 +173,12 @@ def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] =
 
     Args:
         issue: An entry of `ValidationError.errors()`.
-        allowed: The keys that the validated model knows at its top level.
+        allowed: The keys that may stand in place of an unknown one.
     """
     path = issue["loc"]
     key = ".".join(str(part) for part in path) or "(top level)"
     if issue["type"] == "extra_forbidden":
-        known = sorted(allowed) if len(path) == 1 else []
+        known = sorted(allowed)
         return f"unknown key {key!r}." + (
             f" Allowed: {known}.{suggest(str(path[-1]), known)}" if known else " Remove it."
         )

@@ -16,13 +16,20 @@ from worldr1_core.reward import Requirement, Reward, RewardInputs
 from worldr1_core.scoring import ScoringEngine
 from worldr1_core.video import Video
 
+SCORES_ALONE = (
+    "Leave them out (weight 0 reports the score only), or choose an objective that needs scores alone, such as "
+    "flow-grpo or nft."
+)
+"""What to do about rewards without gradients."""
 
-def check_gradients(rewards: Mapping[str, Reward], purpose: str) -> None:
+
+def check_gradients(rewards: Mapping[str, Reward], purpose: str, remedy: str = SCORES_ALONE) -> None:
     """Check that rewards have gradients.
 
     Args:
         rewards: Name -> reward.
         purpose: What needs them, for the message.
+        remedy: What to do about those that have none, for the message.
 
     Raises:
         UserError: Some have none; the message names them.
@@ -38,8 +45,7 @@ def check_gradients(rewards: Mapping[str, Reward], purpose: str) -> None:
     if lacking:
         raise UserError(
             f"{purpose} needs the gradients of rewards, and {lacking} have none: they do not implement score_frames. "
-            "Leave them out (weight 0 reports the score only), or choose an objective that needs scores alone, such as "
-            "flow-grpo or nft."
+            f"{remedy}"
         )
 
 
@@ -48,15 +54,19 @@ class FrameScorer:
 
     Args:
         components: The rewards and what they read.
+        purpose: What needs the gradients, for messages.
+        remedy: What to do about rewards that have none, for messages.
 
     Raises:
         UserError: A reward has no gradient.
     """
 
-    def __init__(self, components: ScoringComponents) -> None:
+    def __init__(
+        self, components: ScoringComponents, *, purpose: str = "This objective", remedy: str = SCORES_ALONE
+    ) -> None:
         self._components = components
         self._rewards = {weighted.name: weighted.reward for weighted in components.rewards if weighted.weight > 0}
-        check_gradients(self._rewards, "This objective")
+        check_gradients(self._rewards, purpose, remedy)
         self._engine = ScoringEngine(replace(components, rewards=[]))
 
     def __call__(
@@ -102,6 +112,16 @@ class FrameScorer:
             raise PluginError(
                 f"Reward {name!r}: score_frames must return a tensor of shape ({len(rows)},), received "
                 f"{tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__}."
+            )
+        if (
+            torch.is_grad_enabled()
+            and frames.requires_grad
+            and not found.requires_grad
+            and bool(found.isfinite().any())
+        ):
+            raise PluginError(
+                f"Reward {name!r}: the values of score_frames have no gradient in the frames. Compute them from the "
+                "frames with torch, and neither detach them nor compute them under torch.no_grad()."
             )
         return values.index_copy(0, torch.tensor(rows, device=frames.device), found.to(values))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,7 +20,7 @@ from pydantic import (
     model_serializer,
 )
 
-from worldr1_core.component import PLACED, describe_validation_issue, load_component, validate_document
+from worldr1_core.component import PLACED, describe_validation_issue, keys_at, load_component, validate_document
 from worldr1_core.errors import ManifestError, PluginError, WorldR1Error, describe_exception, shorten
 from worldr1_core.registry import Registry
 from worldr1_core.yaml_source import KeyPath, YamlSource, parse_yaml
@@ -35,10 +35,28 @@ COMPONENT_KEYS = {
 """Top-level key that names one component -> its kind in the registry."""
 
 
-class ComponentSpec(BaseModel):
-    """A component by name; every other key is an option of that component."""
+KIND_KEY = "x-component-kind"
+"""Key of a JSON schema that names the kind of component that a spec stands for."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+
+def _mark_kind(schema: dict[str, Any], model: type[ComponentSpec]) -> None:
+    if model.kind is not None:
+        schema[KIND_KEY] = model.kind
+
+
+class ComponentSpec(BaseModel):
+    """A component by name; every other key is an option of that component.
+
+    Manifest sections of other packages name components with subclasses that set `kind`. Their names and options are
+    then checked with the manifest, and are part of its JSON schema.
+
+    Attributes:
+        kind: Kind in the registry, e.g. `"objective"`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_mark_kind)
+
+    kind: ClassVar[str | None] = None
 
     name: str = Field(min_length=1, description="Registered name; `worldr1 plugins` lists them.")
 
@@ -112,6 +130,8 @@ class Manifest(BaseModel):
         for path, spec in self._placed():
             if spec.placement is not None:
                 yield (*path, "placement"), "placement", spec.placement
+        for name, section in self.sections.items():
+            yield from named_in_section((name,), section)
 
     def _placed(self) -> Iterator[tuple[KeyPath, PlacedSpec]]:
         for key in ("reconstructor", "judge"):
@@ -120,6 +140,27 @@ class Manifest(BaseModel):
                 yield (key,), spec
         for index, reward in enumerate(self.rewards):
             yield ("rewards", index), reward
+
+
+def named_in_section(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, str, ComponentSpec]]:
+    """(key path, kind, spec) of every component that a section names with a `ComponentSpec` that has a `kind`.
+
+    Args:
+        path: Key path of `value`.
+        value: The section, or a part of it.
+    """
+    if isinstance(value, ComponentSpec):
+        if value.kind is not None:
+            yield path, value.kind, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from named_in_section((*path, name), getattr(value, name))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from named_in_section((*path, index), item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from named_in_section((*path, key), item)
 
 
 def read_manifest_text(path: str | Path) -> str:
@@ -222,6 +263,10 @@ def _read_sections(data: dict[str, Any], registry: Registry, source: YamlSource,
             continue
         owner = f"manifest section {name!r} of {registry.find('manifest section', name).owner}"
         section, mistakes = _validate_part(model, value, (key,), owner, source)
+        for path, kind, spec in named_in_section((key,), section):
+            outline = type(spec).model_fields
+            options = {option: given for option, given in spec.model_dump().items() if option not in outline}
+            mistakes += _check_component(path, kind, spec.name, options, registry, source)
         if name in sections:
             issues.append(f"{source.locate((key,))}: {key}: the section {name!r} stands twice. Keep one.")
         sections[name] = section
@@ -256,14 +301,19 @@ def _check_components(data: dict[str, Any], registry: Registry, source: YamlSour
         if kind == "reward" and name in seen:
             issues.append(f"{where}: reward {name!r} stands twice. Keep one, and choose its weight.")
         seen.update({name} if kind == "reward" else ())
-        try:
-            component = load_component(registry, kind, name)
-        except WorldR1Error as error:
-            issues.append(f"{where}: {error}")
-            continue
-        owner = f"{kind} {name!r} of {registry.find(kind, name).owner}"
-        issues += _validate_part(component.Config, options, path, owner, source)[1]
+        issues += _check_component(path, kind, name, options, registry, source)
     return issues
+
+
+def _check_component(
+    path: KeyPath, kind: str, name: str, options: dict[str, Any], registry: Registry, source: YamlSource
+) -> list[str]:
+    try:
+        component = load_component(registry, kind, name)
+    except WorldR1Error as error:
+        return [f"{source.locate((*path, 'name'))}: {'.'.join(map(str, path))}: {error}"]
+    owner = f"{kind} {name!r} of {registry.find(kind, name).owner}"
+    return _validate_part(component.Config, options, path, owner, source)[1]
 
 
 def _named_components(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str, dict[str, Any]]]:
@@ -289,8 +339,10 @@ def _validate_part(
     try:
         return validate_document(model, value), []
     except ValidationError as error:
-        fields = model.model_fields
-        return None, [_locate(source, (*path, *i["loc"]), dict(i), fields, skip=len(path)) for i in error.errors()]
+        return None, [
+            _locate(source, (*path, *i["loc"]), dict(i), keys_at(model, i["loc"]), skip=len(path))
+            for i in error.errors()
+        ]
     except Exception as error:  # noqa: BLE001 - a third party's validator; its failure is reported, with its owner
         where = f"{source.locate(path)}: {'.'.join(map(str, path))}"
         return None, [f"{where}: checking {owner} failed: {describe_exception(error)}."]
@@ -303,7 +355,7 @@ def _locate_outline(source: YamlSource, data: dict[str, Any], issue: dict[str, A
         return f"{source.locate(path)}: {key}: write `{{name: …}}` and its options, received {shorten(issue['input'])}."
     if path == ("version",) and "version" in data:
         return f"{source.locate(path)}: 'version': this release reads version 1, received {shorten(issue['input'])}."
-    return _locate(source, path, issue, allowed)
+    return _locate(source, path, issue, allowed if len(path) == 1 else keys_at(Manifest, path))
 
 
 def _locate(source: YamlSource, path: KeyPath, issue: dict[str, Any], allowed: Iterable[str], *, skip: int = 0) -> str:

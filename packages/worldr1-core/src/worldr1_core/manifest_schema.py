@@ -11,7 +11,15 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
 from worldr1_core.component import load_component
 from worldr1_core.errors import PluginError, WorldR1Error
-from worldr1_core.manifest import COMPONENT_KEYS, ComponentSpec, Manifest, RewardSpec, load_section, spec_model
+from worldr1_core.manifest import (
+    COMPONENT_KEYS,
+    KIND_KEY,
+    ComponentSpec,
+    Manifest,
+    RewardSpec,
+    load_section,
+    spec_model,
+)
 from worldr1_core.registry import Registry
 
 
@@ -27,15 +35,15 @@ def manifest_schema(registry: Registry) -> tuple[dict[str, Any], dict[str, str]]
     schema = Manifest.model_json_schema()
     properties, definitions = schema["properties"], schema.setdefault("$defs", {})
     failures: dict[str, str] = {}
-    placements = _variants("placement", ComponentSpec, registry, definitions, failures)
+    placements = _variants("placement", _outline(ComponentSpec), registry, definitions, failures)
     for key, kind in COMPONENT_KEYS.items():
-        options = _variants(kind, spec_model(kind), registry, definitions, failures, placements)
+        options = _variants(kind, _outline(spec_model(kind), placements), registry, definitions, failures)
         properties[key] = {
             "anyOf": [*options, {"type": "null"}],
             "description": properties[key]["description"],
             "default": None,
         }
-    rewards = _variants("reward", RewardSpec, registry, definitions, failures, placements)
+    rewards = _variants("reward", _outline(RewardSpec, placements), registry, definitions, failures)
     properties["rewards"]["items"] = {"anyOf": rewards} if rewards else False
     properties.pop("sections", None)
     for name in registry.names("manifest section"):
@@ -43,25 +51,38 @@ def manifest_schema(registry: Registry) -> tuple[dict[str, Any], dict[str, str]]
             own = _own_schema(load_section(registry, name))
         except WorldR1Error as error:
             failures[f"manifest section {name}"] = str(error)
-        else:
-            properties[name] = _merge(own, f"section.{name}", definitions)
+            continue
+        properties[name] = _merge(own, f"section.{name}", definitions)
+        for label, body in list(definitions.items()):
+            if label.startswith(f"section.{name}.") and KIND_KEY in body:
+                named = _variants(
+                    body[KIND_KEY], body["properties"], registry, definitions, failures, prefix=f"{label}."
+                )
+                definitions[label] = {"title": label, "anyOf": named} if named else {"title": label, "not": {}}
     for unused in ("ComponentSpec", "PlacedSpec", "RewardSpec"):
         definitions.pop(unused, None)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema, failures
 
 
+def _outline(spec: type[ComponentSpec], placements: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """The schemas of the keys that stand beside the options of a component."""
+    outline: dict[str, Any] = spec.model_json_schema()["properties"]
+    if "placement" in outline:
+        outline["placement"] = {**outline["placement"], "anyOf": [*placements, {"type": "null"}]}
+    return outline
+
+
 def _variants(
     kind: str,
-    spec: type[ComponentSpec],
+    outline: dict[str, Any],
     registry: Registry,
     definitions: dict[str, Any],
     failures: dict[str, str],
-    placements: Sequence[dict[str, Any]] = (),
+    *,
+    prefix: str = "",
 ) -> list[dict[str, Any]]:
-    outline = spec.model_json_schema()["properties"]
-    if "placement" in outline:
-        outline["placement"] = {**outline["placement"], "anyOf": [*placements, {"type": "null"}]}
+    """One reference for every installed component of a kind, with its options beside the keys of `outline`."""
     variants = []
     for name in registry.names(kind):
         try:
@@ -76,7 +97,7 @@ def _variants(
             **own.get("properties", {}),
         }
         own["required"] = ["name", *own.get("required", [])]
-        variants.append(_merge(own, f"{kind.replace(' ', '-')}.{name}", definitions))
+        variants.append(_merge(own, f"{prefix}{kind.replace(' ', '-')}.{name}", definitions))
     return variants
 
 

@@ -14,7 +14,7 @@ from worldr1_core.backbone_choice import backbone_spec
 from worldr1_core.camera import detect_moves
 from worldr1_core.component import describe_validation_error
 from worldr1_core.compose import ScoringComponents, compose_scoring
-from worldr1_core.errors import TrajectoryError, UserError, shorten
+from worldr1_core.errors import TrajectoryError, UnknownNameError, UserError, shorten
 from worldr1_core.frame_scoring import FrameScorer
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.generation_components import GenerationComponents, choose_component
@@ -22,7 +22,6 @@ from worldr1_core.judge import Judge
 from worldr1_core.manifest import ComponentSpec, Manifest
 from worldr1_core.manifest_forms import ManifestLike, is_manifest, read_manifest
 from worldr1_core.noise import NoiseConditioner
-from worldr1_core.objective import Objective
 from worldr1_core.pipeline import VideoRequest, commanded_path
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Registry
@@ -32,7 +31,8 @@ from worldr1_core.scoring import ScoringEngine
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.diffusers_files import read_json
 from worldr1_train.metric_choice import choose_metrics
-from worldr1_train.objective_choice import ObjectivesLike, choose_objectives
+from worldr1_train.objective_checks import check_sizes
+from worldr1_train.objective_choice import ObjectiveChoice, ObjectivesLike, choose_objectives
 from worldr1_train.prompts import MAIN, PromptsLike, choose_prompts, evaluation_prompts, read_prompts_of
 from worldr1_train.section import AdapterSection, EvaluationSection, StageSection
 from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
@@ -125,6 +125,12 @@ def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: R
         composer.check_commanded_paths(generation.backbone)
         scoring = composer.scoring()
         stages, evaluation = composer.stages(scoring, generation), composer.evaluation(scoring)
+    assert generation.sampler is not None
+    objectives = [weighted for stage in stages for weighted in stage.objectives]
+    steps = generation.sampler.config
+    check_sizes(objectives, args, steps.window, steps.num_inference_steps)
+    if any(weighted.objective.plan.steps == "window" for weighted in objectives):
+        generation.sampler.window(args.seed, 0)  # report an invalid window before weights are loaded
     return TrainingComponents(generation, stages, composer.add_adapter(generation.backbone), evaluation)
 
 
@@ -218,7 +224,7 @@ class _Composer:
                     f"Stage {stage.name!r} has an objective that needs the gradients of rewards, but its frame_scorer "
                     "is None. Pass frame_scorer=FrameScorer(...) to the Stage."
                 )
-            scorer = FrameScorer(stage.scorer.components)
+            scorer = _frame_scorer(stage.scorer.components, objectives)
         return replace(stage, objectives=objectives, frame_scorer=scorer)
 
     def evaluation(self, scoring: ScoringComponents) -> TrainingEvaluation | None:
@@ -317,7 +323,7 @@ class _Composer:
             weights={reward.name: reward.weight for reward in chosen.rewards if reward.weight > 0},
             conditioner=self._stage_conditioner(section, generation),
             objectives=objectives,
-            frame_scorer=None if all(o.objective.plan.scored for o in objectives) else FrameScorer(chosen),
+            frame_scorer=_frame_scorer(chosen, objectives),
         )
 
     def _objectives(self, given: ObjectivesLike | None = None) -> tuple[WeightedObjective, ...]:
@@ -328,22 +334,31 @@ class _Composer:
             self._given.objective if given is None else given, self._args, self._registry, self._device
         )
         weighted = tuple(
-            WeightedObjective(choice.objective, choice.weight, self._statistics(choice.objective)) for choice in chosen
+            WeightedObjective(choice.objective, choice.weight, self._statistics(choice), choice.name)
+            for choice in chosen
         )
         if given is None:
             self._run_objectives = weighted
         return weighted
 
-    def _statistics(self, objective: Objective) -> FrameScorer | None:
+    def _statistics(self, choice: ObjectiveChoice) -> FrameScorer | None:
         """Create the scorer of the rewards that an objective measures; the rewards of the run are used again."""
-        names = objective.statistics
+        names = choice.objective.statistics
         if not names:
             return None
         own = self._scoring.subset(names)
         missing = [(name, 1.0) for name in names if name not in {reward.name for reward in own.rewards}]
-        new = self._compose(missing) if missing else ScoringComponents([], None, None)
+        try:
+            new = self._compose(missing) if missing else ScoringComponents([], None, None)
+        except UnknownNameError as error:
+            raise UserError(f"Objective {choice.name!r} measures {list(names)}: {error}") from error
         rewards = [*(replace(reward, weight=1.0) for reward in own.rewards), *new.rewards]
-        return FrameScorer(ScoringComponents(rewards, own.reconstructor or new.reconstructor, own.judge or new.judge))
+        components = ScoringComponents(rewards, own.reconstructor or new.reconstructor, own.judge or new.judge)
+        return FrameScorer(
+            components,
+            purpose=f"Objective {choice.name!r} (statistics {list(names)})",
+            remedy="Remove them from the options of the objective.",
+        )
 
     def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:
         """Return the stage's own conditioner, the run's if `noise` is true, or plain Gaussian noise if it is false."""
@@ -355,6 +370,12 @@ class _Composer:
         section = _section(AdapterSection, given, "The adapter")
         targets = None if section.target_modules is None else tuple(section.target_modules)
         return AdapterSpec(section.rank, section.alpha, target_modules=targets, seed=self._args.seed)
+
+
+def _frame_scorer(components: ScoringComponents, objectives: Sequence[WeightedObjective]) -> FrameScorer | None:
+    """Create the scorer for the objectives of a stage that differentiate rewards; `None` if none does."""
+    names = [weighted.name for weighted in objectives if not weighted.objective.plan.scored]
+    return FrameScorer(components, purpose=f"Objective {' and '.join(map(repr, names))}") if names else None
 
 
 def _has_adapter(backbone: Backbone) -> bool:
@@ -372,5 +393,5 @@ def _section(model: type[S], given: Any, what: str) -> S:
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        issues = describe_validation_error(error, model.model_fields)
+        issues = describe_validation_error(error, model)
         raise UserError(f"{what} is invalid: {issues}") from error

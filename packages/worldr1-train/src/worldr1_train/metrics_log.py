@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,18 +53,19 @@ class MetricsProcessor:
         values["masked_samples"].append(float((~advantages.valid).sum()))
         values["skipped_groups"].append(float(advantages.num_skipped_groups))
 
-    def note_rollouts(self, rollouts: RolloutBatch) -> None:
-        """Record the durations of the phases of a rollout batch, and the number of refilled samples."""
-        for phase, seconds in rollouts.seconds.items():
-            self.note_phase(phase, seconds)
-        if rollouts.num_refilled:
-            self._values["refilled_samples"].append(rollouts.num_refilled)
+    def note_rollouts(self, batches: Sequence[RolloutBatch]) -> None:
+        """Record the durations of the phases, summed over the rollout batches of the objectives, and the refills."""
+        for phase in dict.fromkeys(phase for rollouts in batches for phase in rollouts.seconds):
+            seconds = [rollouts.seconds[phase] for rollouts in batches if phase in rollouts.seconds]
+            self.note_phase(phase, sum(seconds), len(seconds))
+        if num_refilled := sum(rollouts.num_refilled for rollouts in batches):
+            self._values["refilled_samples"].append(num_refilled)
 
-    def note_phase(self, phase: str, seconds: float) -> None:
-        """Record the duration of a phase in seconds, and its samples per second."""
+    def note_phase(self, phase: str, seconds: float, num_batches: int = 1) -> None:
+        """Record the duration in seconds of a phase of so many rollout batches, and its samples per second."""
         self._values[f"seconds/{phase}"].append(seconds)
         if seconds > 0:
-            self._values[f"samples_per_second/{phase}"].append(self._num_samples / seconds)
+            self._values[f"samples_per_second/{phase}"].append(num_batches * self._num_samples / seconds)
 
     def note_memory(self) -> None:
         """Record the peak memory so far."""

@@ -29,10 +29,15 @@ ObjectivesLike = ObjectiveLike | Iterable[ObjectiveLike] | ObjectiveSection
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveChoice:
-    """An objective with its factor in the loss."""
+    """An objective with its factor in the loss, and its name."""
 
     objective: Objective
     weight: float
+
+    @property
+    def name(self) -> str:
+        """Its registered name, or the name of its class."""
+        return objective_name(self.objective)
 
 
 def choose_objectives(

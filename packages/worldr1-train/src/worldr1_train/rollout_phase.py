@@ -14,7 +14,7 @@ from worldr1_core.tracing import span
 from worldr1_train.advantages import Advantages
 from worldr1_train.credit import assign_credit
 from worldr1_train.rollouts import RolloutBatch, RolloutRequest, SampleScore
-from worldr1_train.stages import Stage, WeightedObjective
+from worldr1_train.stages import Stage
 from worldr1_train.turns import count_valid_items
 from worldr1_train.updates import UpdateBuffer, plan_micro_batches
 
@@ -39,9 +39,11 @@ class RolloutPhase:
             One buffer per objective.
         """
         stage = self._trainer.schedule.at(rollout_batch)
-        return [self._collect_for(rollout_batch, index) for index in range(len(stage.objectives))]
+        collected = [self._collect_for(rollout_batch, index) for index in range(len(stage.objectives))]
+        self._trainer.metrics.note_rollouts([rollouts for _, rollouts in collected])
+        return [buffer for buffer, _ in collected]
 
-    def _collect_for(self, rollout_batch: int, index: int) -> UpdateBuffer:
+    def _collect_for(self, rollout_batch: int, index: int) -> tuple[UpdateBuffer, RolloutBatch]:
         trainer = self._trainer
         stage = trainer.schedule.at(rollout_batch)
         weighted = stage.objectives[index]
@@ -50,14 +52,13 @@ class RolloutPhase:
             rollouts = trainer.collector.collect(request)
         advantages = self._advantages(stage, weighted.objective, rollouts)
         buffer = self._make_buffer(rollout_batch, index, rollouts, advantages)
-        trainer.metrics.note_rollouts(rollouts)
         trainer.last_rollout_batch, trainer.last_advantages = rollouts, advantages
         rollouts.steps, rollouts.latents = [], []  # only the buffer keeps them, until the last update
         if not weighted.objective.plan.scored:
             rollouts.clips = []  # the videos that the update generates are shown instead
             trainer.policy.collect_shown(rollouts.clips, request.keep_clips)
-        self._prepare_updates(buffer, stage, weighted)
-        return buffer
+        self._prepare_updates(buffer, stage, index)
+        return buffer, rollouts
 
     def _request(self, rollout_batch: int, objective: Objective) -> RolloutRequest:
         trainer, args, plan = self._trainer, self._trainer.args, objective.plan
@@ -125,12 +126,12 @@ class RolloutPhase:
         )
 
     @torch.no_grad()
-    def _prepare_updates(self, buffer: UpdateBuffer, stage: Stage, weighted: WeightedObjective) -> None:
+    def _prepare_updates(self, buffer: UpdateBuffer, stage: Stage, index: int) -> None:
         """Store the data that the objective prepares for each micro-batch, computed on the same micro-batches."""
         trainer = self._trainer
-        trainer.policy.enter(stage, weighted.statistics)
-        batches = [buffer.batch(index, trainer.backbone) for index in range(len(buffer.micro_batches))]
+        trainer.policy.enter(stage, index)
+        batches = [buffer.batch(number, trainer.backbone) for number in range(len(buffer.micro_batches))]
         with trainer.compute_loss_context_manager():
-            found = weighted.objective.prepare(batches, trainer.policy)
+            found = stage.objectives[index].objective.prepare(batches, trainer.policy)
         for micro_batch, data in zip(buffer.micro_batches, found, strict=True):
             micro_batch.data = data

@@ -27,7 +27,15 @@ class _Part(BaseModel):
 class ObjectiveSpec(ComponentSpec):
     """Objective by name, with its weight in the loss. All other keys are options of the objective."""
 
+    kind = "objective"
+
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of the objective in the loss.")
+
+
+class NoiseSpec(ComponentSpec):
+    """Noise conditioner by name. All other keys are its options."""
+
+    kind = "noise conditioner"
 
 
 def _read_objective(value: Any) -> Any:
@@ -55,7 +63,7 @@ class StageSection(_Part):
     rewards: Literal["all"] | list[Name] = Field(
         default="all", description="Rewards of the manifest to use in this stage: `all`, or a list of names."
     )
-    noise: bool | ComponentSpec = Field(
+    noise: bool | NoiseSpec = Field(
         default=True,
         description="true: the manifest's noise conditioner; false: plain Gaussian noise; or another noise conditioner "
         "with its options.",

@@ -40,11 +40,17 @@ class WeightedObjective:
         objective: The objective.
         weight: Factor in the loss, > 0.
         statistics: Computes the rewards that `objective.statistics` names; `None` if it names none.
+        name: Name in messages and in the log. Defaults to the name of the class.
     """
 
     objective: Objective
     weight: float = 1.0
     statistics: FrameScorer | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", type(self.objective).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,14 @@ class Stage:
     conditioner: NoiseConditioner
     objectives: tuple[WeightedObjective, ...] = ()
     frame_scorer: FrameScorer | None = None
+
+    @property
+    def note_prefixes(self) -> list[str]:
+        """What precedes the names that each objective logs: nothing if it is the only one of the stage."""
+        names = [weighted.name for weighted in self.objectives]
+        if len(names) == 1:
+            return [""]
+        return [f"{name}.{i}/" if names.count(name) > 1 else f"{name}/" for i, name in enumerate(names)]
 
     @property
     def needs_reference(self) -> bool:

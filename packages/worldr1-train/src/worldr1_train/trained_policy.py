@@ -22,6 +22,9 @@ from worldr1_train.metrics_log import MetricsProcessor
 from worldr1_train.policy_model import ChainInput, PolicyModel, StepInput, local_tensor, swapped_parameters
 from worldr1_train.stages import Stage
 
+SHARED_NOTES = "reward"
+"""Notes whose names begin so are those of the stage, whichever of its objectives makes them."""
+
 
 class TrainedPolicy:
     """Calls the wrapped model (DDP, FSDP) for objectives.
@@ -53,13 +56,15 @@ class TrainedPolicy:
         self.weights: Mapping[str, float] = {}
         self._rewards: FrameScorer | None = None
         self._statistics: FrameScorer | None = None
+        self._prefix = ""
         self._scored: tuple[weakref.ref[Tensor], bool, dict[int, Tensor]] | None = None
         self._shown: list[Clip] | None = None
         self._num_shown = 0
 
-    def enter(self, stage: Stage, statistics: FrameScorer | None) -> None:
-        """Use the rewards of a stage, and the statistics of an objective."""
-        self.weights, self._rewards, self._statistics = stage.weights, stage.frame_scorer, statistics
+    def enter(self, stage: Stage, objective: int) -> None:
+        """Use the rewards of a stage, and the statistics and the name of one of its objectives."""
+        self.weights, self._rewards = stage.weights, stage.frame_scorer
+        self._statistics, self._prefix = stage.objectives[objective].statistics, stage.note_prefixes[objective]
 
     def collect_shown(self, clips: list[Clip] | None, count: int = 0) -> None:
         """Append the next `count` videos that an objective passes to `show` to `clips`."""
@@ -120,7 +125,8 @@ class TrainedPolicy:
 
     def note(self, name: str, values: Tensor, valid: Tensor) -> None:
         """See `Policy.note`."""
-        self._metrics.note(name, values, valid)
+        prefix = "" if name.startswith(SHARED_NOTES) else self._prefix
+        self._metrics.note(prefix + name, values, valid)
 
     def show(self, frames: Tensor, clips: Sequence[Clip]) -> None:
         """See `Policy.show`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather, set_seed
+from accelerate.utils import gather, gather_object, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -51,6 +51,7 @@ from worldr1_train.evaluation_videos import EvaluationVideos
 from worldr1_train.export import ADAPTER, WEIGHTS, export, unshard
 from worldr1_train.hub import write_adapter_config, write_card
 from worldr1_train.metrics_log import MetricsProcessor
+from worldr1_train.objective_checks import check_loss
 from worldr1_train.objective_choice import ObjectivesLike
 from worldr1_train.policy_model import PolicyModel
 from worldr1_train.policy_pipeline import policy_pipeline
@@ -194,6 +195,7 @@ class FlowGRPOTrainer(_BaseTrainer):
         self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
+        self._losses_of: list[tuple[str, Tensor]] = []  # (objective, loss) of every turn of the optimiser step
         self.checkpoints = CheckpointManager(self)
         self.last_rollout_batch: RolloutBatch | None = None
         self.last_scores: list[SampleScore] = []
@@ -230,28 +232,6 @@ class FlowGRPOTrainer(_BaseTrainer):
     def _plan_steps(self, args: FlowGRPOConfig, stages: Sequence[Stage]) -> None:
         """Derive the numbers of optimiser steps and micro-batches."""
         window, steps = self.sampler.config.window, self.sampler.config.num_inference_steps
-        objectives = self.objectives.values()
-        if any(objective.plan.steps == "window" for objective in objectives):
-            if window < 1:
-                raise UserError(
-                    f"This objective needs a window of stochastic steps, received window {window!r}. Set the sampler's "
-                    "window to 1 or 2."
-                )
-            self.sampler.window(args.seed, 0)  # report an invalid window before weights are loaded
-        if args.num_generations < 2 and any(objective.plan.scored for objective in objectives):
-            raise UserError(
-                f"This objective compares the videos of a group, received group_size {args.num_generations} "
-                "(num_generations in Python). Use 2 or more."
-            )
-        group, batch = args.num_generations, args.per_device_train_batch_size
-        if any(objective.compares_videos for objective in objectives) and (
-            min(group, batch) < 2 or (batch % group and group % batch)
-        ):
-            raise UserError(
-                "This objective compares the videos of a prompt in a micro-batch, received group_size "
-                f"{group} (num_generations in Python) and micro_batch_size {batch} (per_device_train_batch_size). "
-                "Use 2 or more of both, one of them a multiple of the other."
-            )
         self.turn_plan = TurnPlan(stages, args, window, steps)
         self.schedule = StageSchedule(stages, args.updates_per_rollout_batch)
         if args.max_steps <= 0:
@@ -399,14 +379,15 @@ class FlowGRPOTrainer(_BaseTrainer):
         if inputs is None:
             return self.policy.zero_loss()
         weighted, buffer = self.stage.objectives[inputs.objective], self.buffers[inputs.objective]
-        self.policy.enter(self.stage, weighted.statistics)
+        self.policy.enter(self.stage, inputs.objective)
         self._begin_update(weighted.objective, buffer)
         batch = buffer.batch(inputs.index, self.backbone)
-        per_item = weighted.objective.loss(batch, self.policy)
+        per_item = check_loss(weighted.name, weighted.objective.loss(batch, self.policy), batch)
         update = self.position(self._step)[1] // self.args.gradient_accumulation_steps
         # Gradients are averaged over processes, but `num_valid_items` counts the items of all processes.
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_items[update])
         counted = torch.where(batch.valid, per_item, torch.zeros_like(per_item)).sum() * scale
+        self._losses_of.append((weighted.name, counted.detach()))
         return counted * weighted.weight
 
     @torch.no_grad()
@@ -587,12 +568,20 @@ class FlowGRPOTrainer(_BaseTrainer):
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         loss = gather(torch.stack([value.detach() for value in self._window_losses]).sum().reshape(1)).mean().item()
         self._window_losses.clear()
+        losses, self._losses_of = self._losses_of, []
         value = float(norm)
         if not (math.isfinite(loss) and math.isfinite(value)) or abs(loss) > self.args.max_loss:
             self._step -= self.args.gradient_accumulation_steps
+            own = sorted({name for name, part in losses if not bool(part.isfinite())})
+            broken = sorted({name for names in gather_object([own]) for name in names})
+            cause = (
+                f"The loss of {' and '.join(map(repr, broken))} is not finite: check this objective and the rewards"
+                if broken
+                else "Lower the learning rate, or check the rewards"
+            )
             self.stop(
                 f"The loss of optimiser step {self.state.global_step + 1} is {loss:.4g} with a gradient norm of "
-                f"{value:.4g}; max_loss is {self.args.max_loss}. Lower the learning rate, or check the rewards"
+                f"{value:.4g}; max_loss is {self.args.max_loss}. {cause}"
             )
         return norm
 

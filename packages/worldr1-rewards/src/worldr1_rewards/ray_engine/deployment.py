@@ -130,7 +130,7 @@ def build(args: Mapping[str, Any]) -> Any:
     try:
         return _build(validate_document(ApplicationArgs, args))
     except ValidationError as error:
-        raise UserError(f"args: {describe_validation_error(error, ApplicationArgs.model_fields)}") from error
+        raise UserError(f"args: {describe_validation_error(error, ApplicationArgs)}") from error
 
 
 def _build(args: ApplicationArgs) -> Any:
