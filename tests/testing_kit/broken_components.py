@@ -15,6 +15,13 @@ class SwallowsOptions:
         super().__init__(config, device=device, **known)
 
 
+class CannotStart:
+    """Raises in its constructor."""
+
+    def __init__(self, config=None, *, device="cpu", **options):
+        raise RuntimeError("no start")
+
+
 class Unpicklable:
     """Holds a function that has no name."""
 

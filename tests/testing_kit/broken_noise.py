@@ -75,6 +75,10 @@ class NoRoundTrip(Good):
         pass
 
 
+class CannotStart(broken_components.CannotStart, Good):
+    """Gaussian noise."""
+
+
 class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Gaussian noise."""
 
@@ -238,6 +242,7 @@ class Prints(Good):
 
 
 MUTANTS = [
+    ("constructs", CannotStart),
     ("config-class", PlainConfig),
     ("config-described", Undescribed),
     ("config-bounded", Unbounded),

@@ -116,6 +116,10 @@ class NoRoundTrip(Good):
         pass
 
 
+class CannotStart(broken_components.CannotStart, Good):
+    """Advantage times matching error."""
+
+
 class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Advantage times matching error."""
 
@@ -203,6 +207,52 @@ class CentresBatch(GoodGradient):
     def loss(self, batch, policy):
         found = super().loss(batch, policy)
         return found / found.mean().abs()
+
+
+class GoodComparison(GoodGradient):
+    """Weighs the reward of a video by how it compares with its group; reports what it compares."""
+
+    compares_videos = True
+
+    def loss(self, batch, policy):
+        found, prompts = super().loss(batch, policy), [clip.prompt for clip in batch.clips]
+        means = [found[[other == own for other in prompts]].mean() for own in prompts]
+        return found * (1 + found.detach() - torch.stack(means).detach())
+
+
+class GoodNoisyComparison(GoodComparison):
+    """Draws a number for every video, twice, so that the second ones depend on the size of the micro-batch."""
+
+    def loss(self, batch, policy):
+        found = super().loss(batch, policy)
+        torch.rand(len(found), generator=batch.generator)
+        return found * (1 + torch.rand(len(found), generator=batch.generator))
+
+
+class ComparesMicroBatch(CentresBatch):
+    """Compares each video with the others of its micro-batch, whatever their prompts."""
+
+    compares_videos = True
+
+
+class CountsMicroBatch(GoodComparison):
+    """Compares each video with those of its prompt, and divides by the size of the micro-batch."""
+
+    def loss(self, batch, policy):
+        return super().loss(batch, policy) / len(batch.clips)
+
+
+class ComparesUnreported(GoodComparison):
+    """Compares the videos of a prompt and does not say so."""
+
+    compares_videos = False
+
+
+class ComparesAsMethod(GoodGradient):
+    """Says with a method whether it compares videos."""
+
+    def compares_videos(self):
+        return False
 
 
 class GlobalNoise(Good):
@@ -350,6 +400,7 @@ class Prints(GoodGradient):
 
 
 MUTANTS = [
+    ("constructs", CannotStart),
     ("config-class", PlainConfig),
     ("config-described", Undescribed),
     ("config-bounded", Unbounded),
@@ -366,7 +417,11 @@ MUTANTS = [
     ("loss-form", NotFinite),
     ("loss-form", NoGradient),
     ("loss-form", Constant),
+    ("plan", ComparesAsMethod),
     ("batch-mates", CentresBatch),
+    ("batch-mates", ComparesUnreported),
+    ("batch-mates", ComparesMicroBatch),
+    ("batch-mates", CountsMicroBatch),
     ("repeatable", GlobalNoise),
     ("repeatable", CountsVisits),
     ("keeps-inputs", ScalesAdvantages),

@@ -101,6 +101,10 @@ class NoRoundTrip(Good):
         pass
 
 
+class CannotStart(broken_components.CannotStart, Good):
+    """Brightness, in [0, 1]."""
+
+
 class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Brightness, in [0, 1]."""
 
@@ -408,6 +412,14 @@ class Detached(GoodGradient):
         return super().score_frames(frames, clips, inputs).detach()
 
 
+class DetachedFrames(GoodGradient):
+    """Brightness and contrast, in [0, 1]."""
+
+    def score_frames(self, frames, clips, inputs):
+        weight = torch.ones((), requires_grad=True)
+        return weight * super().score_frames(frames.detach(), clips, inputs)
+
+
 class TwiceTheGradient(GoodGradient):
     """Brightness and contrast, in [0, 1]."""
 
@@ -438,6 +450,7 @@ class Jumps(GoodGradient):
 
 
 MUTANTS = [
+    ("constructs", CannotStart),
     ("config-class", PlainConfig),
     ("config-class", LooseKeys),
     ("config-class", Mutable),
@@ -485,6 +498,7 @@ MUTANTS = [
     ("gradient-finite", GradientOfOthers),
     ("gradient-finite", GradientOfFailed),
     ("gradient-finite", Detached),
+    ("gradient-finite", DetachedFrames),
     ("gradient-differences", TwiceTheGradient),
     ("gradient-differences", MissesATerm),
     ("gradient-differences", MissesAFrame),
@@ -514,5 +528,6 @@ ALSO_FAIL = {
     OneValueTooFew: {"gradient-finite", "gradient-differences"},
     NanGradient: {"gradient-differences"},
     GradientOfOthers: {"gradient-differences"},
+    DetachedFrames: {"gradient-differences"},
 }
 """What else such a reward cannot help breaking; `*` is anything. Everything else must hold."""

@@ -63,6 +63,10 @@ class NoRoundTrip(Good):
         pass
 
 
+class CannotStart(broken_components.CannotStart, Good):
+    """Noise on top of Euler's step."""
+
+
 class SwallowsOptions(broken_components.SwallowsOptions, Good):
     """Noise on top of Euler's step."""
 
@@ -363,6 +367,7 @@ class OtherDevice(Good):
 
 
 MUTANTS = [
+    ("constructs", CannotStart),
     ("config-class", PlainConfig),
     ("config-described", Undescribed),
     ("config-bounded", Unbounded),

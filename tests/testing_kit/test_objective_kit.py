@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from testing_kit.broken_objectives import ALSO_FAIL, MUTANTS, Good, GoodGradient, GoodWindow
+from testing_kit import broken_objectives
+from testing_kit.broken_objectives import (
+    ALSO_FAIL,
+    MUTANTS,
+    Good,
+    GoodComparison,
+    GoodGradient,
+    GoodNoisyComparison,
+    GoodWindow,
+)
 from worldr1_core.errors import UserError
 from worldr1_core.testing import ConformanceError, check_objective, objective_checks
 from worldr1_train.objectives.awm import AWMObjective
@@ -30,6 +39,8 @@ def _run(objective, **arguments):
         (Good, {"raises-reward"}),
         (GoodGradient, {"behaviour", *SCORED}),
         (GoodWindow, {"behaviour", "raises-reward"}),
+        (GoodComparison, {"behaviour", *SCORED}),
+        (GoodNoisyComparison, {"behaviour", *SCORED}),
     ],
 )
 def test_a_good_objective_passes_every_check(objective, skipped):
@@ -57,6 +68,7 @@ def test_every_check_has_a_broken_objective():
         (RewardGradientObjective, {"kl": 0.1, "first_frame_anchor": 0.1, "keep": {"motion": 1.1}}),
         (RewardGradientObjective, {"through": "last-steps", "last_steps": 2}),
         (RewardGradientObjective, {"through": "one-step"}),
+        (RewardGradientObjective, {"keep_diversity": 1.1}),
         (NFTObjective, {}),
         (NFTObjective, {"weighting": "uniform", "beta": 0.3, **PLACES}),
         (AWMObjective, {}),
@@ -80,6 +92,29 @@ def test_options_that_need_more_steps_say_so():
     failed = _run(NFTObjective, options={"timesteps": 7}).failed
     assert "exceeds the 6 steps" in failed["num-items"]
     assert _run(NFTObjective, options={"timesteps": 7}, num_steps=8).failed == {}
+
+
+@pytest.mark.parametrize("broken", [broken_objectives.CentresBatch, broken_objectives.ComparesUnreported])
+def test_an_objective_that_compares_videos_is_told_to_say_so(broken):
+    assert "return True from the property `compares_videos`" in _run(broken).failed["batch-mates"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "company"),
+    [(broken_objectives.ComparesMicroBatch, "beside another group"), (broken_objectives.CountsMicroBatch, "alone")],
+)
+def test_an_objective_that_says_so_must_compare_within_groups(broken, company):
+    failed = _run(broken).failed["batch-mates"]
+    assert f"where its group is {company}" in failed
+    assert "Fix: compare a video with the videos of its own prompt alone" in failed
+
+
+def test_a_loss_without_a_gradient_is_reported_once_with_its_fix():
+    failed = _run(broken_objectives.NoGradient).failed
+    assert "no detach(), item(), numpy() or torch.no_grad" in failed["loss-form"]
+    others = [message for name, message in failed.items() if name != "loss-form"]
+    assert others
+    assert all(message.startswith("the same failure as in 'loss-form'") for message in others)
 
 
 @pytest.mark.parametrize("given", [3, int])

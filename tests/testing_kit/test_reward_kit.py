@@ -115,10 +115,49 @@ def test_instances_and_factories_are_accepted():
     assert check_reward(lambda: Good(gamma=2.0)).failed == {}
 
 
-def test_a_factory_of_something_else_fails_every_check():
+def test_a_factory_of_something_else_is_no_reward():
     report = _run(lambda: 3)
     assert report.passed == []
-    assert "must return a Reward, received 3" in report.failed["number-or-reason"]
+    assert report.failed == {"constructs": "<lambda>() must return a Reward, received 3"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "seen"),
+    [
+        (broken_rewards.Detached, "has no gradient (requires_grad is False): it was detached"),
+        (broken_rewards.DetachedFrames, "has a gradient, but none in its argument `frames`"),
+    ],
+)
+def test_a_detached_score_is_called_detached(broken, seen):
+    failed = _run(broken).failed["gradient-finite"]
+    assert seen in failed
+    assert "no detach(), item(), numpy() or torch.no_grad" in failed
+
+
+def test_an_exception_before_an_input_is_read_does_not_make_it_unused():
+    failed = _run(FailsBeforeReading).failed
+    assert failed["reads-what-it-declares"].startswith("the same failure as in 'number-or-reason'")
+
+
+class FailsBeforeReading(GoodReader):
+    """Fails at once, in [0, 1]."""
+
+    def score(self, clip, inputs):
+        return clip.no_such_field
+
+
+class OnlyTwoFrames(Good):
+    """Change of the second frame, in [0, 1]."""
+
+    def score(self, clip, inputs):
+        return float((clip.video.frames[1] - clip.video.frames[0]).abs().mean())
+
+
+def test_an_exception_that_a_check_is_about_comes_with_place_and_fix():
+    failed = _run(OnlyTwoFrames, prefers=()).failed["any-size"]
+    assert failed.startswith("video of 1 frames, 24x32: a clip raised IndexError")
+    assert f"Raised at: {__file__}:" in failed
+    assert "Fix: raise ScoreUnavailable for what is too short or too small" in failed
 
 
 class OnlyLong(Good):
@@ -162,13 +201,14 @@ def test_own_clips_come_with_their_reconstruction():
     assert "number-or-reason" in _run(ReadsOwnClips, clips=clips, reconstruct=None, prefers=()).failed
 
 
-def test_a_crash_inside_a_check_is_a_failure_with_its_place():
-    class Crashes(Good):
-        """In [0, 1]."""
+class StartsWithExtra(Good):
+    """Needs what is not installed, in [0, 1]."""
 
-        def __init__(self, *args, **options):
-            raise RuntimeError("no start")
+    def __init__(self, config=None, *, device="cpu", **options):
+        raise MissingExtraError("install worldr1-heavy[all]")
 
-    report = _run(Crashes)
-    assert report.passed == []
-    assert "RuntimeError: no start (at " in report.failed["config-class"]
+
+def test_what_is_not_installed_to_construct_it_skips_every_check():
+    report = check_reward(StartsWithExtra)
+    assert (report.passed, report.failed) == ([], {})
+    assert "install worldr1-heavy[all]" in report.skipped["constructs"]

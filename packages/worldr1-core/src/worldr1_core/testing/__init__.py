@@ -23,12 +23,13 @@ from worldr1_core.testing.clips import (
     make_clip,
     true_reconstruction,
 )
+from worldr1_core.testing.failures import CheckFailed, CheckSkipped
 from worldr1_core.testing.judges import check_judge, judge_checks
 from worldr1_core.testing.noise_conditioners import check_noise_conditioner, noise_checks
 from worldr1_core.testing.objectives import check_objective, objective_checks
 from worldr1_core.testing.plugins import check_plugin, plugin_checks
 from worldr1_core.testing.reconstructors import check_reconstructor, reconstructor_checks
-from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, ConformanceError, Report
+from worldr1_core.testing.report import Check, ConformanceError, Report
 from worldr1_core.testing.rewards import check_reward, reward_checks
 from worldr1_core.testing.samplers import check_sampler, sampler_checks
 from worldr1_core.testing.stand_ins import FailingJudge, StubJudge

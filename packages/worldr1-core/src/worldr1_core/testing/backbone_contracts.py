@@ -14,7 +14,8 @@ from worldr1_core.errors import UserError
 from worldr1_core.policy import PolicyRun
 from worldr1_core.testing import isolation
 from worldr1_core.testing.backbone_subject import BackboneSubject, distance
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.testing.failures import CheckFailed, CheckSkipped, checking
+from worldr1_core.testing.report import Contract
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, device_contract
 
 
@@ -162,6 +163,11 @@ def _gradients(subject: BackboneSubject) -> None:
         raise CheckFailed(f"trainable parameters {other[:3]} are not float32")
     for step in subject.sample(backbone).steps:
         prediction = backbone.predict(step)
+        if not prediction.requires_grad:
+            raise CheckFailed(
+                f"the prediction of step {step.point.index} has no gradient: it was detached, or computed under "
+                "torch.no_grad"
+            )
         prediction.square().mean().backward()
     without = [n for n, p in trainable.items() if p.grad is None or float(p.grad.abs().sum()) == 0.0]
     broken = [n for n, p in trainable.items() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
@@ -226,10 +232,12 @@ def _round_trip(subject: BackboneSubject) -> None:
 
 
 def _second_adapter(subject: BackboneSubject) -> None:
-    try:
-        subject.adapted.add_adapter(subject.adapter)
-    except UserError:
-        return
+    backbone = subject.adapted
+    with checking("a second adapter"):
+        try:
+            backbone.add_adapter(subject.adapter)
+        except UserError:
+            return
     raise CheckFailed("a second adapter was accepted")
 
 
@@ -263,7 +271,7 @@ def _same_on_device(subject: BackboneSubject, backbone: Backbone) -> None:
     here = subject.steer()
     there = subject.steer(backbone, conditioning=backbone.encode(subject.prompts)).cpu()
     if distance(there, here) > 0.05 * max(1.0, float(here.abs().max())):
-        raise CheckFailed(f"latents on {subject.other_device!r} are {distance(there, here):.3g} off")
+        raise CheckFailed(f"latents are {distance(there, here):.3g} off those on the CPU")
 
 
 BACKBONE_CONTRACTS: list[Contract[BackboneSubject]] = [

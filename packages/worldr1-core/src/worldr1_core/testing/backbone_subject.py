@@ -15,7 +15,7 @@ from worldr1_core.policy import PolicyRun, PolicyScheduler, SchedulePoint, Trans
 from worldr1_core.sampler import Sampler
 from worldr1_core.seeding import generator
 from worldr1_core.testing.clips import make_clip
-from worldr1_core.testing.report import CheckFailed, CheckSkipped
+from worldr1_core.testing.failures import CheckFailed, CheckSkipped
 from worldr1_core.testing.subject import Subject
 
 PROMPTS = ("Camera push in. A red ball on the floor.", "Camera pan left. A bright room.")

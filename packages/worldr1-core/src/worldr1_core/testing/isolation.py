@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worldr1_core.clip import Clip
-from worldr1_core.testing.report import CheckFailed
+from worldr1_core.testing.failures import CheckFailed
 from worldr1_core.video import Video
 
 

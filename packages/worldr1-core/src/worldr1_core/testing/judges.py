@@ -14,7 +14,8 @@ from worldr1_core.errors import ScoreUnavailable
 from worldr1_core.judge import Judge, JudgeRequest, JudgeResult
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import make_clip
-from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, report_on
+from worldr1_core.testing.failures import CallFailed, CheckFailed, CheckSkipped, checking
+from worldr1_core.testing.report import Check, Contract, Report, bind, report_on
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
 
 QUESTION = "Does the picture show a room? Answer with one digit from 0 (no) to 9 (yes)."
@@ -25,6 +26,12 @@ CONTROL_TOKENS = (
     "</s>[/INST]",
 )
 """Control tokens that end the user's turn and begin the model's, in common chat formats."""
+
+
+ENTRIES_WHY = "answers are matched to questions by position, and grades are weighed as numbers in [0, 1]"
+ENTRIES_FIX = (
+    "return a list with a JudgeResult or a ScoreUnavailable for every request, in order; divide the digit by 9"
+)
 
 
 class JudgeSubject(Subject[Judge]):
@@ -57,9 +64,10 @@ class JudgeSubject(Subject[Judge]):
         """Ask, and check the form of the answer."""
         answers = (self.component if judge is None else judge).grade(requests)
         if not isinstance(answers, list) or len(answers) != len(requests):
-            raise CheckFailed(f"{len(requests)} requests got {answers!r}")
+            raise CallFailed(f"{len(requests)} requests got {answers!r}", why=ENTRIES_WHY, fix=ENTRIES_FIX)
         for answer in answers:
-            _check_entry(answer)
+            if fault := _entry_fault(answer):
+                raise CallFailed(fault, why=ENTRIES_WHY, fix=ENTRIES_FIX)
         return answers
 
     def same(
@@ -71,26 +79,26 @@ class JudgeSubject(Subject[Judge]):
         return not isinstance(first, JudgeResult) and not isinstance(second, JudgeResult)
 
 
-def _check_entry(answer: object) -> None:
+def _entry_fault(answer: object) -> str | None:
     if isinstance(answer, ScoreUnavailable):
-        if not str(answer).strip():
-            raise CheckFailed("an entry is a ScoreUnavailable without a reason")
-        return
+        return None if str(answer).strip() else "an entry is a ScoreUnavailable without a reason"
     if isinstance(answer, Exception):
-        raise CheckFailed(f"an entry is a {type(answer).__name__} ({answer}), not a ScoreUnavailable")
+        return f"an entry is a {type(answer).__name__} ({answer}), not a ScoreUnavailable"
     if not isinstance(answer, JudgeResult):
-        raise CheckFailed(f"an entry is {answer!r}, neither a JudgeResult nor a ScoreUnavailable")
+        return f"an entry is {answer!r}, neither a JudgeResult nor a ScoreUnavailable"
     if not (isinstance(answer.score, float) and 0 <= answer.score <= 1):
-        raise CheckFailed(f"a result's score is {answer.score!r}; it must be a float in [0, 1]")
+        return f"a result's score is {answer.score!r}; it must be a float in [0, 1]"
     if answer.mass is not None and not 0 <= answer.mass <= 1 + 1e-6:
-        raise CheckFailed(f"a result's mass is {answer.mass!r}; it must lie in [0, 1] or be None")
+        return f"a result's mass is {answer.mass!r}; it must lie in [0, 1] or be None"
     if answer.source not in ("logprobs", "text"):
-        raise CheckFailed(f"a result's source is {answer.source!r}; it must be 'logprobs' or 'text'")
+        return f"a result's source is {answer.source!r}; it must be 'logprobs' or 'text'"
+    return None
 
 
 def _one_entry_each(subject: JudgeSubject) -> None:
     subject.grade(subject.requests)
-    subject.grade([])
+    with checking("an empty list of requests"):
+        subject.grade([])
 
 
 def _gives_results(subject: JudgeSubject) -> None:
@@ -125,7 +133,8 @@ def _failures_are_entries(subject: JudgeSubject) -> None:
     }
     good = subject.requests[0]
     for name, images in broken.items():
-        answers = subject.grade([good, JudgeRequest(images, QUESTION)])
+        with checking(f"a question with {name}"):
+            answers = subject.grade([good, JudgeRequest(images, QUESTION)])
         if isinstance(answers[1], JudgeResult):
             raise CheckFailed(f"a question with {name} got a grade: {answers[1]!r}")
         if not subject.same(answers[0], subject.grade([good])[0]):
@@ -162,15 +171,15 @@ def _same_on_device(subject: JudgeSubject, judge: Judge) -> None:
     pairs = zip(subject.grade(subject.requests), subject.grade(subject.requests, judge), strict=True)
     for here, there in pairs:
         if not subject.same(here, there, tolerance=1e-2):
-            raise CheckFailed(f"{here!r} on the CPU and {there!r} on {subject.other_device!r}")
+            raise CheckFailed(f"a question got {there!r}, and {here!r} on the CPU")
 
 
 JUDGE_CONTRACTS: list[Contract[JudgeSubject]] = [
     *COMPONENT_CONTRACTS,
     Contract(
         "one-entry-each",
-        "answers are matched to questions by position, and grades are weighed as numbers in [0, 1]",
-        "return a list with a JudgeResult or a ScoreUnavailable for every request, in order; divide the digit by 9",
+        ENTRIES_WHY,
+        ENTRIES_FIX,
         _one_entry_each,
     ),
     Contract(

@@ -13,10 +13,11 @@ from torch import Tensor
 from worldr1_core.backbone import LatentGeometry
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.camera.vocabulary import Move, trajectory_from_prompt
-from worldr1_core.errors import TrajectoryError
+from worldr1_core.errors import TrajectoryError, describe_exception
 from worldr1_core.noise import InitialNoise, NoiseConditioner, NoiseRequest
 from worldr1_core.testing import isolation
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.testing.failures import CallFailed, CheckFailed, CheckSkipped, checking
+from worldr1_core.testing.report import Contract
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject
 
 STANDARD = LatentGeometry(4, 3, 14, 18, 9, 56, 72, 4, 4)
@@ -50,11 +51,13 @@ class NoiseSubject(Subject[NoiseConditioner]):
         """One answer.
 
         Raises:
-            CheckFailed: It is no `InitialNoise`.
+            CallFailed: It is no `InitialNoise`.
         """
         noise: object = self.component.initial_noise(NoiseRequest(geometry, prompt, seed, **motion))
         if not isinstance(noise, InitialNoise):
-            raise CheckFailed(f"initial_noise returned {type(noise).__name__}")
+            raise CallFailed(
+                f"initial_noise returned {type(noise).__name__}", fix="return an InitialNoise from initial_noise"
+            )
         return noise
 
     @functools.cached_property
@@ -72,9 +75,11 @@ class NoiseSubject(Subject[NoiseConditioner]):
 
 
 def _shape_and_type(subject: NoiseSubject) -> None:
+    subject.draw()  # an exception here is not about the shape of the latent
     for geometry in GEOMETRIES:
         prompt = PROMPTS[1] if geometry.video_frames > 2 else PROMPTS[2] if geometry.video_frames > 1 else PROMPTS[0]
-        noise = subject.draw(prompt, geometry=geometry)
+        with checking(f"a latent of {geometry.shape}"):
+            noise = subject.draw(prompt, geometry=geometry)
         for name, value in (("latents", noise.latents), ("step_delta", noise.step_delta)):
             if value is None and name == "step_delta":
                 continue
@@ -205,6 +210,8 @@ def _path_length(subject: NoiseSubject) -> None:
         subject.draw(trajectory=path)
     except TrajectoryError:
         return
+    except Exception as error:
+        raise CheckFailed(f"a trajectory of {path.num_frames} poses raised {describe_exception(error)}") from error
     raise CheckFailed(
         f"a trajectory of {path.num_frames} poses was accepted for a video of {STANDARD.video_frames} frames"
     )

@@ -12,9 +12,21 @@ from torch import Tensor
 
 from worldr1_core.objective import AdvantageOptions, RolloutPlan
 from worldr1_core.testing import isolation
+from worldr1_core.testing.failures import CheckFailed, CheckSkipped
 from worldr1_core.testing.objective_policy import REWARD, SHAPE, KitPolicy
-from worldr1_core.testing.objective_subject import OTHER_ROWS, ObjectiveRun, ObjectiveSubject, norm
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.testing.objective_subject import (
+    GROUP_ROWS,
+    GROUP_SIZE,
+    LOSS_FORM,
+    NUM_ITEMS,
+    OTHER_GROUP_ROWS,
+    OTHER_ROWS,
+    PREPARED,
+    ObjectiveRun,
+    ObjectiveSubject,
+    norm,
+)
+from worldr1_core.testing.report import Contract
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS
 
 TOLERANCE = 1e-5
@@ -49,14 +61,17 @@ def _plan(subject: ObjectiveSubject) -> None:
         raise CheckFailed("plan.policy is 'reference', and needs_reference is false")
     if not all(isinstance(name, str) for name in objective.statistics):
         raise CheckFailed(f"statistics is {objective.statistics!r}; it must hold names")
+    if not isinstance(objective.compares_videos, bool):
+        raise CheckFailed(
+            f"compares_videos is {objective.compares_videos!r}; it must be True or False",
+            fix="make compares_videos a property, or a class attribute",
+        )
 
 
 def _num_items(subject: ObjectiveSubject) -> None:
     for num_steps in (subject.num_recorded, 4 * subject.num_recorded):
-        found = subject.component.num_items(num_steps)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-            raise CheckFailed(f"num_items({num_steps}) is {found!r}; it must be a whole number of at least 1")
-        if found != subject.component.num_items(num_steps):
+        found = subject.num_items(subject.component, num_steps)
+        if found != subject.num_items(subject.component, num_steps):
             raise CheckFailed(f"num_items({num_steps}) is {found} and then another number")
 
 
@@ -64,20 +79,17 @@ def _loss_form(subject: ObjectiveSubject) -> None:
     run = subject.run()
     run.prepare()
     for batch, loss in zip(run.batches, run.losses(), strict=True):
-        expected = batch.valid.shape
-        if not isinstance(loss, Tensor) or loss.shape != expected:
-            found = tuple(loss.shape) if isinstance(loss, Tensor) else repr(loss)
-            raise CheckFailed(f"the loss of item {batch.item} is {found}; it must be a tensor {tuple(expected)}")
         if not bool(torch.isfinite(loss).all()):
             raise CheckFailed(f"the loss of item {batch.item} is {loss.tolist()}")
-        if not loss.requires_grad:
-            raise CheckFailed(f"the loss of item {batch.item} has no gradient")
     length = float(norm(run.gradient()))
     if not math.isfinite(length) or length == 0:
         raise CheckFailed(f"the gradient of all items in the trained parameters has the norm {length}")
 
 
 def _batch_mates(subject: ObjectiveSubject) -> None:
+    if subject.component.compares_videos:
+        _check_other_groups(subject)
+        return
     run, other = subject.run(), subject.run()
     run.prepare()
     other.prepare(OTHER_ROWS)
@@ -87,6 +99,30 @@ def _batch_mates(subject: ObjectiveSubject) -> None:
             raise CheckFailed(
                 f"the loss of a video at item {batch.item} is {alone:.6g}, and {beside:.6g} beside other videos"
             )
+
+
+def _check_other_groups(subject: ObjectiveSubject) -> None:
+    """Check that the losses of a group are the same whatever other groups are in the micro-batch."""
+    run = subject.run(subject.group_rollouts)
+    run.prepare(GROUP_ROWS)
+    expected = run.losses()
+    for company, rows in OTHER_GROUP_ROWS.items():
+        other = subject.run(subject.group_rollouts)
+        other.prepare(rows)
+        found = other.losses()
+        same_size = len(rows[0]) == len(GROUP_ROWS[0])
+        if not same_size and not all(map(torch.equal, run.random_states(), other.random_states())):
+            continue  # the number of draws depends on the size, so that the group has other random numbers
+        for batch, before, after in list(zip(run.batches, expected, found, strict=True))[:: len(rows)]:
+            for video, (own, moved) in enumerate(zip(before[:GROUP_SIZE].tolist(), after.tolist(), strict=False)):
+                if not abs(own - moved) <= TOLERANCE * max(1.0, abs(own)):
+                    raise CheckFailed(
+                        f"the loss of video {video} at item {batch.item} is {own:.6g} where its group shares the "
+                        f"micro-batch with another one, and {moved:.6g} where its group is {company}",
+                        fix="compare a video with the videos of its own prompt alone, and divide by their number "
+                        "rather than by the size of the micro-batch. The videos of a group are consecutive; "
+                        "batch.clips has their prompts, for plans without scores",
+                    )
 
 
 def _repeatable(subject: ObjectiveSubject) -> None:
@@ -308,21 +344,20 @@ OBJECTIVE_CONTRACTS: list[Contract[ObjectiveSubject]] = [
     ),
     Contract(
         "num-items",
-        "the trainer divides a rollout batch into micro-batches before it samples",
-        "return a whole number that depends on num_steps and the options alone; pass options that fit to the kit, or "
-        "num_steps=…",
+        *NUM_ITEMS,
         _num_items,
     ),
     Contract(
         "loss-form",
-        "items without a reward are left out one by one, and one NaN destroys the weights",
-        "return one finite value per item, with its gradient, and average over everything but the batch",
+        *LOSS_FORM,
         _loss_form,
     ),
     Contract(
         "batch-mates",
         "the micro-batch size is a matter of memory and must not change the update",
-        "use no statistics over the micro-batch; compute them over all micro-batches in `prepare`",
+        "use no statistics over the micro-batch; compute them over all micro-batches in `prepare` or `begin_update`. "
+        "If the loss compares the videos of a prompt, return True from the property `compares_videos`: micro-batches "
+        "then hold whole groups, and a loss may depend on the videos of its own group",
         _batch_mates,
     ),
     Contract(
@@ -339,8 +374,7 @@ OBJECTIVE_CONTRACTS: list[Contract[ObjectiveSubject]] = [
     ),
     Contract(
         "prepared-data",
-        "checkpoints within a rollout batch hold the prepared data",
-        "return one mapping from names to tensors without gradients per micro-batch, in their order",
+        *PREPARED,
         _prepared,
     ),
     Contract(

@@ -13,7 +13,7 @@ from worldr1_core.clip import Clip
 from worldr1_core.objective import Denoised
 from worldr1_core.policy import PolicyScheduler
 from worldr1_core.policy_step import PolicyStep, SchedulePoint, Transition
-from worldr1_core.testing.report import CheckFailed
+from worldr1_core.testing.failures import CallFailed
 
 CHANNELS = 4
 SHAPE = (CHANNELS, 2, 3, 4)
@@ -160,12 +160,13 @@ class KitPolicy:
         """See `Policy.note`.
 
         Raises:
-            CheckFailed: There is no value for every item.
+            CallFailed: There is no value for every item.
         """
         if values.shape[:1] != valid.shape:
-            raise CheckFailed(
+            raise CallFailed(
                 f"note({name!r}) received values {tuple(values.shape)} for a mask {tuple(valid.shape)}; it needs one "
-                "value per item"
+                "value per item",
+                fix="pass values (b,), and batch.valid",
             )
 
     def show(self, frames: Tensor, clips: Sequence[Clip]) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from worldr1_core.clip import Clip
+from worldr1_core.errors import UserError
 from worldr1_core.objective import Objective, UpdateBatch
 from worldr1_core.policy import DenoiserCall, PolicyRun, PolicyStep
 from worldr1_core.seeding import generator
+from worldr1_core.testing.failures import CallFailed
 from worldr1_core.testing.objective_policy import SHAPE, KitPolicy
-from worldr1_core.testing.report import CheckFailed
 from worldr1_core.testing.subject import Subject
 from worldr1_core.video import Video
 
@@ -25,6 +26,32 @@ ROWS = ((0, 1, 2, 3), (4, 5, 6, 7))
 """Videos of the micro-batches of an item."""
 OTHER_ROWS = ((0, 5, 6, 7), (4, 1, 2, 3))
 """The first video of each micro-batch with other company."""
+NUM_GROUPS = 4
+"""Groups of the rollouts of `GROUP_ROWS`."""
+_GROUPS = [tuple(range(GROUP_SIZE * number, GROUP_SIZE * (number + 1))) for number in range(NUM_GROUPS)]
+GROUP_ROWS = ((*_GROUPS[0], *_GROUPS[1]), (*_GROUPS[2], *_GROUPS[3]))
+"""Videos of micro-batches of two groups."""
+OTHER_GROUP_ROWS = {
+    "beside another group": ((*_GROUPS[0], *_GROUPS[3]), (*_GROUPS[2], *_GROUPS[1])),
+    "alone": (_GROUPS[0], (*_GROUPS[1], *_GROUPS[2], *_GROUPS[3])),
+}
+"""The first group with other company: as many micro-batches, which hold the same videos together."""
+PROMPTS = ("a red box", "a blue ball", "a green cone", "a white ring")
+"""Prompts of the groups."""
+LOSS_FORM = (
+    "items without a reward are left out one by one, and one NaN destroys the weights",
+    "return one finite value per item, with its gradient, and average over everything but the batch",
+)
+NUM_ITEMS = (
+    "the trainer divides a rollout batch into micro-batches before it samples",
+    "return a whole number that depends on num_steps and the options alone; pass options that fit to the kit, or "
+    "num_steps=…",
+)
+PREPARED = (
+    "checkpoints within a rollout batch hold the prepared data",
+    "return one mapping from names to tensors without gradients per micro-batch, in their order",
+)
+"""Reason and fix of the contracts that every run relies on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +61,7 @@ class KitRollouts:
     Attributes:
         steps: Recorded steps of all videos.
         latents: `(V, C, T, h, w)` at the end.
-        clips: The videos, each its own reference.
+        clips: The videos, each its own reference; those of a group have one prompt.
         advantages: `(V,)` mean of the pixels, standardised within the group.
     """
 
@@ -45,21 +72,22 @@ class KitRollouts:
 
 
 @torch.no_grad()
-def sample_rollouts(policy: KitPolicy, steps: str, window: int) -> KitRollouts:
+def sample_rollouts(policy: KitPolicy, steps: str, window: int, num_videos: int = NUM_VIDEOS) -> KitRollouts:
     """Sample as a trainer does for a plan.
 
     Args:
         policy: The stand-in.
         steps: `RolloutPlan.steps`.
         window: Stochastic steps of `"window"`, which begin at step 1.
+        num_videos: Number of videos, a multiple of `GROUP_SIZE`.
     """
     grouped = steps == "window"
-    names = [i // GROUP_SIZE if grouped else i for i in range(NUM_VIDEOS)]
+    names = [i // GROUP_SIZE if grouped else i for i in range(num_videos)]
     latents = torch.stack([torch.randn(SHAPE, generator=generator(name, "kit noise")) for name in names])
     prompts = torch.stack(
-        [torch.randn(8, generator=generator(i // GROUP_SIZE, "kit prompt")) for i in range(NUM_VIDEOS)]
+        [torch.randn(8, generator=generator(i // GROUP_SIZE, "kit prompt")) for i in range(num_videos)]
     )
-    generators = [generator(i, "kit steps") for i in range(NUM_VIDEOS)]
+    generators = [generator(i, "kit steps") for i in range(num_videos)]
     run = PolicyRun(
         window=(1, 1 + window) if grouped else (0, 0), generators=generators, record=grouped, record_ode=not grouped
     )
@@ -67,14 +95,16 @@ def sample_rollouts(policy: KitPolicy, steps: str, window: int) -> KitRollouts:
     scheduler.run = run
     scheduler.set_timesteps(scheduler.num_steps)
     for index, timestep in enumerate(scheduler.timesteps):
-        call = {"hidden_states": latents, "timestep": timestep.expand(NUM_VIDEOS), "condition": prompts}
+        call = {"hidden_states": latents, "timestep": timestep.expand(num_videos), "condition": prompts}
         if run.is_recorded(index):
             run.calls.append(DenoiserCall("model", (), call))
         latents = scheduler.step(policy.model(**call), timestep, latents, return_dict=False)[0]
     scheduler.run = None
     frames = policy.decode(latents)
     videos = [Video(own.contiguous(), fps=8.0) for own in frames]
-    clips = [Clip(video, "a red box", None, name=f"clip {i}", reference=video) for i, video in enumerate(videos)]
+    clips = [
+        Clip(video, PROMPTS[i // GROUP_SIZE], None, name=f"clip {i}", reference=video) for i, video in enumerate(videos)
+    ]
     scores = frames.flatten(1).mean(1).view(-1, GROUP_SIZE)
     advantages = (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True)
     return KitRollouts(run.steps, latents, clips, advantages.flatten())
@@ -113,9 +143,31 @@ class ObjectiveSubject(Subject[Objective]):
         """What every check is given."""
         return sample_rollouts(self.policy(), self.component.plan.steps, self.window)
 
-    def run(self) -> ObjectiveRun:
-        """A fresh objective that has begun a run."""
-        return ObjectiveRun(self)
+    @functools.cached_property
+    def group_rollouts(self) -> KitRollouts:
+        """The videos of `GROUP_ROWS`."""
+        return sample_rollouts(self.policy(), self.component.plan.steps, self.window, NUM_GROUPS * GROUP_SIZE)
+
+    def run(self, rollouts: KitRollouts | None = None) -> ObjectiveRun:
+        """A fresh objective that has begun a run, on `rollouts` where others are given."""
+        return ObjectiveRun(self, self.rollouts if rollouts is None else rollouts)
+
+    def num_items(self, objective: Objective, num_steps: int) -> int:
+        """Items of every video.
+
+        Raises:
+            CallFailed: The objective refused the number of steps, or returned something other than a whole number.
+        """
+        why, fix = NUM_ITEMS
+        try:
+            found: object = objective.num_items(num_steps)
+        except UserError as error:
+            raise CallFailed(f"num_items({num_steps}) raised UserError: {error}", why=why, fix=fix) from error
+        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+            raise CallFailed(
+                f"num_items({num_steps}) is {found!r}; it must be a whole number of at least 1", why=why, fix=fix
+            )
+        return found
 
 
 class ObjectiveRun:
@@ -123,13 +175,15 @@ class ObjectiveRun:
 
     Args:
         subject: What is checked.
+        rollouts: What the objective is given.
     """
 
-    def __init__(self, subject: ObjectiveSubject) -> None:
-        self.subject, self.rollouts = subject, subject.rollouts
+    def __init__(self, subject: ObjectiveSubject, rollouts: KitRollouts) -> None:
+        self.subject, self.rollouts = subject, rollouts
         self.objective, self.policy = subject.fresh(), subject.policy()
         self.objective.start(self.policy)
         self.batches: list[UpdateBatch] = []
+        self._generators: list[torch.Generator] = []
 
     def prepare(
         self, rows: Sequence[Sequence[int]] = ROWS, *, advantage_scale: float = 1.0, seed: int = 0
@@ -142,8 +196,9 @@ class ObjectiveRun:
             seed: Of the micro-batches' random numbers.
 
         Raises:
-            CheckFailed: The objective did not return the data of every micro-batch.
+            CallFailed: The objective did not return the data of every micro-batch.
         """
+        self._generators = []
         numbers = [(item, own) for item in range(self.num_items) for own in rows]
         self.batches = [
             self._batch(item, own, advantage_scale, derived) for derived, (item, own) in enumerate(numbers, 1000 * seed)
@@ -151,7 +206,8 @@ class ObjectiveRun:
         data = self.prepare_again()
         if not isinstance(data, list) or len(data) != len(self.batches):
             found = f"a list of {len(data)}" if isinstance(data, list) else repr(data)
-            raise CheckFailed(f"prepare returned {found} for {len(self.batches)} micro-batches")
+            why, fix = PREPARED
+            raise CallFailed(f"prepare returned {found} for {len(self.batches)} micro-batches", why=why, fix=fix)
         self.use(data)
         return data
 
@@ -167,13 +223,24 @@ class ObjectiveRun:
     @property
     def num_items(self) -> int:
         """Items of every video."""
-        return self.objective.num_items(self.subject.num_recorded)
+        return self.subject.num_items(self.objective, self.subject.num_recorded)
 
     def losses(self) -> list[Tensor]:
-        """Loss of every micro-batch of an optimiser step, as at its first visit."""
+        """Loss of every micro-batch of an optimiser step, as at its first visit.
+
+        Raises:
+            CallFailed: A loss has another shape than `(b,)`, or no gradient.
+        """
         with torch.no_grad():
             self.objective.begin_update([self._visit(batch) for batch in self.batches], self.policy)
-        return [self.objective.loss(self._visit(batch), self.policy) for batch in self.batches]
+        losses = [self.objective.loss(self._visit(batch), self.policy) for batch in self.batches]
+        for batch, loss in zip(self.batches, losses, strict=True):
+            _check_loss(batch, loss)
+        return losses
+
+    def random_states(self) -> list[Tensor]:
+        """States of the random numbers of every visit since `prepare`; equal states mean equally many draws."""
+        return [random.get_state() for random in self._generators]
 
     def gradient(self) -> dict[str, Tensor]:
         """Gradient of the mean loss in the trained parameters; 0 where there is none."""
@@ -216,7 +283,27 @@ class ObjectiveRun:
     def _visit(self, batch: UpdateBatch) -> UpdateBatch:
         """The micro-batch with its random numbers from the begin."""
         assert batch.generator is not None
-        return replace(batch, generator=torch.Generator().manual_seed(batch.generator.initial_seed()))
+        random = torch.Generator().manual_seed(batch.generator.initial_seed())
+        self._generators.append(random)
+        return replace(batch, generator=random)
+
+
+def _check_loss(batch: UpdateBatch, loss: object) -> None:
+    why, fix = LOSS_FORM
+    expected = batch.valid.shape
+    if not isinstance(loss, Tensor) or loss.shape != expected:
+        found = tuple(loss.shape) if isinstance(loss, Tensor) else repr(loss)
+        raise CallFailed(
+            f"the loss of item {batch.item} is {found}; it must be a tensor {tuple(expected)}", why=why, fix=fix
+        )
+    if not loss.requires_grad:
+        raise CallFailed(
+            f"the loss of item {batch.item} has no gradient: it was detached, or computed under torch.no_grad or from "
+            "numpy values",
+            why=why,
+            fix="use torch operations alone between the policy's output and the loss: no detach(), item(), numpy() or "
+            "torch.no_grad",
+        )
 
 
 def norm(gradient: Mapping[str, Tensor]) -> Tensor:

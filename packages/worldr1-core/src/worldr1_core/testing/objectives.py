@@ -20,7 +20,9 @@ def objective_checks(
 ) -> list[Check[ObjectiveSubject]]:
     """List the checks of an objective, for `@pytest.mark.parametrize("check", …, ids=str)`.
 
-    They run on the CPU, on a model of a few hundred parameters and videos of a few pixels.
+    They run on the CPU, on a model of a few hundred parameters and videos of a few pixels. Micro-batches hold a whole
+    group of four videos. Those of an objective with `compares_videos` are checked with one to three groups too: a loss
+    may depend on the videos of its own group alone.
 
     Args:
         objective: `Objective` class, instance, or function without arguments that returns a new instance. The check of

@@ -21,7 +21,8 @@ from worldr1_core.plugins import Installed, discover
 from worldr1_core.reconstructor import Reconstructor
 from worldr1_core.registry import Entry
 from worldr1_core.reward import Reward
-from worldr1_core.testing.report import Check, CheckFailed, CheckSkipped, Contract, Report, bind, report_on
+from worldr1_core.testing.failures import CheckFailed, CheckSkipped
+from worldr1_core.testing.report import Check, Contract, Report, bind, report_on
 
 HEAVY = ("torch", "transformers", "diffusers", "tensorflow", "jax", "scipy", "cv2", "matplotlib", "pandas")
 """Modules that must not be imported when a plugin registers: each costs every `worldr1` command a second or so."""
@@ -42,6 +43,11 @@ class PluginSubject:
         if not isinstance(module, str) or not all(part.isidentifier() for part in module.split(".")):
             raise UserError(f"Expected the name of a module such as 'worldr1_sharpness', received {module!r}.")
         self.module = module
+
+    @property
+    def modules(self) -> list[str]:
+        """The module; see `worldr1_core.testing.failures.place_in`."""
+        return [self.module]
 
     @functools.cached_property
     def found(self) -> Installed:
@@ -127,7 +133,7 @@ PLUGIN_CONTRACTS: list[Contract[PluginSubject]] = [
         "use lower-case words joined by hyphens, such as 'exposure-stability'",
         _names,
     ),
-    Contract("targets", "a manifest that names it would fail", "mend the string 'module:Class'", _targets),
+    Contract("targets", "a manifest that names it would fail", "correct the string 'module:Class'", _targets),
     Contract(
         "light-import",
         "every `worldr1` command imports every plugin's module",

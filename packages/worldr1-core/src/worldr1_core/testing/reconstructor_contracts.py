@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping
@@ -14,16 +15,23 @@ from torch import Tensor
 from worldr1_core.camera.geometry import rotation_angle, scale_intrinsics
 from worldr1_core.camera.trajectory import CameraTrajectory
 from worldr1_core.clip import Clip
-from worldr1_core.errors import MissingExtraError, ScoreUnavailable, UserError, WeightsError
+from worldr1_core.errors import ScoreUnavailable, UserError, describe_exception
 from worldr1_core.reconstructor import Reconstruction, Reconstructor, Render
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import camera_path, flat_clip, make_clip
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.testing.failures import UNAVAILABLE, CallFailed, CheckFailed, CheckSkipped, checking
+from worldr1_core.testing.report import Contract
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
 
 MOVE = "arc"
 SHAPES = ((1, 48, 64), (2, 48, 64), (5, 33, 47))
 """(T, H, W) beside the standard clip: one frame, two, odd sides."""
+
+REFUSAL = (
+    "a clip that cannot be reconstructed is left out with a reason; a UserError stops the run",
+    "return a Reconstruction, or raise ScoreUnavailable('why')",
+)
+"""Reason and fix for a call of `reconstruct` that does neither."""
 
 
 class ReconstructorSubject(Subject[Reconstructor]):
@@ -71,22 +79,29 @@ class ReconstructorSubject(Subject[Reconstructor]):
         try:
             return self.reconstruct(clip, reconstructor)
         except ScoreUnavailable as error:
-            raise CheckFailed(f"an ordinary clip ({clip.name!r}) was refused: {error}") from error
+            raise CallFailed(
+                f"an ordinary clip ({clip.name!r}) was refused: {error}",
+                why="a reconstructor that refuses every clip would pass the checks of its refusals",
+                fix="reconstruct clips with texture and a moving camera; pass size=… and num_frames=… if the clip is "
+                "too small or too short",
+            ) from error
 
     def reconstruct(self, clip: Clip, reconstructor: Reconstructor | None = None) -> Reconstruction:
         """Reconstruct; any error but `ScoreUnavailable` is a failed check."""
+        why, fix = REFUSAL
         try:
             scene = (self.component if reconstructor is None else reconstructor).reconstruct(clip)
-        except (ScoreUnavailable, MissingExtraError, WeightsError) as error:
+        except (ScoreUnavailable, *UNAVAILABLE) as error:
             if not str(error).strip():
-                raise CheckFailed(f"{type(error).__name__} was raised without a reason") from error
+                raise CallFailed(f"{type(error).__name__} was raised without a reason", why=why, fix=fix) from error
             raise
         except UserError as error:
-            raise CheckFailed(f"one clip raised {type(error).__name__}, which stops the whole run: {error}") from error
+            seen = f"one clip raised {type(error).__name__}, which stops the whole run: {error}"
+            raise CallFailed(seen, why=why, fix=fix) from error
         except Exception as error:
-            raise CheckFailed(f"a clip raised {type(error).__name__}: {error}") from error
+            raise CallFailed(f"a clip raised {describe_exception(error)}") from error
         if not isinstance(scene, Reconstruction):
-            raise CheckFailed(f"reconstruct returned {scene!r}")
+            raise CallFailed(f"reconstruct returned {scene!r}", why=why, fix=fix)
         return scene
 
 
@@ -241,22 +256,19 @@ def _moving_camera(subject: ReconstructorSubject) -> None:
 
 def _no_texture(subject: ReconstructorSubject) -> None:
     clip = flat_clip(num_frames=subject.num_frames, size=subject.size)
-    try:
-        scene = subject.reconstruct(clip)
-    except ScoreUnavailable:
-        return
+    with checking("a clip of one grey"):
+        try:
+            scene = subject.reconstruct(clip)
+        except ScoreUnavailable:
+            return
     raise CheckFailed(f"a clip of one grey was reconstructed as {scene.trajectory.c2w[-1].tolist()}")
 
 
 def _any_size(subject: ReconstructorSubject) -> None:
     for num_frames, height, width in SHAPES:
         clip = replace(make_clip(MOVE, num_frames=num_frames, size=(height, width)), target=None)
-        try:
+        with checking(f"video of {num_frames} frames, {height}x{width}"), contextlib.suppress(ScoreUnavailable):
             _check_form(subject.reconstruct(clip), clip)
-        except ScoreUnavailable:
-            continue
-        except CheckFailed as error:
-            raise CheckFailed(f"video of {num_frames} frames, {height}x{width}: {error}") from error
 
 
 def _check_same(first: Reconstruction, second: Reconstruction, what: str) -> None:
@@ -307,7 +319,7 @@ def _same_on_device(subject: ReconstructorSubject, reconstructor: Reconstructor)
     there = subject.must_reconstruct(subject.standard, reconstructor)
     gap = float((subject.scene.trajectory.c2w - there.trajectory.c2w).abs().max())
     if gap > 0.05:
-        raise CheckFailed(f"poses on {subject.other_device!r} differ by {gap:.3g} from those on the CPU")
+        raise CheckFailed(f"poses differ by {gap:.3g} from those on the CPU")
     if there.rerender().frames.device.type != "cpu":
         raise CheckFailed(f"a render stayed on {there.rerender().frames.device}")
 

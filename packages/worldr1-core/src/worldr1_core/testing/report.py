@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import traceback
 import unittest
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from worldr1_core.errors import MissingExtraError, UserError, WeightsError, suggest
+from worldr1_core.errors import UserError, describe_exception, shorten, suggest
+from worldr1_core.testing.failures import (
+    UNAVAILABLE,
+    CallFailed,
+    CheckFailed,
+    CheckSkipped,
+    NotConstructed,
+    causes,
+    innermost_place,
+    place_in,
+)
 
-S = TypeVar("S")
+
+class Checked(Protocol):
+    """What a check needs to know of its subject."""
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """Modules with the code under test, see `worldr1_core.testing.failures.place_in`."""
+
+
+S = TypeVar("S", bound=Checked)
 Status = Literal["passed", "failed", "skipped"]
-
-
-class CheckFailed(AssertionError):
-    """A component broke a contract; the message says what was seen."""
-
-
-class CheckSkipped(unittest.SkipTest):
-    """A check could not be made; the message says why. Test runners show it as a skipped test with that reason."""
 
 
 class ConformanceError(AssertionError):
@@ -52,6 +62,7 @@ class Check(Generic[S]):
 
     Raises:
         CheckFailed: When called, if the contract is broken; the message says what was seen, why it matters and the fix.
+            If the component raises an exception, the message is that exception, with the place in the component's code.
         CheckSkipped: When called, if it cannot be tested; the message says why.
     """
 
@@ -70,12 +81,52 @@ class Check(Generic[S]):
         """Run the check."""
         if self._skip_reason is not None:
             raise CheckSkipped(self._skip_reason)
+        subject = self._subject()
         try:
-            self.contract.test(self._subject())
-        except (MissingExtraError, WeightsError) as error:
+            self.contract.test(subject)
+        except UNAVAILABLE as error:
             raise CheckSkipped(f"what the component needs is not here: {error}") from error
-        except CheckFailed as error:
-            raise CheckFailed(f"{error}\n  Why: {self.contract.why}\n  Fix: {self.contract.fix}") from error
+        except unittest.SkipTest:
+            raise
+        except Exception as error:
+            raise Failure(error, self.contract, subject.modules) from error
+
+
+class Failure(CheckFailed):
+    """A failed check with its explanation.
+
+    Args:
+        error: What the check raised: a `CheckFailed`, or an exception of the component.
+        contract: The contract that was checked.
+        modules: See `Checked.modules`.
+
+    Attributes:
+        key: The same for two failures of one cause, or `None` for a cause that no other check can share.
+        is_constructed: False if the component could not be constructed.
+    """
+
+    key: Hashable
+
+    def __init__(self, error: Exception, contract: Contract[Any], modules: Sequence[str]) -> None:
+        chain = causes(error)
+        found = error if isinstance(error, CheckFailed) else CallFailed(describe_exception(error))
+        found = next((part for part in chain if isinstance(part, NotConstructed)), found)
+        self.is_constructed = not isinstance(found, NotConstructed)
+        cause, is_shared = chain[-1], isinstance(found, CallFailed)
+        place = place_in(cause, modules)
+        if place is None and is_shared and not isinstance(cause, CheckFailed):
+            place = innermost_place(cause)
+        lines = {
+            "Raised at": place,
+            "Why": found.why if is_shared else found.why or contract.why,
+            "Fix": found.fix if is_shared else found.fix or contract.fix,
+        }
+        super().__init__("\n".join([str(found), *(f"  {name}: {text}" for name, text in lines.items() if text)]))
+        self.key = None
+        if place is not None and not isinstance(cause, CheckFailed):
+            self.key = (describe_exception(cause), place)
+        elif is_shared:
+            self.key = str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +193,13 @@ def bind(
         skip: Check name -> why it does not hold for this component.
 
     Raises:
-        UserError: `skip` names a check that does not exist, or gives no reason.
+        UserError: `skip` is not a mapping, names a check that does not exist, or gives no reason.
     """
-    contracts, skip = list(contracts), dict(skip or {})
+    contracts = list(contracts)
     names = [contract.name for contract in contracts]
+    listed = [name for name in names if isinstance(skip, list | tuple | set | str) and name in skip]
+    example = f"skip={{{(listed or names)[0]!r}: 'why this check does not apply'}}"
+    skip = as_mapping("skip", skip, "the name of a check to the reason for leaving it out", example)
     for name, reason in skip.items():
         if name not in names:
             raise UserError(f"Unknown check {name!r} in skip. Checks: {names}.{suggest(name, names)}")
@@ -154,8 +208,30 @@ def bind(
     return [Check(contract, subject, skip.get(contract.name)) for contract in contracts]
 
 
+def as_mapping(argument: str, value: Any, what: str, example: str) -> dict[str, Any]:
+    """An argument of a kit as a dictionary, which is empty for `None`.
+
+    Args:
+        argument: Name of the argument.
+        value: What was received.
+        what: What it maps to what.
+        example: A valid argument.
+
+    Raises:
+        UserError: It is not a mapping.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{argument} must map {what}, received {shorten(value)}. For example: {example}")
+    return dict(value)
+
+
 def report_on(component: Any, checks: Iterable[Check[Any]]) -> Report:
     """Run every check of a component, whatever the others do.
+
+    A cause that fails several checks is reported in full once. If the component cannot be constructed, one check fails
+    and the others are skipped.
 
     Args:
         component: The component, or the name that reports call it.
@@ -165,24 +241,23 @@ def report_on(component: Any, checks: Iterable[Check[Any]]) -> Report:
         ConformanceError: A check failed.
     """
     name = component if isinstance(component, str) else getattr(component, "__name__", type(component).__name__)
-    report = Report(name, [_run(check) for check in checks])
+    first: dict[Hashable, str] = {}
+    report = Report(name, [_run(check, first) for check in checks])
     report.raise_if_failed()
     return report
 
 
-def _run(check: Check[Any]) -> Outcome:
+def _run(check: Check[Any], first: dict[Hashable, str]) -> Outcome:
+    """Run a check; `first` maps the cause of a failure to the first check that it failed."""
     try:
         check()
     except unittest.SkipTest as error:
         return Outcome(check.name, "skipped", str(error))
-    except CheckFailed as error:
-        return Outcome(check.name, "failed", str(error))
-    except Exception as error:  # noqa: BLE001 - reported as a failure, with the place it comes from
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Outcome(
-            check.name,
-            "failed",
-            f"{type(error).__name__}: {error} (at {place.filename}:{place.lineno})\n"
-            f"  Why: {check.contract.why}\n  Fix: {check.contract.fix}",
-        )
+    except Failure as error:
+        known = None if error.key is None else first.setdefault(error.key, check.name)
+        if known in (None, check.name):
+            return Outcome(check.name, "failed", str(error))
+        if not error.is_constructed:
+            return Outcome(check.name, "skipped", f"the component could not be constructed, see {known!r}")
+        return Outcome(check.name, "failed", f"the same failure as in {known!r}: {str(error).splitlines()[0]}")
     return Outcome(check.name, "passed")

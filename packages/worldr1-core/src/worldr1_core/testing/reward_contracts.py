@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worldr1_core.clip import Clip
-from worldr1_core.errors import MissingExtraError, ScoreNotApplicable, ScoreUnavailable, UserError, WeightsError
+from worldr1_core.errors import ScoreNotApplicable, ScoreUnavailable, UserError, describe_exception
 from worldr1_core.reconstructor import Reconstruction
 from worldr1_core.reward import Requirement, Reward, RewardInputs, Score
 from worldr1_core.testing import isolation
 from worldr1_core.testing.clips import make_clip, true_reconstruction
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.testing.failures import UNAVAILABLE, CallFailed, CheckFailed, CheckSkipped, checking
+from worldr1_core.testing.report import Contract
 from worldr1_core.testing.stand_ins import FailingJudge, StubJudge, WatchedInputs
 from worldr1_core.testing.subject import COMPONENT_CONTRACTS, Subject, device_contract
 from worldr1_core.video import Video
@@ -32,6 +33,8 @@ PROMPTS = (
     "Camera pan left, then camera push in. {x} %s \\N",
     "a red chair in a hall, " * 400,
 )
+SCORE_WHY = "an invented number trains a model on noise; a UserError stops the run"
+SCORE_FIX = "return a finite float or a Score; raise ScoreUnavailable('why') where there is none"
 _RANGE = re.compile(r"[\[(]\s*-?(\d|inf|∞)[^\])]*,[^\])]*[\])]|unbounded", re.IGNORECASE)
 
 
@@ -111,25 +114,29 @@ def as_score(answer: object) -> Score:
     """A reward's answer as a score.
 
     Raises:
-        CheckFailed: It is neither a finite float, a `Score`, nor a `ScoreUnavailable` with a message.
+        CallFailed: It is neither a finite float, a `Score`, nor a `ScoreUnavailable` with a message.
     """
+    if isinstance(answer, UNAVAILABLE):
+        raise answer
+    if isinstance(answer, Exception) and not isinstance(answer, UserError | ScoreUnavailable):
+        raise CallFailed(f"a clip raised {describe_exception(answer)}") from answer
     if isinstance(answer, Score):
         return answer
     if isinstance(answer, ScoreUnavailable):
         if not str(answer).strip():
-            raise CheckFailed(f"{type(answer).__name__} was raised without a reason")
+            raise _no_score(f"{type(answer).__name__} was raised without a reason") from answer
         return Score.unavailable(str(answer), applicable=not isinstance(answer, ScoreNotApplicable))
-    if isinstance(answer, MissingExtraError | WeightsError):
-        raise answer
     if isinstance(answer, UserError):
-        raise CheckFailed(f"one clip raised {type(answer).__name__}, which stops the whole run: {answer}") from answer
-    if isinstance(answer, Exception):
-        raise CheckFailed(f"a clip raised {type(answer).__name__}: {answer}") from answer
+        raise _no_score(f"one clip raised {type(answer).__name__}, which stops the whole run: {answer}") from answer
     if isinstance(answer, bool) or not isinstance(answer, int | float):
-        raise CheckFailed(f"a clip got {answer!r} ({type(answer).__name__}), which is no float")
+        raise _no_score(f"a clip got {answer!r} ({type(answer).__name__}), which is no float")
     if not math.isfinite(answer):
-        raise CheckFailed(f"a clip got {answer!r} without a reason")
+        raise _no_score(f"a clip got {answer!r} without a reason")
     return Score(float(answer))
+
+
+def _no_score(message: str) -> CallFailed:
+    return CallFailed(message, why=SCORE_WHY, fix=SCORE_FIX)
 
 
 def _range_documented(subject: RewardSubject) -> None:
@@ -209,10 +216,8 @@ def _ignores_name(subject: RewardSubject) -> None:
 
 def _any_size(subject: RewardSubject) -> None:
     for shape in SHAPES:
-        try:
+        with checking(f"video of {shape[0]} frames, {shape[1]}x{shape[2]}"):
             subject.score(_kit_sample("arc", shape))
-        except CheckFailed as error:
-            raise CheckFailed(f"video of {shape[0]} frames, {shape[1]}x{shape[2]}: {error}") from error
 
 
 def _any_context(subject: RewardSubject) -> None:
@@ -221,13 +226,12 @@ def _any_context(subject: RewardSubject) -> None:
     variants = [replace(sample.clip, prompt=prompt) for prompt in PROMPTS]
     variants += [replace(sample.clip, target=None), replace(sample.clip, intrinsics=intrinsics)]
     for clip in variants:
-        try:
+        case = (
+            f"prompt {clip.prompt[:40]!r}, {'a' if clip.target else 'no'} commanded path, "
+            f"{'known' if clip.intrinsics is not None else 'unknown'} intrinsics"
+        )
+        with checking(case):
             subject.score(replace(sample, clip=clip))
-        except CheckFailed as error:
-            raise CheckFailed(
-                f"prompt {clip.prompt[:40]!r}, {'a' if clip.target else 'no'} commanded path, "
-                f"{'known' if clip.intrinsics is not None else 'unknown'} intrinsics: {error}"
-            ) from error
 
 
 def _parts_read(subject: RewardSubject) -> set[str]:
@@ -245,6 +249,7 @@ def _reads_only_declared(subject: RewardSubject) -> None:
 
 def _reads_what_it_declares(subject: RewardSubject) -> None:
     if unused := {str(part) for part in subject.requires} - _parts_read(subject):
+        _score_all(subject)  # an exception may come before the part is read
         raise CheckFailed(f"`requires` declares what is never read: {sorted(unused)}")
 
 
@@ -256,11 +261,8 @@ def _reconstruction_variants(subject: RewardSubject) -> None:
             continue
         scene = sample.reconstruction
         for variant in (replace(scene, depth=None), replace(scene, has_parallax=False)):
-            try:
+            with checking(f"a reconstruction without {'depth' if variant.depth is None else 'parallax'}"):
                 subject.score(replace(sample, reconstruction=variant))
-            except CheckFailed as error:
-                what = "without depth" if variant.depth is None else "without parallax"
-                raise CheckFailed(f"a reconstruction {what}: {error}") from error
 
 
 def _judge_failure(subject: RewardSubject) -> None:
@@ -268,10 +270,11 @@ def _judge_failure(subject: RewardSubject) -> None:
         raise CheckSkipped("the reward does not read a judge")
     for sample in subject.samples:
         inputs = replace(sample.inputs(subject.requires), judge=FailingJudge())
-        try:
-            score = as_score(subject.component.score(sample.clip, inputs))
-        except ScoreUnavailable:
-            continue
+        with checking("a judge that does not answer"):
+            try:
+                score = as_score(subject.component.score(sample.clip, inputs))
+            except ScoreUnavailable:
+                continue
         if score.reason is None:
             raise CheckFailed(f"the judge answered nothing, and the clip got {score.value}")
 
@@ -300,7 +303,7 @@ def _same_on_device(subject: RewardSubject, reward: Reward) -> None:
         here, there = subject.score(sample), subject.score(sample, reward)
         agree = math.isclose(here.value, there.value, rel_tol=1e-2, abs_tol=1e-2)
         if not agree and not (math.isnan(here.value) and math.isnan(there.value)):
-            raise CheckFailed(f"{here.value} on the CPU and {there.value} on {subject.other_device!r}")
+            raise CheckFailed(f"a clip got {there.value}, and {here.value} on the CPU")
 
 
 REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
@@ -319,8 +322,8 @@ REWARD_CONTRACTS: list[Contract[RewardSubject]] = [
     ),
     Contract(
         "number-or-reason",
-        "an invented number trains a model on noise; a UserError stops the run",
-        "return a finite float or a Score; raise ScoreUnavailable('why') where there is none",
+        SCORE_WHY,
+        SCORE_FIX,
         _number_or_reason,
     ),
     Contract(

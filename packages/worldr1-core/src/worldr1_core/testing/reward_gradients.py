@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldr1_core.errors import MissingExtraError, WeightsError
+from worldr1_core.errors import describe_exception
 from worldr1_core.reward import Score
 from worldr1_core.testing.clips import TrueReconstruction, flat_clip
+from worldr1_core.testing.failures import UNAVAILABLE, CallFailed, CheckFailed, CheckSkipped
 from worldr1_core.testing.isolation import with_frames
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.testing.report import Contract
 
 if TYPE_CHECKING:
     from worldr1_core.testing.reward_contracts import RewardSubject, Sample
@@ -73,13 +74,17 @@ def _evaluate(subject: RewardSubject, frames: Tensor, samples: Sequence[Sample])
     clips, inputs = [sample.clip for sample in samples], [sample.inputs(subject.requires) for sample in samples]
     try:
         values = subject.component.score_frames(frames, clips, inputs)
-    except (MissingExtraError, WeightsError):
+    except UNAVAILABLE:
         raise
     except Exception as error:
-        raise CheckFailed(f"score_frames raised {type(error).__name__}: {error}") from error
+        raise CallFailed(f"score_frames raised {describe_exception(error)}") from error
     if not isinstance(values, Tensor) or values.shape != (len(samples),) or values.dtype != torch.float32:
         form = f"{tuple(values.shape)} {values.dtype}" if isinstance(values, Tensor) else repr(values)
-        raise CheckFailed(f"score_frames returned {form} for {len(samples)} clips; expected ({len(samples)},) float32")
+        raise CallFailed(
+            f"score_frames returned {form} for {len(samples)} clips; expected ({len(samples)},) float32",
+            why="an objective weighs the values by position",
+            fix="return one float32 value per clip, in order; NaN where score raises ScoreUnavailable",
+        )
     return values
 
 
@@ -113,8 +118,7 @@ def _finite(subject: RewardSubject) -> None:
         known = (~values.isnan()).nonzero().flatten().tolist()
         if not known:
             continue
-        if not values.requires_grad:
-            raise CheckFailed("the values of score_frames do not depend on the frames")
+        _require_dependence(values, frames)
         gradient = _gradient(values.nansum(), frames)
         alone = _gradient(values[known[-1]], frames)
         for index, sample in enumerate(samples):
@@ -127,6 +131,27 @@ def _finite(subject: RewardSubject) -> None:
         steepest = max(steepest, float(gradient.abs().max()))
     if steepest == 0:
         raise CheckFailed("the gradient is 0 on every clip")
+
+
+def _require_dependence(values: Tensor, frames: Tensor) -> None:
+    if not values.requires_grad:
+        seen = (
+            "the result of score_frames has no gradient (requires_grad is False): it was detached, or computed under "
+            "torch.no_grad or from numpy values"
+        )
+    elif torch.autograd.grad(values.nansum(), frames, retain_graph=True, allow_unused=True)[0] is None:
+        seen = (
+            "the result of score_frames has a gradient, but none in its argument `frames`: they were detached on the "
+            "way, or clip.video.frames were read in their place"
+        )
+    else:
+        return
+    raise CheckFailed(
+        seen,
+        why="objectives that differentiate the rewards would learn nothing from it",
+        fix="compute the score from the argument `frames` with torch operations alone: no detach(), item(), numpy() or "
+        "torch.no_grad on the way to the result",
+    )
 
 
 def _gradient(value: Tensor, frames: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldr1_core.errors import UserError, WorldR1Error
+from worldr1_core.errors import UserError, WorldR1Error, describe_exception
 from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
 from worldr1_core.sampler import Sampler
 from worldr1_core.testing import isolation
-from worldr1_core.testing.report import CheckFailed, Contract
+from worldr1_core.testing.failures import CheckFailed, checking
+from worldr1_core.testing.report import Contract
 from worldr1_core.testing.sampler_subject import (
     NUM_STEPS,
     WINDOW,
@@ -108,6 +109,8 @@ def _expect(kind: Any, name: str, call: Callable[[], object]) -> None:
         call()
     except kind:
         return
+    except Exception as error:
+        raise CheckFailed(f"{name} raised {describe_exception(error)}, which is another type") from error
     raise CheckFailed(f"{name} was accepted")
 
 
@@ -118,7 +121,8 @@ def _every_step(subject: SamplerSubject) -> None:
             subject.begin(subject.scheduler(), run)
         except UserError:
             continue
-        subject.play(run, kit_latents(2))
+        with checking(f"a window at step {index}"):
+            subject.play(run, kit_latents(2))
         for step in run.steps:
             _check_finite(step)
 
@@ -252,7 +256,8 @@ def _differentiable(subject: SamplerSubject) -> None:
         log_prob = scheduler.transition(step.point, step.sample, output).log_prob(step.next_sample)
         if not log_prob.requires_grad:
             raise CheckFailed(f"log_prob of step {step.point.index} does not depend on model_output for autograd")
-        (gradient,) = torch.autograd.grad(log_prob[0], output)
+        with checking(f"the gradient at step {step.point.index}"):
+            (gradient,) = torch.autograd.grad(log_prob[0], output)
         if not bool(torch.isfinite(gradient).all()) or float(gradient[0].abs().max()) == 0:
             raise CheckFailed(f"the gradient at step {step.point.index} is zero or not finite")
         if float(gradient[1:].abs().max()) != 0:
@@ -306,9 +311,10 @@ def _same_on_device(subject: SamplerSubject, sampler: Sampler) -> None:
     run = kit_run(range(4))
     moved = subject.play(run, kit_latents(4).to(subject.other_device), subject.scheduler(sampler)).final
     if moved.device != torch.device(subject.other_device) and moved.device.type != "cpu":
-        raise CheckFailed(f"latents on {subject.other_device!r} ended on {moved.device}")
+        raise CheckFailed(f"latents ended on {moved.device}")
     if _difference(moved.cpu(), subject.trace.final) > 1e-3:
-        raise CheckFailed(f"the samples differ by {_difference(moved.cpu(), subject.trace.final):.3g} between devices")
+        gap = _difference(moved.cpu(), subject.trace.final)
+        raise CheckFailed(f"the samples differ by {gap:.3g} from those on the CPU")
 
 
 SAMPLER_CONTRACTS: list[Contract[SamplerSubject]] = [

@@ -16,13 +16,14 @@ from torch import Tensor
 from worldr1_core.policy import PolicyRun, PolicyScheduler, PolicyStep
 from worldr1_core.sampler import Sampler
 from worldr1_core.seeding import generator
-from worldr1_core.testing.report import CheckFailed
+from worldr1_core.testing.failures import CallFailed
 from worldr1_core.testing.subject import Subject
 
 NUM_STEPS = 12
 WINDOW = (4, 7)
 SHAPE = (2, 3, 8, 8)
 """(C, T, H, W) of one sample."""
+STEP_FIX = "leave PolicyScheduler.step alone, or record the steps of the window and the last latents as it does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Trace:
     def final(self) -> Tensor:
         """The float32 latents after the last step."""
         if self.run.final is None:
-            raise CheckFailed("run.final was not filled in")
+            raise CallFailed("run.final was not filled in", fix=STEP_FIX)
         return self.run.final
 
 
@@ -82,7 +83,10 @@ class SamplerSubject(Subject[Sampler]):
         """A fresh policy."""
         made = (self.component if sampler is None else sampler).make_scheduler(self.base())
         if not isinstance(made, PolicyScheduler):
-            raise CheckFailed(f"make_scheduler returned {made!r}, which is no PolicyScheduler")
+            raise CallFailed(
+                f"make_scheduler returned {made!r}, which is no PolicyScheduler",
+                fix="return a scheduler of a class that derives from PolicyScheduler",
+            )
         return made
 
     def begin(self, scheduler: PolicyScheduler, run: PolicyRun, num_steps: int = NUM_STEPS) -> None:
@@ -126,9 +130,9 @@ class SamplerSubject(Subject[Sampler]):
         """The steps recorded in `trace`.
 
         Raises:
-            CheckFailed: They are not those of the window.
+            CallFailed: They are not those of the window.
         """
         found = [step.point.index for step in self.trace.run.steps]
         if found != list(range(*WINDOW)):
-            raise CheckFailed(f"the window {WINDOW} was recorded as steps {found}")
+            raise CallFailed(f"the window {WINDOW} was recorded as steps {found}", fix=STEP_FIX)
         return self.trace.run.steps

@@ -6,14 +6,16 @@ import functools
 import inspect
 import json
 import pickle
+import unittest
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
 
 from worldr1_core.component import Component, ComponentConfig
-from worldr1_core.errors import UserError
-from worldr1_core.testing.report import CheckFailed, CheckSkipped, Contract
+from worldr1_core.errors import UserError, describe_exception, shorten
+from worldr1_core.testing.failures import UNAVAILABLE, CheckFailed, CheckSkipped, NotConstructed, checking
+from worldr1_core.testing.report import Contract, as_mapping
 
 C = TypeVar("C", bound=Component)
 
@@ -34,17 +36,19 @@ class Subject(Generic[C]):
     """
 
     def __init__(self, given: Any, interface: type[C], options: Mapping[str, Any] | None, device: str) -> None:
-        self.options = dict(options or {})
+        self.options = as_mapping("options", options, "the name of an option to its value", "options={'scale': 0.5}")
         self.other_device = device
         self._interface = interface
         self._given = given
+        self._not_constructed: tuple[str, Exception | None] | None = None
         if self.options and not isinstance(given, type):
             raise UserError(f"options go with a class, received {given!r} and {self.options!r}. Pass the class itself.")
         if isinstance(given, type) and not issubclass(given, interface):
             raise UserError(f"Expected a class derived from {interface.__name__}, received {given!r}.")
         if not isinstance(given, interface) and not callable(given):
             raise UserError(
-                f"Expected a {interface.__name__} class, an instance, or a function that makes one, received {given!r}."
+                f"Expected {with_article(interface.__name__)} class, an instance, or a function that makes one, "
+                f"received {given!r}."
             )
 
     @property
@@ -60,13 +64,43 @@ class Subject(Generic[C]):
         return self.fresh()
 
     def fresh(self) -> C:
-        """A new instance on the CPU; the given one itself where an instance was given."""
+        """A new instance on the CPU; the given one itself where an instance was given.
+
+        Raises:
+            NotConstructed: The class or function raised an exception, now or before, or returned something else.
+        """
         if isinstance(self._given, self._interface):
             return self._given
-        made = self._given(**self.options)
+        if self._not_constructed is None:
+            made = self._construct()
+            if made is not None:
+                return made
+        assert self._not_constructed is not None
+        message, error = self._not_constructed
+        raise NotConstructed(message) from error
+
+    def _construct(self) -> C | None:
+        call = f"{self.label}({', '.join(f'{name}={shorten(value)}' for name, value in self.options.items())})"
+        try:
+            made = self._given(**self.options)
+        except (*UNAVAILABLE, unittest.SkipTest):
+            raise
+        except Exception as error:  # noqa: BLE001 - kept for `fresh`
+            self._not_constructed = f"{call} raised {describe_exception(error)}", error
+            return None
         if not isinstance(made, self._interface):
-            raise UserError(f"{self.label} must return a {self._interface.__name__}, received {made!r}.")
+            expected = with_article(self._interface.__name__)
+            self._not_constructed = f"{call} must return {expected}, received {shorten(made)}", None
+            return None
         return made
+
+    @property
+    def modules(self) -> list[str]:
+        """Modules of what was given, and of the classes that the component derives from; see `place_in`."""
+        made = self.__dict__.get("component")
+        classes = [*type(made).__mro__] if made is not None else getattr(self._given, "__mro__", [])
+        given = self._given.func if isinstance(self._given, functools.partial) else self._given
+        return [part.__module__ for part in (given, *classes) if hasattr(part, "__module__")]
 
     def on_other_device(self) -> C:
         """The same component on the second device.
@@ -78,6 +112,11 @@ class Subject(Generic[C]):
         if kind == "cuda" and not torch.cuda.is_available():
             raise CheckSkipped(f"torch {torch.__version__} sees no CUDA device on this machine")
         return type(self.component)(self.component.config, device=self.other_device)
+
+
+def with_article(name: str) -> str:
+    """The name of a class with its indefinite article: `an Objective`, `a Reward`."""
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
 def _config_class(subject: Subject[Any]) -> None:
@@ -125,7 +164,8 @@ def _numbers(schema: Any) -> Iterator[dict[str, Any]]:
 
 def _config_round_trip(subject: Subject[Any]) -> None:
     config = subject.component.config
-    again = type(config).model_validate(json.loads(config.model_dump_json()))
+    with checking("reading the config from its own JSON"):
+        again = type(config).model_validate(json.loads(config.model_dump_json()))
     if again != config:
         raise CheckFailed(f"{config!r} became {again!r} on its way through JSON")
 
@@ -159,6 +199,12 @@ def _pickles(subject: Subject[Any]) -> None:
 
 
 COMPONENT_CONTRACTS: list[Contract[Any]] = [
+    Contract(
+        "constructs",
+        "without the component nothing else can be checked",
+        "pass options={…} with which it can be constructed",
+        lambda subject: subject.component,
+    ),
     Contract(
         "config-class",
         "a typo in a manifest would be ignored, or options would change under way",
@@ -207,9 +253,14 @@ COMPONENT_CONTRACTS: list[Contract[Any]] = [
 
 def device_contract(compare: Callable[[Any, Any], None]) -> Contract[Any]:
     """The contract that the device is honoured; `compare(subject, component_on_device)` does the work."""
+
+    def check(subject: Subject[Any]) -> None:
+        with checking(f"on {subject.other_device!r}"):
+            compare(subject, subject.on_other_device())
+
     return Contract(
         "device",
         "the manifest's `device` decides where work is done; clips arrive on the CPU",
         "move tensors to self.device, and answers back to the CPU",
-        lambda subject: compare(subject, subject.on_other_device()),
+        check,
     )
