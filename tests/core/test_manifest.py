@@ -194,7 +194,7 @@ CASES = {
     ),
     "options that disagree": (
         "version: 1\nreconstructor:\n  name: steps\n  coarse: 9",
-        r"m\.yaml:2: reconstructor: '\(top level\)': Value error, fine must not be below coarse",
+        r"m\.yaml:2: reconstructor: fine must not be below coarse, received \{'coarse': 9\}\.",
     ),
     "prompts that are a list": ("version: 1\nprompts: [a.txt]", r"m\.yaml:2: 'prompts': .*an object"),
     "prompt file that is a number": ("version: 1\nprompts:\n  main: 3", r"m\.yaml:3: 'prompts\.main': .*valid string"),

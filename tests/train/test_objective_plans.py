@@ -121,7 +121,7 @@ def test_groups_of_one_are_refused_where_videos_are_compared(tmp_path):
         (
             {"name": "reward-gradient", "keep": {"contrst": 1.0}},
             {},
-            r"Objective 'reward-gradient' measures \['contrst'\]: Unknown reward 'contrst'.*Did you mean 'contrast'",
+            r"Objective 'reward-gradient' \(statistics \['contrst'\]\): Unknown reward 'contrst'.*mean 'contrast'",
         ),
         (
             {"name": "reward-gradient", "keep": {"camera-accuracy": 1.0}},

@@ -184,4 +184,6 @@ def describe_validation_issue(issue: Mapping[str, Any], allowed: Iterable[str] =
         )
     if issue["type"] == "missing":
         return f"key {key!r} is missing."
-    return f"{key!r}: {issue['msg']}, received {shorten(issue['input'])}."
+    message = issue["msg"].removeprefix("Value error, ")  # pydantic's prefix of a validator's own message
+    sentence = message if not path and message != issue["msg"] else f"{key!r}: {message}"
+    return f"{sentence}, received {shorten(issue['input'])}."

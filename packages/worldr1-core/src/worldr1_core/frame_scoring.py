@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -34,14 +34,35 @@ def check_gradients(rewards: Mapping[str, Reward], purpose: str, remedy: str = S
     Raises:
         UserError: Some have none; the message names them.
     """
-    away = sorted(name for name, reward in rewards.items() if isinstance(reward, PlacedReward))
+    refuse_without_gradient(
+        purpose,
+        away=[name for name, reward in rewards.items() if isinstance(reward, PlacedReward)],
+        lacking=[name for name, reward in rewards.items() if not reward.has_gradient],
+        remedy=remedy,
+    )
+
+
+def refuse_without_gradient(
+    purpose: str, *, away: Iterable[str], lacking: Iterable[str], remedy: str = SCORES_ALONE
+) -> None:
+    """Raise an error if there are rewards without gradients.
+
+    Args:
+        purpose: What needs the gradients, for the message.
+        away: Names of the rewards that run in another process.
+        lacking: Names of the rewards that do not implement `score_frames`.
+        remedy: What to do about the latter, for the message.
+
+    Raises:
+        UserError: There are such rewards; the message names them.
+    """
+    away, lacking = sorted(away), sorted(lacking)
     if away:
         raise UserError(
             f"{purpose} needs the gradients of rewards, and {away} run in another process. Remove their `placement`, "
             "and that of the reconstructor if they read it, or choose an objective that needs scores alone, such as "
             "flow-grpo or nft."
         )
-    lacking = sorted(name for name, reward in rewards.items() if not reward.has_gradient)
     if lacking:
         raise UserError(
             f"{purpose} needs the gradients of rewards, and {lacking} have none: they do not implement score_frames. "

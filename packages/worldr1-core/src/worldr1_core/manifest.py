@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import (
     BaseModel,
@@ -140,6 +140,23 @@ class Manifest(BaseModel):
                 yield (key,), spec
         for index, reward in enumerate(self.rewards):
             yield ("rewards", index), reward
+
+
+@runtime_checkable
+class ChecksManifest(Protocol):
+    """A section that checks what it needs of the rest of the manifest."""
+
+    def check_manifest(self, path: Path, manifest: Manifest, registry: Registry) -> None:
+        """Check the manifest of this section; `worldr1 validate` calls it once every part is valid by itself.
+
+        Args:
+            path: Manifest file.
+            manifest: Its content.
+            registry: Where names are looked up.
+
+        Raises:
+            UserError: The parts do not fit together.
+        """
 
 
 def named_in_section(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, str, ComponentSpec]]:

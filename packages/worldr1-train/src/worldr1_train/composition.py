@@ -31,7 +31,7 @@ from worldr1_core.scoring import ScoringEngine
 from worldr1_train.config import FlowGRPOConfig
 from worldr1_train.diffusers_files import read_json
 from worldr1_train.metric_choice import choose_metrics
-from worldr1_train.objective_checks import check_sizes
+from worldr1_train.objective_checks import STATISTICS, check_sizes
 from worldr1_train.objective_choice import ObjectiveChoice, ObjectivesLike, choose_objectives
 from worldr1_train.prompts import MAIN, PromptsLike, choose_prompts, evaluation_prompts, read_prompts_of
 from worldr1_train.section import AdapterSection, EvaluationSection, StageSection
@@ -127,8 +127,13 @@ def compose_training(choices: TrainingChoices, args: FlowGRPOConfig, registry: R
         stages, evaluation = composer.stages(scoring, generation), composer.evaluation(scoring)
     assert generation.sampler is not None
     objectives = [weighted for stage in stages for weighted in stage.objectives]
-    steps = generation.sampler.config
-    check_sizes(objectives, args, steps.window, steps.num_inference_steps)
+    check_sizes(
+        objectives,
+        group_size=args.num_generations,
+        micro_batch_size=args.per_device_train_batch_size,
+        window=generation.sampler.config.window,
+        num_inference_steps=generation.sampler.config.num_inference_steps,
+    )
     if any(weighted.objective.plan.steps == "window" for weighted in objectives):
         generation.sampler.window(args.seed, 0)  # report an invalid window before weights are loaded
     return TrainingComponents(generation, stages, composer.add_adapter(generation.backbone), evaluation)
@@ -346,18 +351,19 @@ class _Composer:
         names = choice.objective.statistics
         if not names:
             return None
+        what = f"Objective {choice.name!r} (statistics {list(names)})"
         own = self._scoring.subset(names)
         missing = [(name, 1.0) for name in names if name not in {reward.name for reward in own.rewards}]
         try:
             new = self._compose(missing) if missing else ScoringComponents([], None, None)
         except UnknownNameError as error:
-            raise UserError(f"Objective {choice.name!r} measures {list(names)}: {error}") from error
+            raise UserError(f"{what}: {error}") from error
         rewards = [*(replace(reward, weight=1.0) for reward in own.rewards), *new.rewards]
         components = ScoringComponents(rewards, own.reconstructor or new.reconstructor, own.judge or new.judge)
         return FrameScorer(
             components,
-            purpose=f"Objective {choice.name!r} (statistics {list(names)})",
-            remedy="Remove them from the options of the objective.",
+            purpose=what,
+            remedy=STATISTICS,
         )
 
     def _stage_conditioner(self, section: StageSection, generation: GenerationComponents) -> NoiseConditioner:

@@ -18,6 +18,7 @@ from worldr1_train.checkpoints import describe_damage, find_last_checkpoint, lis
 from worldr1_train.held_out_checks import check_held_out
 from worldr1_train.launch import check_launch
 from worldr1_train.metric_choice import manifest_metrics
+from worldr1_train.objective_checks import check_manifest_objectives
 from worldr1_train.prompts import evaluation_prompts, load_split
 from worldr1_train.section import RENAMED_KEYS, EvaluationSection, StageSection, TrainSection
 from worldr1_train.stage_rewards import check_stage_rewards, stage_rewards
@@ -92,7 +93,7 @@ def plan_run(
     if not isinstance(section, TrainSection):
         raise ManifestError(f"{path}: training needs a section `train`, e.g. `train: {{stages: [{{steps: 100}}]}}`.")
     check_launch("cpu" if manifest.device == "cpu" else None)
-    _check_components(path, manifest, registry)
+    check_manifest(path, manifest, section, registry)
     plan = TrainingPlan(
         manifest=manifest,
         section=section,
@@ -102,11 +103,6 @@ def plan_run(
         output_dir=(Path("runs") / path.stem if output_dir is None else output_dir).absolute(),
         folder=path.parent,
     )
-    if plan.evaluation is not None:
-        check_held_out(plan.evaluation, plan.metrics)
-    for index, stage in enumerate(section.stages):
-        _check_stage(f"{path}: train.stages.{index}", stage, plan)
-    _check_trackers(section.report_to)
     return _with_checkpoint(plan, resume)
 
 
@@ -161,6 +157,28 @@ def _enter(target: Any, part: str | int, override: str) -> Any:
     return target[str(part)]
 
 
+def check_manifest(path: Path, manifest: Manifest, section: TrainSection, registry: Registry) -> None:
+    """Check that a manifest can be trained; no prompts are read, and nothing is created that loads weights.
+
+    Args:
+        path: Manifest file.
+        manifest: Its content.
+        section: Its section `train`.
+        registry: Registry of the installed components.
+
+    Raises:
+        UserError: It cannot: a component is missing, or parts of the manifest contradict each other.
+    """
+    _check_components(path, manifest, registry)
+    metrics = manifest_metrics(manifest, section.evaluation, registry)
+    if section.evaluation is not None:
+        check_held_out(section.evaluation.relative_to(path.parent), metrics)
+    for index, stage in enumerate(section.stages):
+        _check_stage(f"{path}: train.stages.{index}", stage, manifest, registry)
+    check_manifest_objectives(str(path), manifest, section, registry)
+    _check_trackers(section.report_to)
+
+
 def _check_components(path: Path, manifest: Manifest, registry: Registry) -> None:
     for key, kind in (("backbone", "backbone"), ("sampler", "sampler")):
         if getattr(manifest, key) is None:
@@ -172,11 +190,9 @@ def _check_components(path: Path, manifest: Manifest, registry: Registry) -> Non
         raise ManifestError(f"{path}: training needs at least one reward. Add `rewards: [{{name: …}}]`.")
 
 
-def _check_stage(where: str, stage: StageSection, plan: TrainingPlan) -> None:
-    weights = {reward.name: reward.weight for reward in plan.manifest.rewards}
-    check_stage_rewards(where, plan.stage_rewards(stage), weights, "this manifest")
-    if not isinstance(stage.noise, bool):
-        plan.registry.find("noise conditioner", stage.noise.name)
+def _check_stage(where: str, stage: StageSection, manifest: Manifest, registry: Registry) -> None:
+    weights = {reward.name: reward.weight for reward in manifest.rewards}
+    check_stage_rewards(where, stage_rewards(stage, weights, registry), weights, "this manifest")
 
 
 def _load_prompts(path: Path, manifest: Manifest, section: TrainSection) -> dict[str, list[str]]:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from worldr1_core.deprecation import warn_renamed
-from worldr1_core.manifest import ComponentSpec
+from worldr1_core.manifest import ComponentSpec, Manifest
+from worldr1_core.registry import Registry
 from worldr1_train.held_out_section import AlarmSection, DiversitySection, ReferenceClipsSection
 from worldr1_train.objective_options import FlowGRPOOptions
 from worldr1_train.option_checks import Spelling, check_average, check_batch_sizes, check_steps
@@ -310,6 +311,16 @@ class TrainSection(_Part):
                 f"the {self.total_steps} steps of the run; lower one of them"
             )
         return self
+
+    def check_manifest(self, path: Path, manifest: Manifest, registry: Registry) -> None:
+        """Check that a manifest with this section can be trained; `worldr1 validate` calls it.
+
+        Raises:
+            UserError: It cannot.
+        """
+        from worldr1_train.plan import check_manifest
+
+        check_manifest(path, manifest, self, registry)
 
     @property
     def total_steps(self) -> int:
