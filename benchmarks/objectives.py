@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -23,10 +24,6 @@ import tiny_runs
 from worldr1_core.plugins import installed
 from worldr1_train.evaluation import AFTER, NOISE_ONLY, Evaluation, compare
 from worldr1_train.plan import read_manifest
-
-WARM_UP = 3
-"""Steps that the rate leaves out."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -80,11 +77,9 @@ def train(folder: Path, recipe: Recipe, steps: int, overrides: list[str], proces
 
 
 def seconds_per_step(folder: Path) -> float:
-    """Mean duration of a step, from the log."""
+    """Median duration of a step, from the log: other jobs may slow some of the steps."""
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    seconds = [row["seconds/rollout_batch"] for row in logged if "seconds/rollout_batch" in row]
-    counted = seconds[WARM_UP:] or seconds
-    return sum(counted) / len(counted)
+    return statistics.median(row["seconds/rollout_batch"] for row in logged if "seconds/rollout_batch" in row)
 
 
 def summarise(folder: Path, steps: int, videos: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from train.sites import COMPONENTS, MANIFEST, write_prompts
+from train.test_plan import rewards_of
 from worldr1_core.errors import ManifestError
 from worldr1_core.registry import Alias
 from worldr1_train.config import FlowGRPOConfig
@@ -58,7 +59,7 @@ def test_an_old_manifest_gives_the_plan_of_the_new_one(write, registry, tmp_path
     assert old.manifest.rewards == new.manifest.rewards
     assert old.metrics == new.metrics == ["brightness", "redness", "shine-accuracy"]
     assert old.section.objective == new.section.objective
-    assert [old.stage_rewards(stage) for stage in old.section.stages] == [["brightness", "redness"], ["brightness"]]
+    assert [rewards_of(old, stage) for stage in old.section.stages] == [["brightness", "redness"], ["brightness"]]
     assert (old.section.prompts_per_rollout_batch, old.section.updates_per_rollout_batch) == (2, 2)
 
 

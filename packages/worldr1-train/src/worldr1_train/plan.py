@@ -59,10 +59,6 @@ class TrainingPlan:
         """Settings of the evaluation, with paths resolved against the folder of the manifest."""
         return None if self.section.evaluation is None else self.section.evaluation.relative_to(self.folder)
 
-    def stage_rewards(self, stage: StageSection) -> list[str]:
-        """Return the names of the rewards that are used in a stage."""
-        return stage_rewards(stage, [reward.name for reward in self.manifest.rewards], self.registry)
-
     def evaluation_prompts(self, evaluation: EvaluationSection) -> list[str]:
         """Return one prompt per video of the evaluation."""
         return evaluation_prompts(evaluation, self.prompts[evaluation.prompts])

@@ -630,7 +630,9 @@ class _UpdateHooks(TrainerCallback):
         if trainer.ema is not None:
             trainer.ema.update(state.global_step + 1)
         rollout_batch, _ = trainer.position(trainer._step - 1)
-        for weighted in trainer.schedule.at(rollout_batch).objectives:
+        stage = trainer.schedule.at(rollout_batch)
+        for index, weighted in enumerate(stage.objectives):
+            trainer.policy.enter(stage, index)
             weighted.objective.end_update(trainer.policy)
 
 
