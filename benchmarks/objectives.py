@@ -25,6 +25,7 @@ from worldr1_core.plugins import installed
 from worldr1_train.evaluation import AFTER, NOISE_ONLY, Evaluation, compare
 from worldr1_train.plan import read_manifest
 
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How an objective is run.
