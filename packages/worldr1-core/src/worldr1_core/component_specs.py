@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from worldr1_core.component import describe_validation_error
-from worldr1_core.errors import UserError, shorten
+from worldr1_core.errors import UserError, shorten, with_article
 from worldr1_core.manifest import ComponentSpec
 from worldr1_core.registry import Registry
 
@@ -39,11 +39,6 @@ def component_spec(
     except ValidationError as error:
         issues = describe_validation_error(error)
         raise UserError(
-            f"{with_article(kind)} given as a mapping needs a name, received {shorten(choice)}: {issues}"
+            f"{with_article(kind).capitalize()} given as a mapping needs a name, received {shorten(choice)}: {issues}"
         ) from error
     return spec.model_copy(update={"name": registry.find(kind, spec.name).name})
-
-
-def with_article(kind: str) -> str:
-    """A kind of component at the beginning of a sentence: `A sampler`, `An objective`."""
-    return f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}"

@@ -85,6 +85,11 @@ def shorten(value: object) -> str:
     return short.repr(value)
 
 
+def with_article(noun: str) -> str:
+    """A noun with its indefinite article: `a sampler`, `an Objective`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def describe_exception(error: BaseException) -> str:
     """`Type: message`; the type alone where there is no message, or none that can be had."""
     try:

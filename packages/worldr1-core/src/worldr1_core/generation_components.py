@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from worldr1_core.backbone import Backbone
 from worldr1_core.component import Component
-from worldr1_core.component_specs import component_spec, with_article
+from worldr1_core.component_specs import component_spec
 from worldr1_core.compose import build
-from worldr1_core.errors import ManifestError, UserError, shorten
+from worldr1_core.errors import ManifestError, UserError, shorten, with_article
 from worldr1_core.gaussian_noise import GaussianNoise
 from worldr1_core.manifest import ComponentSpec, Manifest
 from worldr1_core.noise import NoiseConditioner
@@ -116,6 +116,6 @@ def choose_component(choice: Any, kind: str, interface: type[C], registry: Regis
     if isinstance(choice, str | Mapping | ComponentSpec):
         return build(component_spec(choice, kind, registry), kind, interface, registry, device)
     raise UserError(
-        f"{with_article(kind)} must be a registered name ({registry.names(kind)}), a mapping with 'name' and options, "
-        f"or a class or object derived from {interface.__name__}; received {shorten(choice)}."
+        f"{with_article(kind).capitalize()} must be a registered name ({registry.names(kind)}), a mapping with 'name' "
+        f"and options, or a class or object derived from {interface.__name__}; received {shorten(choice)}."
     )

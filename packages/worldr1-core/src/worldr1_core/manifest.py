@@ -281,9 +281,7 @@ def _read_sections(data: dict[str, Any], registry: Registry, source: YamlSource,
         owner = f"manifest section {name!r} of {registry.find('manifest section', name).owner}"
         section, mistakes = _validate_part(model, value, (key,), owner, source)
         for path, kind, spec in named_in_section((key,), section):
-            outline = type(spec).model_fields
-            options = {option: given for option, given in spec.model_dump().items() if option not in outline}
-            mistakes += _check_component(path, kind, spec.name, options, registry, source)
+            mistakes += _check_component(path, kind, spec.name, spec.options, registry, source)
         if name in sections:
             issues.append(f"{source.locate((key,))}: {key}: the section {name!r} stands twice. Keep one.")
         sections[name] = section

@@ -137,22 +137,16 @@ def check_sizes(
                 f"(num_generations in Python) and micro_batch_size {batch} (per_device_train_batch_size). Use 2 or "
                 "more of both, one of them a multiple of the other."
             )
-        count_items(name, objective, window if objective.plan.steps == "window" else num_inference_steps)
+        _check_items(name, objective, window if objective.plan.steps == "window" else num_inference_steps)
 
 
-def count_items(name: str, objective: Objective, num_steps: int) -> int:
-    """Return the number of items per video of an objective.
-
-    Raises:
-        PluginError: It is no integer of at least 1.
-    """
+def _check_items(name: str, objective: Objective, num_steps: int) -> None:
     found: Any = objective.num_items(num_steps)
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise PluginError(
             f"Objective {name!r}: num_items({num_steps}) must return an integer of at least 1, received "
             f"{shorten(found)}."
         )
-    return found
 
 
 def check_loss(name: str, found: Any, batch: UpdateBatch) -> Tensor:

@@ -195,7 +195,6 @@ class FlowGRPOTrainer(_BaseTrainer):
         self._rollout_batch_start = 0.0
         self._update_seconds = 0.0
         self._window_losses: list[Tensor] = []
-        self._losses_of: list[tuple[str, Tensor]] = []  # (objective, loss) of every turn of the optimiser step
         self.checkpoints = CheckpointManager(self)
         self.last_rollout_batch: RolloutBatch | None = None
         self.last_scores: list[SampleScore] = []
@@ -387,7 +386,6 @@ class FlowGRPOTrainer(_BaseTrainer):
         # Gradients are averaged over processes, but `num_valid_items` counts the items of all processes.
         scale = self.accelerator.num_processes / max(1, buffer.num_valid_items[update])
         counted = torch.where(batch.valid, per_item, torch.zeros_like(per_item)).sum() * scale
-        self._losses_of.append((weighted.name, counted.detach()))
         return counted * weighted.weight
 
     @torch.no_grad()
@@ -566,14 +564,12 @@ class FlowGRPOTrainer(_BaseTrainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Return the gradient norm; stop the run if loss or norm is not finite, or the loss exceeds `max_loss`."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        loss = gather(torch.stack([value.detach() for value in self._window_losses]).sum().reshape(1)).mean().item()
-        self._window_losses.clear()
-        losses, self._losses_of = self._losses_of, []
+        losses, self._window_losses = self._window_losses, []
+        loss = gather(torch.stack([value.detach() for value in losses]).sum().reshape(1)).mean().item()
         value = float(norm)
         if not (math.isfinite(loss) and math.isfinite(value)) or abs(loss) > self.args.max_loss:
             self._step -= self.args.gradient_accumulation_steps
-            own = sorted({name for name, part in losses if not bool(part.isfinite())})
-            broken = sorted({name for names in gather_object([own]) for name in names})
+            broken = self._not_finite(losses)
             cause = (
                 f"The loss of {' and '.join(map(repr, broken))} is not finite: check this objective and the rewards"
                 if broken
@@ -584,6 +580,18 @@ class FlowGRPOTrainer(_BaseTrainer):
                 f"{value:.4g}; max_loss is {self.args.max_loss}. {cause}"
             )
         return norm
+
+    def _not_finite(self, losses: Sequence[Tensor]) -> list[str]:
+        """Return the names of the objectives whose loss is not finite on some process.
+
+        Args:
+            losses: Losses of the turns of the optimiser step that starts at the current turn.
+        """
+        rollout_batch, start = self.position(self._step)
+        turns = self.turn_plan.turns(self.schedule.index(rollout_batch))[start : start + len(losses)]
+        broken = [turn.objective for turn, loss in zip(turns, losses, strict=True) if turn and not loss.isfinite()]
+        names = [self.schedule.at(rollout_batch).objectives[index].name for index in broken]
+        return sorted({name for own in gather_object([names]) for name in own})
 
     def stop(self, why: str) -> None:
         """Write a checkpoint of the state after the last optimiser step, and stop. All processes must call it.

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from worldr1_core.objective import Objective
-from worldr1_train.objective_checks import count_items
 from worldr1_train.stages import Stage
 from worldr1_train.updates import MicroBatch
 
@@ -66,7 +65,7 @@ class TurnPlan:
 
     def num_items(self, objective: Objective) -> int:
         """Return the number of items per video for an objective."""
-        return count_items(type(objective).__name__, objective, self._recorded_steps[objective.plan.steps])
+        return objective.num_items(self._recorded_steps[objective.plan.steps])
 
     def turns(self, stage: int) -> list[Turn | None]:
         """Return the turns of a rollout batch of a stage; `None` is an empty turn."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from worldr1_core.component import Component, ComponentConfig
-from worldr1_core.errors import UserError, describe_exception, shorten
+from worldr1_core.errors import UserError, describe_exception, shorten, with_article
 from worldr1_core.testing.failures import UNAVAILABLE, CheckFailed, CheckSkipped, NotConstructed, checking
 from worldr1_core.testing.report import Contract, as_mapping
 
@@ -112,11 +112,6 @@ class Subject(Generic[C]):
         if kind == "cuda" and not torch.cuda.is_available():
             raise CheckSkipped(f"torch {torch.__version__} sees no CUDA device on this machine")
         return type(self.component)(self.component.config, device=self.other_device)
-
-
-def with_article(name: str) -> str:
-    """The name of a class with its indefinite article: `an Objective`, `a Reward`."""
-    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
 def _config_class(subject: Subject[Any]) -> None:
